@@ -1,0 +1,64 @@
+"""EngineConfig: every default lives here; the command line and the docs read it from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from plait.core.errors import UserError
+
+PAGE = 32
+"""Slots per KV page; the same number is in csrc/include/plait/batch.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How to run a model.
+
+    model: short name, local path or hf:owner/name[:file].
+    activations: "int8" (fast) or "f32" (exact against the reference executor).
+    executor: "native" or "reference" (NumPy; the oracle).
+    kv: element type of the KV cache: "f16", "f32" or "auto" (f16 with int8 activations, else f32).
+    threads: 0 means what affinity, cgroup quota and physical cores allow.
+    max_num_batched_tokens: positions one step may feed in all. max_num_seqs: requests running at once.
+    max_model_len: longest canvas in tokens; 0 means what the model and the memory allow.
+    kv_memory: bytes for the KV cache; 0 means fitted to the machine.
+    planner, decoder, cache: names of siblings; planner "auto" is what the model's traits call for.
+    options: settings of those siblings by field name.
+    isa: name of a kernel table, "auto" for the best that this processor runs.
+    """
+
+    model: str = "smollm2-135m"
+    activations: str = "int8"
+    executor: str = "native"
+    kv: str = "auto"
+    threads: int = 0
+    max_num_batched_tokens: int = 512
+    max_num_seqs: int = 64
+    max_model_len: int = 0
+    kv_memory: int = 0
+    planner: str = "auto"
+    decoder: str = "auto"
+    cache: str = "paged"
+    options: Mapping[str, str] = field(default_factory=dict)
+    isa: str = "auto"
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("activations", self.activations, ("int8", "f32"))
+        _one_of("executor", self.executor, ("native", "reference"))
+        _one_of("kv", self.kv, ("auto", "f16", "f32"))
+        for name in ("threads", "max_model_len", "kv_memory"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("max_num_batched_tokens", "max_num_seqs"):
+            _at_least(name, getattr(self, name), 1)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{name}={value!r} is not known", f"choose one of: {', '.join(allowed)}")
+
+
+def _at_least(name: str, value: int, low: int) -> None:
+    if not isinstance(value, int) or value < low:
+        raise UserError(f"{name}={value!r} is out of range", f"a whole number of at least {low}")

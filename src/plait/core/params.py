@@ -1,0 +1,93 @@
+"""SamplingParams: what a request may ask of the decoder, with vLLM's names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from plait.core.errors import UserError
+
+MAX_LOGPROBS = 1024
+MAX_STOPS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """Every field is honoured or refused; the order of the processors is that of `decoding/sample.py`.
+
+    max_tokens: None means up to the context length. seed: None draws one from the operating system.
+    temperature 0 is greedy. top_k 0 (or -1), top_p 1, min_p 0, typical_p 1 switch a filter off.
+    logprobs: how many alternatives to return with each token; None for no log-probabilities at all.
+    prompt_logprobs: the same for the tokens of the prompt.
+    """
+
+    n: int = 1
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        self._check_numbers()
+        self._check_collections()
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature == 0.0
+
+    def _check_numbers(self) -> None:
+        _within("n", self.n, 1, 1024)
+        if self.max_tokens is not None:
+            _within("max_tokens", self.max_tokens, 1, 2**31 - 1)
+        _within("min_tokens", self.min_tokens, 0, self.max_tokens or 2**31 - 1)
+        _within("temperature", self.temperature, 0.0, 100.0)
+        _within("top_k", self.top_k, -1, 2**31 - 1)
+        _within("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        _within("min_p", self.min_p, 0.0, 1.0)
+        _within("typical_p", self.typical_p, 0.0, 1.0, open_low=True)
+        _within("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
+        _within("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        if self.seed is not None:
+            _within("seed", self.seed, -(2**63), 2**64 - 1)
+        for name in ("logprobs", "prompt_logprobs"):
+            if getattr(self, name) is not None:
+                _within(name, getattr(self, name), 0, MAX_LOGPROBS)
+
+    def _check_collections(self) -> None:
+        if len(self.stop) > MAX_STOPS or any(not s or not isinstance(s, str) for s in self.stop):
+            raise UserError("stop must hold non-empty strings", f"at most {MAX_STOPS} of them")
+        if any(not isinstance(t, int) or t < 0 for t in self.stop_token_ids):
+            raise UserError("stop_token_ids must hold token ids", "non-negative integers")
+        for token, bias in self.logit_bias.items():
+            if not isinstance(token, int) or token < 0 or not math.isfinite(bias):
+                raise UserError(
+                    f"logit_bias {token!r}: {bias!r} is not a token id with a finite bias",
+                    "a mapping such as {42: -100.0}",
+                )
+
+
+def _within(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and (low < value if open_low else low <= value) and value <= high:
+        return
+    left = "(" if open_low else "["
+    raise UserError(f"{name}={value!r} is out of range", f"{name} must lie in {left}{low}, {high}]")

@@ -1,0 +1,132 @@
+"""Sequence: one request's canvas, and Event: what the outside hears of it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.core.params import SamplingParams
+from plait.core.window import FinishReason, Ints, TokenLogprobs, Update
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Times in seconds (time.perf_counter) and counts of one request."""
+
+    arrival_time: float = field(default_factory=time.perf_counter)
+    first_scheduled_time: float | None = None
+    first_token_time: float | None = None
+    finished_time: float | None = None
+    num_cached_tokens: int = 0
+    num_forwards: int = 0
+    num_forwarded_positions: int = 0
+    num_preemptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Tokens of one request that became final in a step (never a token that may still change)."""
+
+    request_id: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    finish_reason: FinishReason | None = None
+    stop_token: int | None = None
+    error: str | None = None
+
+
+class Sequence:
+    """One request in any mode of generation.
+
+    The canvas is `tokens[:length]`; `masked[i]` says that position i is still to be decided (never
+    `token == mask id`: a prompt may contain that id). `[0, final)` can never change again and is what may
+    be streamed. `limit` is the canvas length at which generation ends.
+    """
+
+    def __init__(
+        self, request_id: int, prompt: Ints, params: SamplingParams, *, limit: int, seed: int
+    ) -> None:
+        """prompt: int32 [n], n >= 1. limit: prompt length + tokens to generate at most. seed: 64 bits."""
+        self.request_id = request_id
+        self.params = params
+        self.prompt_length = len(prompt)
+        self.limit = limit
+        self.seed = seed
+        self.length = len(prompt)
+        self.final = len(prompt)
+        self.emitted = len(prompt)
+        self.finish_reason: FinishReason | None = None
+        self.metrics = Metrics()
+        self.logprobs: dict[int, TokenLogprobs] = {}
+        self.scratch: dict[str, Any] = {}
+        self._tokens: Ints = np.array(prompt, np.int32)
+        self._masked: NDArray[np.bool_] = np.zeros(len(prompt), np.bool_)
+
+    @property
+    def tokens(self) -> Ints:
+        """Canvas ids, int32 [length]; a view."""
+        return self._tokens[: self.length]
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """True where a position is still to be decided, bool [length]; a view."""
+        return self._masked[: self.length]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.finish_reason is not None
+
+    def extend(self, count: int, token: int, *, masked: bool) -> None:
+        """Grow the canvas by `count` positions holding `token`."""
+        self._make_room(self.length + count)
+        end = self.length + count
+        self._tokens[self.length : end] = token
+        self._masked[self.length : end] = masked
+        self.length = end
+
+    def apply(self, update: Update, mask_token: int = 0) -> None:
+        """The only place where tokens change. Raises AssertionError when a final position would."""
+        positions = update.positions
+        if len(positions):
+            assert int(positions.min()) >= self.final, "a final position was written"
+            grown = int(positions.max()) + 1
+            if grown > self.length:
+                self.extend(grown - self.length, mask_token, masked=True)
+            self._tokens[positions] = update.tokens
+            self._masked[positions] = False
+            for position, logprob in zip(positions.tolist(), update.logprobs, strict=False):
+                self.logprobs[position] = logprob
+        if len(update.remask):
+            assert int(update.remask.min()) >= self.final, "a final position was masked again"
+            self._tokens[update.remask] = mask_token
+            self._masked[update.remask] = True
+
+    def truncate(self, length: int) -> None:
+        """Drop the canvas beyond `length` (a stop token inside a block)."""
+        self.length = length
+        self.final = min(self.final, length)
+
+    def fork(self, request_id: int, *, seed: int) -> Sequence:
+        """A copy that goes its own way from here."""
+        twin = Sequence(request_id, self.tokens, self.params, limit=self.limit, seed=seed)
+        twin.prompt_length = self.prompt_length
+        twin.final, twin.emitted = self.final, self.emitted
+        twin._masked = self._masked[: self.length].copy()
+        twin.logprobs = dict(self.logprobs)
+        twin.scratch = copy.deepcopy(self.scratch)
+        return twin
+
+    def _make_room(self, length: int) -> None:
+        if length <= len(self._tokens):
+            return
+        capacity = max(length, 2 * len(self._tokens))
+        for name in ("_tokens", "_masked"):
+            old = getattr(self, name)
+            new = np.zeros(capacity, old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)

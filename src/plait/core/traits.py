@@ -1,0 +1,32 @@
+"""Traits: what the engine must know of a model to plan its forwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from plait.core.window import CAUSAL, Pattern
+
+
+class Predicts(StrEnum):
+    """Which canvas position the logits of a row decide."""
+
+    NEXT = "next"
+    SAME = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """predicts: see Predicts. pattern: the attention the model was trained with.
+
+    mask_token: the id that stands for an undecided position, None for models without one.
+    context_length: longest canvas in tokens. vocab_size: width of a logits row.
+    eos_ids: token ids that end a generation.
+    """
+
+    vocab_size: int
+    context_length: int
+    predicts: Predicts = Predicts.NEXT
+    pattern: Pattern = CAUSAL
+    mask_token: int | None = None
+    eos_ids: frozenset[int] = frozenset()

@@ -1,0 +1,145 @@
+"""Plain data that flows between the rooms: Window (what to compute), Update (what was decided), KVView.
+
+Words: a *slot* is an index into a sequence's KV cache and equals the canvas position it belongs to;
+a *position* is what the rotary embedding sees (the same number except in draft trees).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+NO_INTS: Ints = np.zeros(0, np.int32)
+NO_INTS.setflags(write=False)
+
+
+class Slot(IntEnum):
+    """State of one cached slot. Only EXACT slots may be reused by a later forward or shared."""
+
+    EMPTY = 0
+    EXACT = 1
+    APPROX = 2
+
+
+class PatternKind(IntEnum):
+    """Which slots a row may see. The numbers are those of `csrc/include/plait/batch.h`."""
+
+    CAUSAL = 0
+    BLOCK = 1
+    FULL = 2
+    PREFIX = 3
+    TREE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Attention pattern of one window. The row at slot s sees slots [0, limit(s)) of its sequence:
+
+    CAUSAL     limit = s + 1
+    BLOCK(n)   limit = end of the n-block that holds s (blocks count from slot 0), at most the window end
+    FULL       limit = window end
+    PREFIX(n)  limit = max(n, s + 1), at most the window end
+    TREE(mask) everything before the window, and inside it what mask[row] says: bool [rows, rows]
+    """
+
+    kind: PatternKind
+    size: int = 0
+    mask: NDArray[np.bool_] | None = None
+
+
+CAUSAL = Pattern(PatternKind.CAUSAL)
+FULL = Pattern(PatternKind.FULL)
+
+
+def block(size: int) -> Pattern:
+    """Bidirectional inside blocks of `size` slots, causal across them."""
+    return Pattern(PatternKind.BLOCK, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One forward for one sequence: slots [start, end) are fed.
+
+    rows: offsets into the window whose logits are wanted, int32 [r], ascending.
+    targets: canvas positions that those rows decide, int32 [r]; for a model that predicts the NEXT
+        token target = start + row + 1, for one that predicts the SAME position target = start + row.
+        Empty while nothing is decided (a prompt chunk, a commit).
+    keep: slots [start, keep) hold K/V worth keeping after this forward, marked as `mark`.
+    positions: rotary positions, int32 [end - start]; None means the slot numbers.
+    embeddings: float32 [end - start, width], fed instead of token embeddings; None means token ids.
+    """
+
+    start: int
+    end: int
+    rows: Ints = field(default_factory=lambda: NO_INTS)
+    targets: Ints = field(default_factory=lambda: NO_INTS)
+    pattern: Pattern = CAUSAL
+    keep: int = 0
+    mark: Slot = Slot.EXACT
+    positions: Ints | None = None
+    embeddings: Floats | None = None
+
+    @property
+    def length(self) -> int:
+        """Number of positions fed."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probabilities at one position, of the raw model distribution (before any processor).
+
+    token: log-probability of the token that was written. top: {token id: log-probability}, best first.
+    rank: 1 + number of tokens more probable than the written one.
+    """
+
+    token: float
+    rank: int
+    top: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a decoder decided.
+
+    positions, tokens: write tokens[i] at canvas position positions[i]; int32 [n] each. A position equal
+        to the sequence's length appends.
+    remask: canvas positions to mask again, int32 [m].
+    accepted: for verification, how many drafted tokens the target agreed with.
+    logprobs: one per written token when the request asked for them, else empty.
+    """
+
+    positions: Ints = field(default_factory=lambda: NO_INTS)
+    tokens: Ints = field(default_factory=lambda: NO_INTS)
+    remask: Ints = field(default_factory=lambda: NO_INTS)
+    accepted: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+NOTHING = Update()
+
+
+@dataclass(frozen=True, slots=True)
+class KVView:
+    """Where a window finds and leaves its K/V: pages[i] holds slots [i*PAGE, (i+1)*PAGE) of the sequence.
+
+    pages: page numbers in the pool, int32 [ceil(window.end / PAGE)]. Pages that hold slots at or after
+        window.start are owned by this sequence alone (they will be written).
+    """
+
+    pages: Ints
+
+
+class FinishReason(StrEnum):
+    """Why a request ended, in OpenAI's words plus our own two."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    ERROR = "error"
