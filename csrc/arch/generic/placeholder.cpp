@@ -1,0 +1,1 @@
+// Filled by the kernels of this instruction set.

@@ -1,0 +1,9 @@
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace plait::bind {
+
+void init_runtime(nanobind::module_& m);
+
+}  // namespace plait::bind

@@ -1,0 +1,9 @@
+// The extension module: checks, GIL release, call; nothing else happens in this folder.
+#include <nanobind/nanobind.h>
+
+#include "bind.h"
+
+NB_MODULE(_C, m) {
+  m.doc() = "Native kernels of Plait.";
+  plait::bind::init_runtime(m);
+}

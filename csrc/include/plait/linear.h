@@ -1,0 +1,92 @@
+// Matrices packed for the processor, quantised activations, and y = x W^T (+ bias, + y).
+//
+// Batch invariance: for one output element the blocks along K are always accumulated in the same
+// order with the same instructions, acc = fma(float(integer dot), d_weight * d_activation, acc),
+// whatever the tile, the number of rows or the number of threads. Every kernel table gives the same
+// bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "plait/buffer.h"
+#include "plait/cpu.h"
+#include "plait/format.h"
+#include "plait/threads.h"
+
+namespace plait {
+
+constexpr int kPanelRows = 8;  // rows of W that lie side by side, one per 32-bit lane
+constexpr int kActBlock = 32;  // activations quantised together
+
+// W as [rows / 8] panels of one format. Lossless: dequantising gives the same floats as the source.
+class PackedMatrix {
+ public:
+  // raw: rows * row_bytes(format, cols) bytes in the source layout. Throws std::invalid_argument
+  // when cols is no multiple of the format's block size.
+  PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw, Pool& pool);
+
+  Format format() const { return format_; }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  int64_t num_panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+  size_t panel_bytes() const { return panel_bytes_; }
+  size_t bytes() const { return data_.size(); }
+  const uint8_t* panel(int64_t index) const { return data_.data() + index * panel_bytes_; }
+
+  // out: cols floats. The embedding look-up.
+  void dequantize_row(int64_t row, float* out) const;
+
+ private:
+  Format format_;
+  int64_t rows_;
+  int64_t cols_;
+  size_t panel_bytes_;
+  Buffer data_;
+};
+
+// Rows of activations, int8 per block of 32 with one scale; stored row after row.
+struct QuantizedRows {
+  const int8_t* values;  // [rows][cols]
+  const float* scales;   // [rows][cols / 32]: largest magnitude / 127
+  const int16_t*
+      sums;  // [rows][cols / 16]: sum of the values, for formats with a minimum or an offset
+  int64_t cols;
+};
+
+struct LinearOutput {
+  float* data;  // element (t, n) at data[t * stride + n], n counted from the matrix's row 0
+  int64_t stride;
+  const float* bias;  // [rows of W] or null
+  bool accumulate;    // add to what is there (the residual) instead of overwriting
+};
+
+// What a thread needs besides: grown on first use, then kept.
+class LinearScratch {
+ public:
+  uint8_t* bytes(size_t count);
+
+ private:
+  Buffer data_;
+};
+
+// Is the int8 path defined for this format? (float formats take float activations only)
+bool has_int8_path(Format format);
+
+// Quantises one row of `cols` (multiple of 32) floats. Non-finite inputs give finite garbage, not a
+// crash.
+void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,
+                  int16_t* sums);
+
+// Output columns [8 * panel_begin, 8 * panel_end) for all `num_rows` rows of x; one thread's share.
+void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,
+                 int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
+                 LinearScratch& scratch);
+
+// The same with float activations [num_rows][x_stride] and dequantised weights; K is summed in
+// order, one fma per element.
+void linear_f32(Isa isa, const PackedMatrix& weights, const float* x, int64_t x_stride,
+                int64_t num_rows, int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
+                LinearScratch& scratch);
+
+}  // namespace plait
