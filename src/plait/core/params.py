@@ -16,7 +16,8 @@ MAX_STOPS = 256
 class SamplingParams:
     """Every field is honoured or refused; the order of the processors is that of `decoding/sample.py`.
 
-    max_tokens: None means up to the context length. seed: None draws one from the operating system.
+    max_tokens: None means up to the context length; 0 is allowed with prompt_logprobs (scoring only).
+    seed: None draws one from the operating system.
     temperature 0 is greedy. top_k 0 (or -1), top_p 1, min_p 0, typical_p 1 switch a filter off.
     logprobs: how many alternatives to return with each token; None for no log-probabilities at all.
     prompt_logprobs: the same for the tokens of the prompt.
@@ -53,11 +54,23 @@ class SamplingParams:
     def is_greedy(self) -> bool:
         return self.temperature == 0.0
 
+    @property
+    def has_penalties(self) -> bool:
+        """Whether a choice depends on the tokens before it by more than the model."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0)
+
+    def stop_ids(self, eos_ids: frozenset[int]) -> frozenset[int]:
+        """Every token id that ends this request, given those of the model."""
+        own = frozenset(self.stop_token_ids)
+        return own if self.ignore_eos else own | eos_ids
+
     def _check_numbers(self) -> None:
         _within("n", self.n, 1, 1024)
         if self.max_tokens is not None:
-            _within("max_tokens", self.max_tokens, 1, 2**31 - 1)
-        _within("min_tokens", self.min_tokens, 0, self.max_tokens or 2**31 - 1)
+            fewest = 1 if self.prompt_logprobs is None else 0
+            _within("max_tokens", self.max_tokens, fewest, 2**31 - 1)
+        most = 2**31 - 1 if self.max_tokens is None else self.max_tokens
+        _within("min_tokens", self.min_tokens, 0, most)
         _within("temperature", self.temperature, 0.0, 100.0)
         _within("top_k", self.top_k, -1, 2**31 - 1)
         _within("top_p", self.top_p, 0.0, 1.0, open_low=True)

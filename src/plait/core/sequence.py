@@ -30,14 +30,22 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Tokens of one request that became final in a step (never a token that may still change)."""
+    """Tokens of one request that became final in a step (never a token that may still change).
+
+    logprobs: one per token when the request asked for them. stop_token: the id that ended the request;
+    it is the last of its token_ids. error: what went wrong, with reason ERROR.
+    prompt_logprobs: one per prompt token, None for the first; sent once, with the first tokens.
+    metrics: only with the last event, the one that has a finish_reason.
+    """
 
     request_id: int
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason | None = None
     stop_token: int | None = None
     error: str | None = None
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
+    metrics: Metrics | None = None
 
 
 class Sequence:
@@ -45,7 +53,8 @@ class Sequence:
 
     The canvas is `tokens[:length]`; `masked[i]` says that position i is still to be decided (never
     `token == mask id`: a prompt may contain that id). `[0, final)` can never change again and is what may
-    be streamed. `limit` is the canvas length at which generation ends.
+    be streamed; `[prompt_length, emitted)` has been. `limit` is the canvas length at which generation ends.
+    `logprobs` maps canvas positions to what was asked for, prompt positions included.
     """
 
     def __init__(
@@ -99,12 +108,11 @@ class Sequence:
                 self.extend(grown - self.length, mask_token, masked=True)
             self._tokens[positions] = update.tokens
             self._masked[positions] = False
-            for position, logprob in zip(positions.tolist(), update.logprobs, strict=False):
-                self.logprobs[position] = logprob
         if len(update.remask):
             assert int(update.remask.min()) >= self.final, "a final position was masked again"
             self._tokens[update.remask] = mask_token
             self._masked[update.remask] = True
+        self.logprobs.update(update.logprobs)
 
     def truncate(self, length: int) -> None:
         """Drop the canvas beyond `length` (a stop token inside a block)."""

@@ -6,6 +6,7 @@ a *position* is what the rotary embedding sees (the same number except in draft 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -69,7 +70,7 @@ class Window:
     rows: offsets into the window whose logits are wanted, int32 [r], ascending.
     targets: canvas positions that those rows decide, int32 [r]; for a model that predicts the NEXT
         token target = start + row + 1, for one that predicts the SAME position target = start + row.
-        Empty while nothing is decided (a prompt chunk, a commit).
+        A target that is already decided is only scored. Empty while nothing is wanted (a prompt chunk).
     keep: slots [start, keep) hold K/V worth keeping after this forward, marked as `mark`.
     positions: rotary positions, int32 [end - start]; None means the slot numbers.
     embeddings: float32 [end - start, width], fed instead of token embeddings; None means token ids.
@@ -112,14 +113,16 @@ class Update:
         to the sequence's length appends.
     remask: canvas positions to mask again, int32 [m].
     accepted: for verification, how many drafted tokens the target agreed with.
-    logprobs: one per written token when the request asked for them, else empty.
+    logprobs: canvas position -> log-probabilities of the token there. Holds the written tokens when the
+        request asked for `logprobs`, and the tokens that rows with an already decided target scored
+        (`prompt_logprobs`): rows are reduced in the step that computes them and never kept.
     """
 
     positions: Ints = field(default_factory=lambda: NO_INTS)
     tokens: Ints = field(default_factory=lambda: NO_INTS)
     remask: Ints = field(default_factory=lambda: NO_INTS)
     accepted: int = 0
-    logprobs: tuple[TokenLogprobs, ...] = ()
+    logprobs: Mapping[int, TokenLogprobs] = field(default_factory=dict)
 
 
 NOTHING = Update()

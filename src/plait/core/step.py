@@ -1,0 +1,32 @@
+"""The step's plain data: what the engine hands to a runner and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listing
+from typing import NamedTuple, Protocol
+
+from plait.core.sequence import Sequence
+from plait.core.window import Floats, KVView, Window
+
+
+class StepInput(NamedTuple):
+    """One sequence's part of a forward: feed `window` of `sequence`, its K/V lies where `view` says."""
+
+    sequence: Sequence
+    window: Window
+    view: KVView
+
+
+class Runner(Protocol):
+    """Runs the model once over a ragged batch.
+
+    Needs nothing but its arguments: a runner keeps no state per request. The K/V of every fed slot is
+    written through the view; slots before `window.start` are read as they stand in the pool.
+    """
+
+    def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
+        """Logits float32 [len(window.rows), vocab_size] per input, in order.
+
+        The arrays are valid until the next call. No row may depend on what else is in the batch.
+        """
+        ...

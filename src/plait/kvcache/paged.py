@@ -1,0 +1,121 @@
+"""Paged K/V memory: pages on demand, shared between forks, copied before they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from plait.core.config import PAGE
+from plait.core.sequence import Sequence
+from plait.core.window import KVView, Slot, Window
+from plait.kvcache import base
+from plait.kvcache.base import Options as Options
+from plait.kvcache.pool import Pool, num_pages
+
+SUMMARY = "pages on demand, shared by forks with copy-on-write"
+
+_EXACT = bytes([Slot.EXACT])
+
+
+@dataclass(slots=True)
+class _Table:
+    """pages[i] holds slots [i * PAGE, (i + 1) * PAGE); marks[s] is the state of slot s."""
+
+    pages: list[int] = field(default_factory=list)
+    marks: bytearray = field(default_factory=bytearray)
+
+    @property
+    def length(self) -> int:
+        return len(self.marks) - len(self.marks.lstrip(_EXACT))
+
+
+class Cache(base.Cache):
+    """One page table per sequence."""
+
+    def __init__(self, pool: Pool, options: Options | None = None) -> None:
+        super().__init__(pool)
+        self._tables: dict[int, _Table] = {}
+
+    def reserve(self, seq: Sequence, upto: int) -> bool:
+        table = self._tables.setdefault(seq.request_id, _Table())
+        length = table.length
+        shared = [
+            index
+            for index in range(length // PAGE, len(table.pages))
+            if self.pool.is_shared(table.pages[index])
+        ]
+        missing = max(0, num_pages(upto) - len(table.pages))
+        if len(shared) + missing > self.pool.num_free:
+            return False
+        for index in shared:
+            self._own(table, index, holds_exact=index * PAGE < length)
+        table.pages += [self._allocate() for _ in range(missing)]
+        return True
+
+    def view(self, seq: Sequence, window: Window) -> KVView:
+        table = self._tables[seq.request_id]
+        needed = num_pages(window.end)
+        assert needed <= len(table.pages), f"request {seq.request_id}: no reservation for {window}"
+        return KVView(np.array(table.pages[:needed], np.int32))
+
+    def stored(self, seq: Sequence, window: Window) -> None:
+        marks = self._tables[seq.request_id].marks
+        marks.extend(bytes(max(0, window.end - len(marks))))
+        kept = max(0, window.keep - window.start)
+        marks[window.start : window.end] = bytes([window.mark]) * kept + bytes(window.length - kept)
+
+    def length(self, seq: Sequence) -> int:
+        table = self._tables.get(seq.request_id)
+        return table.length if table else 0
+
+    def slots(self, seq: Sequence) -> bytes:
+        table = self._tables.get(seq.request_id)
+        return bytes(table.marks) if table else b""
+
+    def truncate(self, seq: Sequence, length: int) -> None:
+        table = self._tables.get(seq.request_id)
+        if table is None:
+            return
+        del table.marks[length:]
+        for page in table.pages[num_pages(length) :]:
+            self.pool.release(page)
+        del table.pages[num_pages(length) :]
+
+    def fork(self, parent: Sequence, child: Sequence) -> None:
+        assert child.request_id not in self._tables, f"request {child.request_id} has slots already"
+        source = self._tables.get(parent.request_id)
+        if source is None:
+            return
+        length = source.length
+        pages = source.pages[: num_pages(length)]
+        for page in pages:
+            self.pool.retain(page)
+        self._tables[child.request_id] = _Table(pages, bytearray(_EXACT * length))
+
+    def match(self, seq: Sequence) -> int:
+        return self.length(seq)
+
+    def release(self, seq: Sequence) -> None:
+        self.truncate(seq, 0)
+        self._tables.pop(seq.request_id, None)
+
+    def check(self) -> None:
+        self.pool.check(table.pages for table in self._tables.values())
+        for request_id, table in self._tables.items():
+            assert len(table.marks) <= len(table.pages) * PAGE, (
+                f"request {request_id}: slots, no page"
+            )
+
+    def _own(self, table: _Table, index: int, *, holds_exact: bool) -> None:
+        """Replace a shared page by one of our own; its bytes matter only if it holds exact slots."""
+        shared = table.pages[index]
+        table.pages[index] = self._allocate()
+        if holds_exact:
+            self.pool.copy(shared, table.pages[index])
+        self.pool.release(shared)
+
+    def _allocate(self) -> int:
+        page = self.pool.allocate()
+        assert page is not None, "the pool ran out of pages that were counted free"
+        return page

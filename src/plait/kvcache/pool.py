@@ -1,0 +1,136 @@
+"""The pool: bytes and pages of K/V memory, nothing about sequences.
+
+Memory is one array, zero and lazily backed: a page costs real memory when it is first written.
+Nothing here locks: the thread that owns the engine owns the pool.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.core.config import PAGE
+from plait.core.errors import CapacityError
+
+_DTYPES: dict[str, type[np.floating[Any]]] = {"f16": np.float16, "f32": np.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class KVLayout:
+    """Shape of what one slot holds. dtype: "f16" or "f32"."""
+
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    dtype: str = "f16"
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page: PAGE slots of K and V in every layer."""
+        values = self.num_layers * self.num_kv_heads * 2 * PAGE * self.head_dim
+        return values * np.dtype(_DTYPES[self.dtype]).itemsize
+
+
+class Pool:
+    """A fixed number of refcounted pages.
+
+    data: [num_pages, num_layers, num_kv_heads, 2, PAGE * head_dim] of float16 or float32, aligned to 64
+        bytes. data[..., 0, :] is K stored [head_dim][PAGE], data[..., 1, :] is V stored [PAGE][head_dim].
+
+    A page that is handed out again still holds what its last owner wrote: a reader must never let a slot
+    that its row may not see touch the result, whatever bits are in it.
+    """
+
+    def __init__(self, layout: KVLayout, num_pages: int) -> None:
+        """Raises CapacityError when the address space for the pages cannot be had."""
+        assert num_pages > 0
+        self.layout = layout
+        self.num_pages = num_pages
+        self.data = _map_zeros(layout, num_pages)
+        self._references = np.zeros(num_pages, np.int64)
+        # A stack: the page freed last is the one most likely still in the processor's cache.
+        self._free = list(range(num_pages - 1, -1, -1))
+
+    @property
+    def page_bytes(self) -> int:
+        return self.layout.page_bytes
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    def allocate(self) -> int | None:
+        """A page with one reference, or None when all are in use."""
+        if not self._free:
+            return None
+        page = self._free.pop()
+        self._references[page] = 1
+        return page
+
+    def retain(self, page: int) -> None:
+        """One more owner of a page that has at least one."""
+        assert self._references[page] > 0, f"page {page} is free"
+        self._references[page] += 1
+
+    def release(self, page: int) -> None:
+        """One owner less; the last one gives the page back."""
+        assert self._references[page] > 0, f"page {page} is free"
+        self._references[page] -= 1
+        if self._references[page] == 0:
+            self._free.append(page)
+
+    def is_shared(self, page: int) -> bool:
+        """Whether the page has more than one owner and so must not be written."""
+        return bool(self._references[page] > 1)
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy the bytes of a page."""
+        self.data[target] = self.data[source]
+
+    def check(self, tables: Iterable[Sequence[int]]) -> None:
+        """Raise AssertionError unless the books balance.
+
+        tables: the pages that each owner holds. Every page must have as many references as owners, and
+        the free list must hold exactly the pages without one, once each.
+        """
+        held = np.zeros(self.num_pages, np.int64)
+        for table in tables:
+            assert len(set(table)) == len(table), f"an owner holds a page twice: {table}"
+            held[list(table)] += 1
+        wrong = np.flatnonzero(held != self._references)
+        assert not len(wrong), (
+            f"pages {wrong.tolist()} have {self._references[wrong].tolist()} references "
+            f"but {held[wrong].tolist()} owners"
+        )
+        free = np.zeros(self.num_pages, np.int64)
+        np.add.at(free, np.array(self._free, np.int64), 1)
+        twice = np.flatnonzero(free > 1)
+        assert not len(twice), f"pages {twice.tolist()} are on the free list more than once"
+        wrong = np.flatnonzero((free == 1) != (self._references == 0))
+        assert not len(wrong), f"pages {wrong.tolist()}: free list and reference counts disagree"
+
+
+def num_pages(slots: int) -> int:
+    """Pages that hold `slots` slots."""
+    return -(-slots // PAGE)
+
+
+def _map_zeros(layout: KVLayout, num_pages: int) -> NDArray[Any]:
+    """An anonymous private mapping: aligned to the machine's page, zero, without cost until written."""
+    dtype = np.dtype(_DTYPES[layout.dtype])
+    shape = (num_pages, layout.num_layers, layout.num_kv_heads, 2, PAGE * layout.head_dim)
+    try:
+        memory = mmap.mmap(
+            -1, num_pages * layout.page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )
+    except (OSError, OverflowError, ValueError) as error:
+        size = num_pages * layout.page_bytes / 2**30
+        raise CapacityError(
+            f"no memory for a KV cache of {size:.1f} GiB", "ask for a smaller kv_memory"
+        ) from error
+    return np.frombuffer(memory, dtype).reshape(shape)
