@@ -1,0 +1,159 @@
+// The compiled forward pass: a flat list of ops over buffers, run in one call for a ragged batch.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "plait/batch.h"
+#include "plait/linear.h"
+#include "plait/rows.h"
+
+namespace plait {
+
+// Columns [offset, offset + width) of a buffer, one row per fed position or per wanted row.
+struct View {
+  int buffer;
+  int offset;
+  int width;
+  bool wanted;
+};
+
+struct KvShape {
+  int num_layers;
+  int num_kv_heads;
+  int head_dim;
+  KvType type;
+  int64_t num_pages;
+};
+
+class Plan;
+
+// What an op sees of the step that is running.
+struct Step {
+  const Batch& batch;
+  Plan& plan;
+  int worker;
+};
+
+class Op {
+ public:
+  virtual ~Op() = default;
+  // Called by every worker; may use the pool's barrier. What earlier ops wrote is visible.
+  virtual void run(const Step& step) = 0;
+  // True when each worker reads and writes only its own share of the token rows, so that a neighbour of
+  // the same kind needs no barrier between.
+  virtual bool is_row_local() const { return false; }
+};
+
+// How a linear op makes its input rows.
+enum class Prologue { none, rmsnorm, gated };
+
+struct LinearSpec {
+  Prologue prologue = Prologue::none;
+  std::vector<View> inputs;                 // one; gate and up for Prologue::gated
+  std::vector<float> norm_weight;
+  float eps = 0;
+  Activation activation = Activation::silu;
+  std::vector<std::shared_ptr<const PackedMatrix>> weights;
+  std::vector<std::vector<float>> biases;   // one per weight, empty for none
+  View output{};
+  bool accumulate = false;
+};
+
+struct AttentionSpec {
+  View q, k, v, output;
+  int layer = 0;
+  int heads = 0;
+  float scale = 1;
+  int window = 0;
+};
+
+class Plan {
+ public:
+  // widths: floats per row of each buffer. result: the buffer that lives in Batch::out.
+  Plan(std::vector<int> widths, int result, KvShape kv, bool int8, Isa isa,
+       std::shared_ptr<Pool> pool);
+
+  // Each adds one op at the end. They throw std::invalid_argument when shapes do not agree.
+  void embed(std::shared_ptr<const PackedMatrix> weights, View output, float scale);
+  void linear(LinearSpec spec);
+  void rmsnorm(View x, View output, std::vector<float> weight, float eps, int groups, View residual);
+  void layernorm(View x, View output, std::vector<float> weight, std::vector<float> bias, float eps);
+  void rope(View x, int heads, int table, bool interleaved);
+  void attention(AttentionSpec spec);
+  void gated(View gate, View up, View output, Activation activation);
+  void add(View x, View y, View output, float alpha);
+  void wanted(View x, View output);
+  // Registers a set of rotary frequencies; returns its number for rope().
+  int rope_table(std::vector<float> inverse_frequencies);
+
+  // Runs ops [first, last). With first > 0 Batch::hidden is copied to `entry` before; with `exit` not
+  // null its rows are copied to Batch::out after. The batch must have been checked (see check()).
+  void run(const Batch& batch, int first, int last, const View& entry, const View* exit);
+
+  // Throws std::invalid_argument for anything that would make run() touch memory it should not.
+  void check(const Batch& batch, int64_t num_pages_listed, int64_t num_masks) const;
+
+  int num_ops() const { return static_cast<int>(ops_.size()); }
+  int width() const { return width_; }
+  int result_width() const { return widths_[result_]; }
+  Isa isa() const { return isa_; }
+  bool int8() const { return int8_; }
+  const KvShape& kv() const { return kv_; }
+  Pool& pool() { return *pool_; }
+  const RowKernels& rows() const { return rows_; }
+
+  float* at(const View& view, int64_t row) {
+    return data_[view.buffer] + row * widths_[view.buffer] + view.offset;
+  }
+  int64_t stride(const View& view) const { return widths_[view.buffer]; }
+  int num_rows(const Step& step, const View& view) const {
+    return view.wanted ? step.batch.num_wanted : step.batch.num_rows;
+  }
+  // cos and sin of one row, [2 * pairs].
+  const float* rope_row(int table, int row) const;
+  int rope_pairs(int table) const { return static_cast<int>(ropes_[table].frequencies.size()); }
+  // Slots that a row may see end here.
+  const int32_t* limits() const { return limits_.data(); }
+  LinearScratch& scratch(int worker) { return scratch_[worker]; }
+  // Shared by linear ops, one after the other: activations quantised or made in float.
+  struct Activations {
+    Buffer values, scales, sums, floats;
+  };
+  Activations& activations() { return activations_; }
+
+ private:
+  void check_view(const View& view) const;
+  void reserve(const Batch& batch);
+  void prepare(const Step& step);
+  void work(const Batch& batch, int worker, int first, int last, const View& entry,
+            const View* exit);
+  void push(std::unique_ptr<Op> op) { ops_.push_back(std::move(op)); }
+
+  struct RopeTable {
+    std::vector<float> frequencies;
+    std::vector<float> rows;
+  };
+
+  std::vector<int> widths_;
+  int result_;
+  KvShape kv_;
+  bool int8_;
+  Isa isa_;
+  std::shared_ptr<Pool> pool_;
+  const RowKernels& rows_;
+  int vocab_ = 0;  // rows and
+  int width_ = 0;  // columns of the embedding table
+  std::vector<std::unique_ptr<Op>> ops_;
+  std::vector<Buffer> buffers_;
+  std::vector<float*> data_;
+  std::vector<RopeTable> ropes_;
+  std::vector<int32_t> limits_;
+  std::vector<LinearScratch> scratch_;
+  Activations activations_;
+  int64_t most_cols_ = 0;
+};
+
+}  // namespace plait
