@@ -6,11 +6,13 @@ A model is one file: `ALIASES` (other names its checkpoints go by), `SUMMARY`, a
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from plait.core.errors import FormatError
 from plait.core.traits import Traits
 from plait.models.config import ModelConfig
 
@@ -32,7 +34,8 @@ class Value:
 
     def columns(self, offset: int, width: int) -> Value:
         """A view of some columns."""
-        assert offset >= 0 and offset + width <= self.width
+        assert offset >= 0
+        assert offset + width <= self.width
         return replace(self, offset=self.offset + offset, width=width)
 
 
@@ -69,25 +72,31 @@ class Graph:
 
     def embed(self, weight: str, *, scale: float = 1.0) -> Value:
         """Rows of `weight` [vocab, width] by token id, times scale."""
-        out = self._buffer(self.shapes[weight][1])
+        out = self._buffer(self._matrix(weight)[1])
         return self._add(Node("embed", (), out, (weight,), attrs={"scale": scale}))
 
     def rmsnorm(
         self, x: Value, weight: str, *, eps: float, offset: float = 0.0, groups: int = 1
     ) -> Value:
         """x / rms(x) * (weight + offset), over each of `groups` equal parts of a row (arXiv:1910.07467)."""
+        self._expect(weight, x.width // groups)
         attrs = {"eps": eps, "offset": offset, "groups": groups}
         return self._add(Node("rmsnorm", (x,), self._like(x), (), (weight,), attrs))
 
     def layernorm(self, x: Value, weight: str, bias: str | None, *, eps: float) -> Value:
         """(x - mean) / std * weight + bias over a row (arXiv:1607.06450)."""
+        for name in (weight, *((bias,) if bias else ())):
+            self._expect(name, x.width)
         return self._add(Node("layernorm", (x,), self._like(x), (), (weight, bias), {"eps": eps}))
 
     def linear(
         self, x: Value, *weights: str, biases: tuple[str | None, ...] | None = None
     ) -> tuple[Value, ...]:
         """x W^T + b for several W [n, x.width] on one input; one value per weight."""
-        sizes = [self.shapes[w][0] for w in weights]
+        sizes = [self._matrix(w, cols=x.width)[0] for w in weights]
+        for bias, size in zip(biases or (), sizes, strict=False):
+            if bias is not None:
+                self._expect(bias, size)
         out = self._buffer(sum(sizes), x.rows)
         self._add(Node("linear", (x,), out, weights, biases or (None,) * len(weights)))
         ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
@@ -99,6 +108,12 @@ class Graph:
 
     def attention(self, q: Value, k: Value, v: Value, spec: AttentionSpec) -> Value:
         """Stores k and v in the cache, then softmax(q k^T scale) v over what the window's rows may see."""
+        expected = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim)
+        if (q.width, k.width, v.width) != (*expected, expected[1]):
+            raise FormatError(
+                f"layer {spec.layer}: q, k, v of {q.width}, {k.width}, {v.width} columns do not make "
+                f"{spec.heads} heads and {spec.kv_heads} key-value heads of {spec.head_dim}"
+            )
         out = self._buffer(q.width, q.rows)
         return self._add(Node("attention", (q, k, v), out, attrs={"spec": spec}))
 
@@ -122,6 +137,18 @@ class Graph:
 
     def finish(self, logits: Value) -> None:
         self.result = logits
+
+    def _matrix(self, name: str, cols: int | None = None) -> tuple[int, ...]:
+        shape = self.shapes[name]
+        if len(shape) != 2 or (cols is not None and shape[1] != cols):
+            wanted = f"a matrix of {cols} columns" if cols is not None else "a matrix"
+            raise FormatError(f"tensor {name} has shape {list(shape)}", f"{wanted} belongs here")
+        return shape
+
+    def _expect(self, name: str, size: int) -> None:
+        if math.prod(self.shapes[name]) != size:
+            shape = list(self.shapes[name])
+            raise FormatError(f"tensor {name} has shape {shape}", f"{size} values belong here")
 
     def _buffer(self, width: int, rows: str = TOKENS) -> Value:
         self.widths.append(width)

@@ -1,0 +1,159 @@
+"""The reference executor: walks the graph op by op in NumPy. Slow; the oracle of every test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listing
+from typing import Any
+
+import numpy as np
+
+from plait.core.step import StepInput
+from plait.core.window import Floats
+from plait.kernels import reference as ops
+from plait.kernels.reference_linear import quantize_rows
+from plait.kvcache.pool import Pool
+from plait.models.base import AttentionSpec, Graph, Node, Rope, Value
+from plait.runner.batch import Batch, flatten
+from plait.weights.base import Checkpoint
+
+_FLOAT_FORMATS = ("f32", "f16", "bf16")
+
+
+class ReferenceRunner:
+    """Implements core.step.Runner with float32 weights and the pool's own pages."""
+
+    def __init__(self, graph: Graph, checkpoint: Checkpoint, kv: Pool, *, activations: str) -> None:
+        """activations: "f32", or "int8" for activations quantised per block of 32 as the kernels do."""
+        self._graph = graph
+        self._checkpoint = checkpoint
+        self._kv = kv.data
+        self._int8 = activations == "int8"
+        self._tensors: dict[str, Floats] = {}
+
+    def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
+        """Logits float32 [rows wanted, vocab] per input."""
+        batch = flatten(inputs)
+        result = self._graph.result
+        assert result is not None
+        logits = self._walk(inputs, batch, len(self._graph.nodes))[result.buffer]
+        ends = np.cumsum(batch.counts).tolist()
+        return [logits[end - n : end] for end, n in zip(ends, batch.counts, strict=True)]
+
+    def hidden(self, inputs: Listing[StepInput], *, until: str) -> Floats:
+        """The rows [all fed positions, width] at a cut point."""
+        cut = next(c for c in self._graph.cuts if c.name == until)
+        return self._walk(inputs, flatten(inputs), cut.node)[cut.value.buffer].copy()
+
+    def _walk(self, inputs: Listing[StepInput], batch: Batch, until: int) -> dict[int, Floats]:
+        step = _Step(inputs, batch)
+        for node in self._graph.nodes[:until]:
+            result = getattr(self, f"_{node.kind}")(node, step)
+            step.write(node.output, result, self._graph.widths[node.output.buffer])
+        return step.buffers
+
+    def _tensor(self, name: str) -> Floats:
+        if name not in self._tensors:
+            self._tensors[name] = self._checkpoint.dequantized(name)
+        return self._tensors[name]
+
+    def _embed(self, node: Node, step: _Step) -> Floats:
+        table, batch = self._tensor(node.weights[0]), step.batch
+        rows = table[batch.tokens] * np.float32(node.attrs["scale"])
+        if batch.embeddings is not None and batch.embedding_rows is not None:
+            given = batch.embedding_rows >= 0
+            rows[given] = batch.embeddings[batch.embedding_rows[given]]
+        return rows
+
+    def _rmsnorm(self, node: Node, step: _Step) -> Floats:
+        weight = self._tensor(str(node.vectors[0])).ravel() + np.float32(node.attrs["offset"])
+        x = step.read(node.inputs[0])
+        return ops.rmsnorm(x, weight, node.attrs["eps"], node.attrs["groups"])
+
+    def _layernorm(self, node: Node, step: _Step) -> Floats:
+        weight, bias = (None if n is None else self._tensor(n) for n in node.vectors)
+        assert weight is not None
+        return ops.layernorm(step.read(node.inputs[0]), weight, bias, node.attrs["eps"])
+
+    def _linear(self, node: Node, step: _Step) -> Floats:
+        x = step.read(node.inputs[0])
+        coarse = self._coarse(x) if self._int8 and x.shape[1] % 32 == 0 else x
+        parts = []
+        for name, bias in zip(node.weights, node.vectors, strict=True):
+            is_float = self._checkpoint.info(name).format_name in _FLOAT_FORMATS
+            y = (x if is_float else coarse) @ self._tensor(name).T
+            parts.append(y if bias is None else y + self._tensor(bias))
+        return np.concatenate(parts, axis=1)
+
+    @staticmethod
+    def _coarse(x: Floats) -> Floats:
+        """x as its int8 blocks hold it."""
+        values, scales, _ = quantize_rows(x)
+        blocks = values.reshape(*scales.shape, 32) * scales[..., None]
+        return np.asarray(blocks.reshape(x.shape), np.float32)
+
+    def _rope(self, node: Node, step: _Step) -> Floats:
+        rope: Rope = node.attrs["rope"]
+        inverse = np.asarray(rope.inverse_frequencies, np.float32)
+        if rope.factors is not None:
+            inverse = inverse / self._tensor(rope.factors).ravel()
+        return ops.rope(
+            step.read(node.inputs[0]),
+            step.batch.positions,
+            inverse,
+            node.attrs["heads"],
+            interleaved=rope.interleaved,
+        )
+
+    def _attention(self, node: Node, step: _Step) -> Floats:
+        spec: AttentionSpec = node.attrs["spec"]
+        q, k, v = (step.read(x).reshape(-1, n, spec.head_dim) for x, n in _heads(node, spec))
+        parts = []
+        for item, first in step.windows():
+            rows = slice(first, first + item.window.length)
+            positions = step.batch.positions[rows]
+            pages, start, end = item.view.pages, item.window.start, item.window.end
+            ops.store_kv(self._kv, spec.layer, pages, start, k[rows], v[rows])
+            keys, values = ops.load_kv(self._kv, spec.layer, pages, end, spec.head_dim)
+            pattern = item.window.pattern
+            seen = ops.visible(
+                pattern.kind, pattern.size, pattern.mask, start, positions, spec.window
+            )
+            parts.append(ops.attention(q[rows], keys, values, seen, spec.scale))
+        return np.concatenate(parts).reshape(len(q), -1)
+
+    def _gated(self, node: Node, step: _Step) -> Floats:
+        gate, up = (step.read(value) for value in node.inputs)
+        return ops.gated(node.attrs["activation"], gate, up)
+
+    def _add(self, node: Node, step: _Step) -> Floats:
+        x, y = (step.read(value) for value in node.inputs)
+        return np.float32(node.attrs["alpha"]) * x + y
+
+    def _wanted(self, node: Node, step: _Step) -> Floats:
+        return step.read(node.inputs[0])[step.batch.wanted]
+
+
+def _heads(node: Node, spec: AttentionSpec) -> zip[tuple[Value, int]]:
+    return zip(node.inputs, (spec.heads, spec.kv_heads, spec.kv_heads), strict=True)
+
+
+class _Step:
+    """The buffers of one walk."""
+
+    def __init__(self, inputs: Listing[StepInput], batch: Batch) -> None:
+        self.inputs = inputs
+        self.batch = batch
+        self.buffers: dict[int, Floats] = {}
+
+    def read(self, value: Value) -> Floats:
+        columns = slice(value.offset, value.offset + value.width)
+        return self.buffers[value.buffer][:, columns]
+
+    def write(self, value: Value, rows: Floats, width: int) -> None:
+        if value.buffer not in self.buffers:
+            self.buffers[value.buffer] = np.zeros((len(rows), width), np.float32)
+        self.buffers[value.buffer][:, value.offset : value.offset + value.width] = rows
+
+    def windows(self) -> list[tuple[StepInput, int]]:
+        firsts: list[Any] = self.batch.windows[:, 0].tolist()
+        return list(zip(self.inputs, firsts, strict=True))

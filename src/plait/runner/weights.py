@@ -1,0 +1,43 @@
+"""A model's tensors in the form the executors want: packed matrices, float vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plait.kernels.plan import PackedMatrix, Pool
+from plait.core.errors import FormatError
+from plait.core.window import Floats
+from plait.weights.base import Checkpoint
+
+
+class Weights:
+    """Loads each tensor once. Packing reads the mapped file and gives its pages back at once, so that
+    the file and the panels are never both resident."""
+
+    def __init__(self, checkpoint: Checkpoint, pool: Pool) -> None:
+        self._checkpoint = checkpoint
+        self._pool = pool
+        self._matrices: dict[str, PackedMatrix] = {}
+
+    def matrix(self, name: str) -> PackedMatrix:
+        """A [rows, cols] tensor packed into panels. Raises FormatError when it is no matrix."""
+        if name not in self._matrices:
+            info = self._checkpoint.info(name)
+            if len(info.shape) != 2:
+                raise FormatError(
+                    f"tensor {name} has {len(info.shape)} dimensions", "a matrix has 2"
+                )
+            rows, cols = info.shape
+            raw = self._checkpoint.raw(name)
+            self._matrices[name] = PackedMatrix(info.format_name, rows, cols, raw, self._pool)
+            self._checkpoint.release(name)
+        return self._matrices[name]
+
+    def vector(self, name: str) -> Floats:
+        """A one-dimensional tensor as float32."""
+        return np.ravel(self._checkpoint.dequantized(name))
+
+    @property
+    def packed_bytes(self) -> int:
+        """Memory that the panels take."""
+        return sum(matrix.bytes for matrix in self._matrices.values())

@@ -1,0 +1,104 @@
+"""Every family against an independent implementation, and what a damaged checkpoint is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plait.core import registry
+from plait.core.errors import FormatError
+from plait.models.choose import model_for, trace
+from plait.models.mindllm import deepnorm_alpha
+from tests.models import independent
+from tests.runner.test_executors import Bench, feed
+from tests.synthetic import CONFIGS, LLAMA, checkpoint
+
+
+def ours_and_theirs(config: dict[str, Any], length: int = 70) -> tuple[np.ndarray, np.ndarray]:
+    bench = Bench(config)
+    item = bench.sequence(length, 1)
+    window = feed(item, 0, length, pattern=bench.model.traits().pattern)
+    ours = bench.native.forward([window])[0]
+    tensors = {n: bench.checkpoint.dequantized(n) for n in bench.checkpoint.names()}
+    theirs = independent.logits(config, tensors.__getitem__, item[0].tokens)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_equal_an_independent_implementation(name: str) -> None:
+    ours, theirs = ours_and_theirs(CONFIGS[name])
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max(), rtol=0)
+
+
+def test_geb_shape_equals_an_independent_implementation() -> None:
+    """GEB-1.3B: Llama with grouped queries and an untied head, under its own name."""
+    ours, theirs = ours_and_theirs({**LLAMA, "model_type": "geb", "num_attention_heads": 8})
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["mindllm-deepnorm", "mindllm-rmsnorm"])
+def test_mindllm_shape_equals_an_independent_implementation(name: str) -> None:
+    ours, theirs = ours_and_theirs(CONFIGS[name])
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_deepnorm_scale_follows_from_the_depth() -> None:
+    assert deepnorm_alpha(18) == pytest.approx(36**0.25)
+
+
+def test_every_model_file_has_a_synthetic_checkpoint() -> None:
+    families = {CONFIGS[name]["model_type"].removesuffix("_text") for name in CONFIGS}
+    assert set(registry.names("models")) <= families
+
+
+def test_unknown_architecture_names_the_known_ones() -> None:
+    with pytest.raises(FormatError, match=r"'warp' is not supported\n.*llama") as caught:
+        model_for("safetensors", {**LLAMA, "model_type": "warp"})
+    assert "qwen2" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_hidden_layers", 10**9),
+        ("num_attention_heads", 3),
+        ("hidden_size", -1),
+        ("hidden_size", "wide"),
+        ("rope_theta", float("nan")),
+        ("rope_scaling", {"rope_type": "mystery"}),
+        ("hidden_act", "magic"),
+        ("head_dim", 15),
+    ],
+)
+def test_absurd_configurations_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(FormatError):
+        model_for("safetensors", {**LLAMA, field: value})
+
+
+def test_missing_and_leftover_tensors_are_named() -> None:
+    given = checkpoint(LLAMA)
+    shapes = {name: given.info(name).shape for name in given.names()}
+    model = model_for("safetensors", LLAMA)
+    lacking = {n: s for n, s in shapes.items() if n != "model.norm.weight"}
+    with pytest.raises(FormatError, match=r"model\.norm\.weight"):
+        trace(model, lacking)
+    with pytest.raises(FormatError, match="surprise"):
+        trace(model, {**shapes, "surprise.weight": (3, 3)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("model.layers.0.self_attn.q_proj.weight", (60, 64)),
+        ("model.layers.0.mlp.down_proj.weight", (64, 95)),
+        ("model.norm.weight", (63,)),
+        ("lm_head.weight", (96,)),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(name: str, shape: tuple[int, ...]) -> None:
+    given = checkpoint(LLAMA)
+    shapes = {n: given.info(n).shape for n in given.names()}
+    with pytest.raises(FormatError):
+        trace(model_for("safetensors", LLAMA), {**shapes, name: shape})
