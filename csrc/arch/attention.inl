@@ -1,5 +1,6 @@
-// Attention of a few query rows over KV pages; see plait/rows.h. Pages outside, rows inside; each row
-// carries (maximum, sum, weighted values). A row's arithmetic never depends on the rows beside it.
+// Attention of a few query rows over KV pages; see plait/rows.h. Pages outside, rows inside; each
+// row carries (maximum, sum, weighted values). A row's arithmetic never depends on the rows beside
+// it.
 #pragma once
 
 #include <algorithm>
@@ -9,9 +10,9 @@
 namespace plait::PLAIT_ISA {
 namespace {
 
-constexpr int kTile = 3;          // query rows walked together: 3 x 4 accumulators fill 16 registers
+constexpr int kTile = 3;  // query rows walked together: 3 x 4 accumulators fill 16 registers
 constexpr int kPageVecs = kPage / kLanes;
-constexpr int kConvertFrom = 7;   // from so many rows on, converting an f16 page once pays
+constexpr int kConvertFrom = 7;  // from so many rows on, converting an f16 page once pays
 
 // scores[r][t] = q_r . k_t for the page's 32 slots, summed in order of the head's columns.
 template <int R, class Kv>
@@ -32,7 +33,8 @@ __attribute__((noinline)) void score_tile(const float* const* q, const Kv* k, in
     for (int j = 0; j < kPageVecs; ++j) store(scores + r * kPage + j * kLanes, acc[r][j]);
 }
 
-// out_r = out_r * decay_r + sum over the first `count` slots of weights[r][t] v_t, N vectors of columns.
+// out_r = out_r * decay_r + sum over the first `count` slots of weights[r][t] v_t, N vectors of
+// columns.
 template <int R, int N, class Kv>
 __attribute__((noinline)) void value_columns(const float* weights, const Kv* v, int head_dim,
                                              int count, const float* decay, float* const* out,
@@ -80,8 +82,8 @@ bool needs_mask(const AttentionTask& task, int r, int slot) {
   return task.masks != nullptr && task.masks[r] != nullptr && slot + kPage > task.mask_start;
 }
 
-// Turns scores into weights against the row's new maximum and updates (maximum, sum); returns the factor
-// by which what the row has so far shrinks.
+// Turns scores into weights against the row's new maximum and updates (maximum, sum); returns the
+// factor by which what the row has so far shrinks.
 float soften(float scale, float* scores, float* state) {
   Vec s[kPageVecs];
   for (int j = 0; j < kPageVecs; ++j) s[j] = mul(load(scores + j * kLanes), splat(scale));
@@ -175,8 +177,8 @@ void merge_states(float* total, const float* part, int head_dim) {
 }  // namespace
 
 const RowKernels& row_table() {
-  static const RowKernels table{rmsnorm,  layernorm, gated,     add_rows,
-                                rope,     store_kv,  attention, merge_states};
+  static const RowKernels table{rmsnorm, layernorm, gated,     add_rows,
+                                rope,    store_kv,  attention, merge_states};
   return table;
 }
 

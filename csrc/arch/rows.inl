@@ -1,8 +1,8 @@
 // Row kernels over Vec; see plait/rows.h for what each computes.
 #pragma once
 
-#include "vec8.h"
 #include "plait/rows.h"
+#include "vec8.h"
 
 namespace plait::PLAIT_ISA {
 namespace {
@@ -95,8 +95,11 @@ void rope(float* x, int heads, int head_dim, int pairs, bool interleaved, const 
   }
 }
 
-// Values beyond the range of f16 are clamped: an infinity in a page would spoil rows that mask it out.
-inline Vec within_half(Vec a) { return max(min(a, splat(65504.0f)), splat(-65504.0f)); }
+// Values beyond the range of f16 are clamped: an infinity in a page would spoil rows that mask it
+// out.
+inline Vec within_half(Vec a) {
+  return max(min(a, splat(65504.0f)), splat(-65504.0f));
+}
 
 void store_kv(const float* k, const float* v, int head_dim, int slot, KvType type, void* k_page,
               void* v_page) {

@@ -1,5 +1,5 @@
-// Eight float lanes. Included by the kernels of each instruction set, in that set's own namespace, so that
-// two translation units never share an inline function compiled with different flags.
+// Eight float lanes. Included by the kernels of each instruction set, in that set's own namespace,
+// so that two translation units never share an inline function compiled with different flags.
 #pragma once
 
 #include <cmath>
@@ -23,23 +23,43 @@ struct Vec {
   __m256 v;
 };
 
-inline Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline Vec load(const float* p) {
+  return {_mm256_loadu_ps(p)};
+}
 inline Vec load(const uint16_t* f16) {
   return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(f16)))};
 }
-inline void store(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
+inline void store(float* p, Vec a) {
+  _mm256_storeu_ps(p, a.v);
+}
 inline void store(uint16_t* p, Vec a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
 }
-inline Vec splat(float x) { return {_mm256_set1_ps(x)}; }
-inline Vec add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
-inline Vec sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
-inline Vec mul(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
-inline Vec div(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
-inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline Vec splat(float x) {
+  return {_mm256_set1_ps(x)};
+}
+inline Vec add(Vec a, Vec b) {
+  return {_mm256_add_ps(a.v, b.v)};
+}
+inline Vec sub(Vec a, Vec b) {
+  return {_mm256_sub_ps(a.v, b.v)};
+}
+inline Vec mul(Vec a, Vec b) {
+  return {_mm256_mul_ps(a.v, b.v)};
+}
+inline Vec div(Vec a, Vec b) {
+  return {_mm256_div_ps(a.v, b.v)};
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return {_mm256_fmadd_ps(a.v, b.v, c.v)};
+}
 // The second operand when either is NaN, as in the generic version.
-inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
-inline Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+inline Vec max(Vec a, Vec b) {
+  return {_mm256_max_ps(a.v, b.v)};
+}
+inline Vec min(Vec a, Vec b) {
+  return {_mm256_min_ps(a.v, b.v)};
+}
 inline Vec round_even(Vec a) {
   return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
@@ -112,7 +132,9 @@ inline Vec load(const float* p) {
 inline Vec load(const uint16_t* f16) {
   return lanes([&](int i) { return half_to_float(f16[i]); });
 }
-inline void store(float* p, Vec a) { std::memcpy(p, a.v, sizeof a.v); }
+inline void store(float* p, Vec a) {
+  std::memcpy(p, a.v, sizeof a.v);
+}
 inline void store(uint16_t* p, Vec a) {
   for (int i = 0; i < kLanes; ++i) p[i] = float_to_half(a.v[i]);
 }
@@ -168,8 +190,8 @@ inline float max_lanes(Vec a) {
   return largest;
 }
 
-// e^x to about 2 ulp; exactly 1 at 0 and exactly 0 below -87.33 (and at -inf). Large x saturates at e^88.
-// x = n ln 2 + r with |r| <= ln 2 / 2, Taylor polynomial of degree 7 in r.
+// e^x to about 2 ulp; exactly 1 at 0 and exactly 0 below -87.33 (and at -inf). Large x saturates at
+// e^88. x = n ln 2 + r with |r| <= ln 2 / 2, Taylor polynomial of degree 7 in r.
 inline Vec exp(Vec x) {
   const Vec lowest = splat(-87.33f);
   const Vec clamped = max(min(x, splat(88.0f)), lowest);

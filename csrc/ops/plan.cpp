@@ -100,7 +100,8 @@ void Plan::check(const Batch& batch, int64_t num_pages_listed, int64_t num_masks
     demand(batch.positions[t] >= 0, "a negative position");
   }
   for (int r = 0; r < batch.num_wanted; ++r)
-    demand(batch.wanted[r] >= 0 && batch.wanted[r] < batch.num_rows, "a wanted row outside the batch");
+    demand(batch.wanted[r] >= 0 && batch.wanted[r] < batch.num_rows,
+           "a wanted row outside the batch");
 }
 
 void Plan::reserve(const Batch& batch) {

@@ -1,8 +1,9 @@
 // The attention op of the plan: store the step's keys and values in their pages, then attend.
 //
-// A row's result is a fold over chunks of kChunkPages pages in order, each chunk computed from a fresh
-// state. The cut is part of the arithmetic, so one thread or many, a long window or a short one give the
-// same bits; chunks of a step with few rows are spread over the workers and folded afterwards.
+// A row's result is a fold over chunks of kChunkPages pages in order, each chunk computed from a
+// fresh state. The cut is part of the arithmetic, so one thread or many, a long window or a short
+// one give the same bits; chunks of a step with few rows are spread over the workers and folded
+// afterwards.
 #include <algorithm>
 #include <atomic>
 #include <limits>
@@ -59,7 +60,9 @@ class AttentionOp final : public Op {
     const int64_t element = kv_.type == KvType::f32 ? 4 : 2;
     const int64_t index =
         ((static_cast<int64_t>(number) * kv_.num_layers + spec_.layer) * kv_.num_kv_heads +
-         kv_head) * 2 + value;
+         kv_head) *
+            2 +
+        value;
     return static_cast<char*>(batch.kv) + index * kPage * kv_.head_dim * element;
   }
 
@@ -173,8 +176,7 @@ class AttentionOp final : public Op {
     int r = 0;
     for (int row = unit.first; row < unit.first + unit.count; ++row) {
       for (int g = 0; g < group_; ++g, ++r) {
-        queries[r] =
-            step.plan.at(spec_.q, row) + (unit.kv_head * group_ + g) * kv_.head_dim;
+        queries[r] = step.plan.at(spec_.q, row) + (unit.kv_head * group_ + g) * kv_.head_dim;
         low[r] = low_of(batch, row);
         high[r] = step.plan.limits()[row];
         masks[r] = window.first_mask < 0

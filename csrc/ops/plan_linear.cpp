@@ -1,4 +1,5 @@
-// The linear op of the plan: make the input rows (norm or gate, quantise), then all weights on them.
+// The linear op of the plan: make the input rows (norm or gate, quantise), then all weights on
+// them.
 #include <algorithm>
 #include <stdexcept>
 
@@ -30,8 +31,8 @@ class LinearOp final : public Op {
   }
 
  private:
-  // Rows are shared out; with fewer rows than workers an input that needs no whole-row sum is cut into
-  // column pieces as well.
+  // Rows are shared out; with fewer rows than workers an input that needs no whole-row sum is cut
+  // into column pieces as well.
   void make_input(const Step& step, int rows) {
     Plan& plan = step.plan;
     const int workers = plan.pool().size();
@@ -71,8 +72,8 @@ class LinearOp final : public Op {
                                   reinterpret_cast<const float*>(act.scales.data()),
                                   reinterpret_cast<const int16_t*>(act.sums.data()), cols_};
     const bool made = spec_.prologue != Prologue::none;
-    const float* floats = made ? reinterpret_cast<const float*>(act.floats.data())
-                               : plan.at(spec_.inputs[0], 0);
+    const float* floats =
+        made ? reinterpret_cast<const float*>(act.floats.data()) : plan.at(spec_.inputs[0], 0);
     const int64_t float_stride = made ? cols_ : plan.stride(spec_.inputs[0]);
     int64_t column = 0;
     for (size_t i = 0; i < spec_.weights.size(); ++i) {
@@ -122,9 +123,9 @@ void Plan::linear(LinearSpec spec) {
     demand(input.width == cols && input.wanted == spec.output.wanted, "linear: inputs differ");
   }
   demand(total == spec.output.width, "linear: the weights do not fit the output");
-  demand(spec.prologue != Prologue::rmsnorm ||
-             static_cast<int64_t>(spec.norm_weight.size()) == cols,
-         "linear: the norm does not fit the input");
+  demand(
+      spec.prologue != Prologue::rmsnorm || static_cast<int64_t>(spec.norm_weight.size()) == cols,
+      "linear: the norm does not fit the input");
   most_cols_ = std::max(most_cols_, cols);
   push(std::make_unique<LinearOp>(std::move(spec), int8_));
 }

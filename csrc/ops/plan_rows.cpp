@@ -54,7 +54,11 @@ class EmbedOp final : public RowOp {
 class RmsNormOp final : public RowOp {
  public:
   RmsNormOp(View x, View output, std::vector<float> weight, float eps, int groups, View residual)
-      : x_(x), output_(output), residual_(residual), weight_(std::move(weight)), eps_(eps),
+      : x_(x),
+        output_(output),
+        residual_(residual),
+        weight_(std::move(weight)),
+        eps_(eps),
         groups_(groups) {}
 
   void run(const Step& step) override {
@@ -191,9 +195,9 @@ void Plan::layernorm(View x, View output, std::vector<float> weight, std::vector
   check_view(x);
   check_view(output);
   const size_t width = static_cast<size_t>(x.width);
-  demand(x.width == output.width && weight.size() == width &&
-             (bias.empty() || bias.size() == width),
-         "layernorm: widths differ");
+  demand(
+      x.width == output.width && weight.size() == width && (bias.empty() || bias.size() == width),
+      "layernorm: widths differ");
   push(std::make_unique<LayerNormOp>(x, output, std::move(weight), std::move(bias), eps));
 }
 

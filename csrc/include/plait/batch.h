@@ -12,30 +12,31 @@ enum class Pattern : int32_t { causal = 0, block = 1, full = 2, prefix = 3, tree
 enum class KvType { f16, f32 };
 
 struct Window {
-  int32_t first_row;    // of the batch's flat rows
+  int32_t first_row;  // of the batch's flat rows
   int32_t num_rows;
-  int32_t start;        // slot of the first row
+  int32_t start;  // slot of the first row
   int32_t pattern;
-  int32_t size;         // block or prefix length
-  int32_t first_page;   // index into Batch::pages; covers slots [0, start + num_rows)
-  int32_t first_mask;   // index into Batch::masks of a [num_rows][num_rows] tree mask, or -1
+  int32_t size;        // block or prefix length
+  int32_t first_page;  // index into Batch::pages; covers slots [0, start + num_rows)
+  int32_t first_mask;  // index into Batch::masks of a [num_rows][num_rows] tree mask, or -1
 };
 
 struct Batch {
   int num_rows = 0;
-  const int32_t* tokens = nullptr;      // [num_rows]
-  const int32_t* positions = nullptr;   // [num_rows], rotary
+  const int32_t* tokens = nullptr;     // [num_rows]
+  const int32_t* positions = nullptr;  // [num_rows], rotary
   int num_windows = 0;
   const Window* windows = nullptr;
   const int32_t* pages = nullptr;
   const uint8_t* masks = nullptr;
   int num_wanted = 0;
-  const int32_t* wanted = nullptr;      // flat row numbers, [num_wanted]
-  const float* embeddings = nullptr;    // rows fed instead of token embeddings
-  const int32_t* embedding_rows = nullptr;  // [num_rows]: row of `embeddings`, or -1 for the token's
-  const float* hidden = nullptr;        // [num_rows][width of the cut]: where a later layer starts from
-  void* kv = nullptr;                   // [page][layer][kv head]{K [head_dim][32], V [32][head_dim]}
-  float* out = nullptr;                 // result rows
+  const int32_t* wanted = nullptr;    // flat row numbers, [num_wanted]
+  const float* embeddings = nullptr;  // rows fed instead of token embeddings
+  const int32_t* embedding_rows =
+      nullptr;                    // [num_rows]: row of `embeddings`, or -1 for the token's
+  const float* hidden = nullptr;  // [num_rows][width of the cut]: where a later layer starts from
+  void* kv = nullptr;             // [page][layer][kv head]{K [head_dim][32], V [32][head_dim]}
+  float* out = nullptr;           // result rows
 };
 
 }  // namespace plait

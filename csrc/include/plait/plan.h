@@ -42,8 +42,8 @@ class Op {
   virtual ~Op() = default;
   // Called by every worker; may use the pool's barrier. What earlier ops wrote is visible.
   virtual void run(const Step& step) = 0;
-  // True when each worker reads and writes only its own share of the token rows, so that a neighbour of
-  // the same kind needs no barrier between.
+  // True when each worker reads and writes only its own share of the token rows, so that a
+  // neighbour of the same kind needs no barrier between.
   virtual bool is_row_local() const { return false; }
 };
 
@@ -52,12 +52,12 @@ enum class Prologue { none, rmsnorm, gated };
 
 struct LinearSpec {
   Prologue prologue = Prologue::none;
-  std::vector<View> inputs;                 // one; gate and up for Prologue::gated
+  std::vector<View> inputs;  // one; gate and up for Prologue::gated
   std::vector<float> norm_weight;
   float eps = 0;
   Activation activation = Activation::silu;
   std::vector<std::shared_ptr<const PackedMatrix>> weights;
-  std::vector<std::vector<float>> biases;   // one per weight, empty for none
+  std::vector<std::vector<float>> biases;  // one per weight, empty for none
   View output{};
   bool accumulate = false;
 };
@@ -79,8 +79,10 @@ class Plan {
   // Each adds one op at the end. They throw std::invalid_argument when shapes do not agree.
   void embed(std::shared_ptr<const PackedMatrix> weights, View output, float scale);
   void linear(LinearSpec spec);
-  void rmsnorm(View x, View output, std::vector<float> weight, float eps, int groups, View residual);
-  void layernorm(View x, View output, std::vector<float> weight, std::vector<float> bias, float eps);
+  void rmsnorm(View x, View output, std::vector<float> weight, float eps, int groups,
+               View residual);
+  void layernorm(View x, View output, std::vector<float> weight, std::vector<float> bias,
+                 float eps);
   void rope(View x, int heads, int table, bool interleaved);
   void attention(AttentionSpec spec);
   void gated(View gate, View up, View output, Activation activation);
@@ -89,8 +91,9 @@ class Plan {
   // Registers a set of rotary frequencies; returns its number for rope().
   int rope_table(std::vector<float> inverse_frequencies);
 
-  // Runs ops [first, last). With first > 0 Batch::hidden is copied to `entry` before; with `exit` not
-  // null its rows are copied to Batch::out after. The batch must have been checked (see check()).
+  // Runs ops [first, last). With first > 0 Batch::hidden is copied to `entry` before; with `exit`
+  // not null its rows are copied to Batch::out after. The batch must have been checked (see
+  // check()).
   void run(const Batch& batch, int first, int last, const View& entry, const View* exit);
 
   // Throws std::invalid_argument for anything that would make run() touch memory it should not.
