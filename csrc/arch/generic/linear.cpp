@@ -1,0 +1,142 @@
+// The kernels in plain C++: the definition, to the bit, of what the other tables compute.
+#include <cmath>
+
+#include "ops/linear_table.h"
+#include "quant/formats.h"
+#include "quant/panel.h"
+
+namespace plait::generic {
+namespace {
+
+using quant::Panel;
+using quant::RowBlock;
+
+// Half to even for |x| < 2^22, without a call per element.
+float round_even(float x) {
+  constexpr float kShift = 0x1.8p23f;
+  return (x + kShift) - kShift;
+}
+
+void quantize_block(const float* x, int8_t* values, float* scale, int16_t* sums) {
+  float largest = 0;
+  for (int i = 0; i < kActBlock; ++i) {
+    const float magnitude = std::fabs(x[i]);
+    const float finite = magnitude <= kLargestMagnitude ? magnitude : kLargestMagnitude;
+    largest = finite > largest ? finite : largest;
+  }
+  const bool is_zero = largest < kSmallestMagnitude;
+  const float inverse = is_zero ? 0.0f : 127.0f / largest;
+  *scale = is_zero ? 0.0f : largest / 127.0f;
+  sums[0] = sums[1] = 0;
+  for (int i = 0; i < kActBlock; ++i) {
+    const float scaled = x[i] * inverse;
+    const float above = scaled >= -127.0f ? scaled : -127.0f;  // not-a-number too
+    values[i] = static_cast<int8_t>(round_even(above <= 127.0f ? above : 127.0f));
+    sums[i / 16] = static_cast<int16_t>(sums[i / 16] + values[i]);
+  }
+}
+
+void quantize_row(const float* x, int64_t cols, int8_t* values, float* scales, int16_t* sums) {
+  for (int64_t block = 0; block < cols / kActBlock; ++block)
+    quantize_block(x + block * kActBlock, values + block * kActBlock, scales + block,
+                   sums + 2 * block);
+}
+
+void write(const LinearCall& call, int64_t token, int64_t row, float value) {
+  float* at = call.out.data + token * call.out.stride + row;
+  if (call.out.bias != nullptr) value += call.out.bias[row];
+  *at = call.out.accumulate ? value + *at : value;
+}
+
+// Calls body(row) for the rows of W in this call's panels.
+template <class Body>
+void for_each_row(const LinearCall& call, const Body& body) {
+  const int64_t last = call.panel_end * kPanelRows;
+  const int64_t end = last < call.weights.rows() ? last : call.weights.rows();
+  for (int64_t row = call.panel_begin * kPanelRows; row < end; ++row) body(row);
+}
+
+// One row of W as integers with their scales and minima.
+struct IntegerRow {
+  int8_t* weights;  // [cols]
+  float* scales;    // [cols / group]
+  float* minima;    // the same, formats with a minimum only
+};
+
+template <class F>
+void unpack_row(const uint8_t* panel, int lane, int64_t cols, const IntegerRow& out) {
+  using P = Panel<F>;
+  constexpr int kGroups = P::kUnitColumns / P::kGroup;
+  RowBlock block{};
+  for (int64_t unit = 0; unit < cols / P::kUnitColumns; ++unit) {
+    P::load(panel + unit * P::kUnitBytes, lane, block);
+    for (int i = 0; i < P::kUnitColumns; ++i)
+      out.weights[unit * P::kUnitColumns + i] = static_cast<int8_t>(P::weight(block.codes[i]));
+    for (int i = 0; i < kGroups; ++i) {
+      out.scales[unit * kGroups + i] = P::scale(block, i);
+      if (P::kHasMin) out.minima[unit * kGroups + i] = P::minimum(block, i);
+    }
+  }
+}
+
+template <class F>
+float dot_int8(const IntegerRow& row, const int8_t* x, const float* x_scales, int64_t cols) {
+  constexpr int kGroup = Panel<F>::kGroup;
+  float total = 0, low = 0;
+  for (int64_t group = 0; group < cols / kGroup; ++group) {
+    int dot = 0, sum = 0;
+    for (int64_t i = group * kGroup; i < (group + 1) * kGroup; ++i) {
+      dot += row.weights[i] * x[i];
+      sum += x[i];
+    }
+    const float x_scale = x_scales[group * kGroup / kActBlock];
+    total = std::fma(static_cast<float>(dot), row.scales[group] * x_scale, total);
+    if (Panel<F>::kHasMin)
+      low = std::fma(row.minima[group], x_scale * static_cast<float>(sum), low);
+  }
+  return Panel<F>::kHasMin ? total + low : total;
+}
+
+template <class F>
+void int8_of(const LinearCall& call, const QuantizedRows& x) {
+  const int64_t cols = call.weights.cols();
+  const int64_t groups = cols / Panel<F>::kGroup;
+  auto* floats = reinterpret_cast<float*>(
+      call.scratch.bytes(static_cast<size_t>(groups) * 2 * sizeof(float) + cols));
+  const IntegerRow row{reinterpret_cast<int8_t*>(floats + 2 * groups), floats, floats + groups};
+  for_each_row(call, [&](int64_t index) {
+    unpack_row<F>(call.weights.panel(index / kPanelRows), static_cast<int>(index % kPanelRows),
+                  cols, row);
+    for (int64_t token = 0; token < call.num_rows; ++token)
+      write(call, token, index,
+            dot_int8<F>(row, x.values + token * cols, x.scales + token * (cols / kActBlock), cols));
+  });
+}
+
+void int8(const LinearCall& call, const QuantizedRows& x) {
+  quant::visit(call.weights.format(), [&]<class F>() { int8_of<F>(call, x); });
+}
+
+void f32(const LinearCall& call, const float* x, int64_t x_stride) {
+  const int64_t cols = call.weights.cols();
+  auto* weights =
+      reinterpret_cast<float*>(call.scratch.bytes(static_cast<size_t>(cols) * sizeof(float)));
+  for_each_row(call, [&](int64_t index) {
+    call.weights.dequantize_row(index, weights);
+    for (int64_t token = 0; token < call.num_rows; ++token) {
+      float total = 0;
+      for (int64_t i = 0; i < cols; ++i)
+        total = std::fma(weights[i], x[token * x_stride + i], total);
+      write(call, token, index, total);
+    }
+  });
+}
+
+}  // namespace
+
+const LinearTable& linear_table() {
+  static constexpr LinearTable table{quantize_row, int8, f32};
+  return table;
+}
+
+}  // namespace plait::generic

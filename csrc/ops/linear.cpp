@@ -1,0 +1,59 @@
+#include "ops/linear_table.h"
+#include "quant/formats.h"
+
+namespace plait {
+
+namespace generic {
+const LinearTable& linear_table();
+}
+namespace avx2 {
+const LinearTable& linear_table();
+}
+namespace avxvnni {
+const LinearTable& linear_table();
+}
+
+namespace {
+
+const LinearTable& table_of(Isa isa) {
+#if defined(PLAIT_HAS_avxvnni)
+  if (isa == Isa::avxvnni) return avxvnni::linear_table();
+#endif
+#if defined(PLAIT_HAS_avx2)
+  if (isa == Isa::avx2) return avx2::linear_table();
+#endif
+  (void)isa;
+  return generic::linear_table();
+}
+
+}  // namespace
+
+uint8_t* LinearScratch::bytes(size_t count) {
+  if (data_.size() < count) data_ = Buffer(count + count / 4);
+  return data_.data();
+}
+
+bool has_int8_path(Format format) {
+  return !quant::is_float(format);
+}
+
+void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,
+                  int16_t* sums) {
+  table_of(isa).quantize_row(x, cols, values, scales, sums);
+}
+
+void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,
+                 int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
+                 LinearScratch& scratch) {
+  if (num_rows < 1 || panel_begin >= panel_end) return;
+  table_of(isa).int8({weights, num_rows, panel_begin, panel_end, out, scratch}, x);
+}
+
+void linear_f32(Isa isa, const PackedMatrix& weights, const float* x, int64_t x_stride,
+                int64_t num_rows, int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
+                LinearScratch& scratch) {
+  if (num_rows < 1 || panel_begin >= panel_end) return;
+  table_of(isa).f32({weights, num_rows, panel_begin, panel_end, out, scratch}, x, x_stride);
+}
+
+}  // namespace plait

@@ -1,0 +1,128 @@
+// PackedMatrix: from the source layout to panels, and back for one row.
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "plait/linear.h"
+#include "quant/formats.h"
+#include "quant/panel.h"
+
+namespace plait {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "packed words are little endian");
+
+struct Source {
+  const uint8_t* raw;
+  int64_t rows;
+  int64_t cols;
+  size_t row_bytes;
+};
+
+size_t bytes_per_panel(Format format, int64_t cols) {
+  const auto columns = static_cast<size_t>(cols);
+  if (quant::is_float(format)) return columns * kPanelRows * block_bytes(format);
+  return quant::visit(format, [&]<class F>() -> size_t {
+    return columns / quant::Panel<F>::kUnitColumns * quant::Panel<F>::kUnitBytes;
+  });
+}
+
+// Floats: panel[column][row], the elements as they are.
+template <class Element>
+void pack_floats(const Source& source, int64_t panel, uint8_t* out) {
+  for (int row = 0; row < kPanelRows; ++row) {
+    const int64_t index = panel * kPanelRows + row;
+    if (index >= source.rows) break;
+    const uint8_t* from = source.raw + static_cast<size_t>(index) * source.row_bytes;
+    for (int64_t column = 0; column < source.cols; ++column)
+      std::memcpy(out + (column * kPanelRows + row) * sizeof(Element),
+                  from + column * sizeof(Element), sizeof(Element));
+  }
+}
+
+template <class F>
+void pack_blocks(const Source& source, int64_t panel, uint8_t* out) {
+  using P = quant::Panel<F>;
+  quant::RowBlock block{};
+  for (int row = 0; row < kPanelRows; ++row) {
+    const int64_t index = panel * kPanelRows + row;
+    if (index >= source.rows) break;
+    const uint8_t* from = source.raw + static_cast<size_t>(index) * source.row_bytes;
+    for (int64_t unit = 0; unit < source.cols / P::kUnitColumns; ++unit) {
+      F::read(from + static_cast<size_t>(unit) * block_bytes(F::kFormat), block);
+      P::store(block, row, out + unit * P::kUnitBytes);
+    }
+  }
+}
+
+void pack_panel(Format format, const Source& source, int64_t panel, uint8_t* out) {
+  if (format == Format::f32) return pack_floats<uint32_t>(source, panel, out);
+  if (quant::is_float(format)) return pack_floats<uint16_t>(source, panel, out);
+  quant::visit(format, [&]<class F>() { pack_blocks<F>(source, panel, out); });
+}
+
+float read_float(Format format, const uint8_t* element) {
+  if (format == Format::f32) return std::bit_cast<float>(quant::read_u32(element));
+  const uint16_t bits = quant::read_u16(element);
+  return format == Format::f16 ? quant::half_to_float(bits) : quant::bfloat_to_float(bits);
+}
+
+template <class F>
+void dequantize_blocks(const uint8_t* panel, int row, int64_t cols, float* out) {
+  using P = quant::Panel<F>;
+  quant::RowBlock block{};
+  for (int64_t unit = 0; unit < cols / P::kUnitColumns; ++unit) {
+    P::load(panel + unit * P::kUnitBytes, row, block);
+    for (int i = 0; i < P::kUnitColumns; ++i) {
+      const float value =
+          P::scale(block, i / P::kGroup) * static_cast<float>(P::weight(block.codes[i]));
+      out[unit * P::kUnitColumns + i] =
+          P::kHasMin ? value + P::minimum(block, i / P::kGroup) : value;
+    }
+  }
+}
+
+void check_shape(Format format, int64_t rows, int64_t cols) {
+  const int64_t block = block_size(format);
+  if (rows < 1 || cols < 1)
+    throw std::invalid_argument("a matrix needs at least one row and one column, got " +
+                                std::to_string(rows) + " x " + std::to_string(cols));
+  if (cols % block != 0)
+    throw std::invalid_argument("rows of " + std::string(format_name(format)) + " are blocks of " +
+                                std::to_string(block) + " weights, " + std::to_string(cols) +
+                                " is no multiple of that");
+  // Far above any model, far below what would overflow a byte count.
+  constexpr int64_t kMaxWeights = int64_t{1} << 48;
+  if (cols > kMaxWeights / rows) throw std::invalid_argument("matrix too large");
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw,
+                           Pool& pool)
+    : format_(format), rows_(rows), cols_(cols) {
+  check_shape(format, rows, cols);
+  panel_bytes_ = bytes_per_panel(format, cols);
+  data_ = Buffer(static_cast<size_t>(num_panels()) * panel_bytes_);
+  const auto blocks_per_row = static_cast<size_t>(cols / block_size(format));
+  const Source source{raw, rows, cols, blocks_per_row * block_bytes(format)};
+  pool.run([&](int worker) {
+    const Share share = share_of(num_panels(), 1, worker, pool.size());
+    for (int64_t i = share.begin; i < share.end; ++i)
+      pack_panel(format, source, i, data_.data() + static_cast<size_t>(i) * panel_bytes_);
+  });
+}
+
+void PackedMatrix::dequantize_row(int64_t row, float* out) const {
+  const uint8_t* from = panel(row / kPanelRows);
+  const int lane = static_cast<int>(row % kPanelRows);
+  if (quant::is_float(format_)) {
+    const size_t size = block_bytes(format_);
+    for (int64_t i = 0; i < cols_; ++i)
+      out[i] = read_float(format_, from + static_cast<size_t>(i * kPanelRows + lane) * size);
+    return;
+  }
+  quant::visit(format_, [&]<class F>() { dequantize_blocks<F>(from, lane, cols_, out); });
+}
+
+}  // namespace plait

@@ -1,0 +1,248 @@
+// Packing and the linear kernels on edge shapes, for the build under sanitizers. Every table must
+// give the bits of the generic one, the generic one must agree with plain double arithmetic, and
+// nothing outside the asked rows may be written.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "plait/linear.h"
+
+namespace {
+
+using namespace plait;
+
+std::mt19937 random_bits(7);
+
+[[noreturn]] void fail(const char* what, Format format, Isa isa, int64_t tokens) {
+  std::printf("FAILED: %s (%s, %s, %lld tokens)\n", what, format_name(format), isa_name(isa),
+              static_cast<long long>(tokens));
+  std::exit(1);
+}
+
+float uniform(float low, float high) {
+  return std::uniform_real_distribution<float>(low, high)(random_bits);
+}
+
+// An f16 between 2^-8 and 2^-6, either sign.
+uint16_t sane_half() {
+  const uint32_t bits = random_bits();
+  return static_cast<uint16_t>((bits & 0x83ff) | (7 + (bits >> 16) % 2) << 10);
+}
+
+// Where the f16 numbers of a block are.
+std::vector<size_t> halves_of(Format format) {
+  switch (format) {
+    case Format::q4_0:
+    case Format::q5_0:
+    case Format::q8_0:
+    case Format::iq4_nl:
+      return {0};
+    case Format::q4_1:
+    case Format::q5_1:
+    case Format::q4_k:
+    case Format::q5_k:
+      return {0, 2};
+    case Format::q2_k:
+      return {80, 82};
+    case Format::q3_k:
+      return {108};
+    case Format::q6_k:
+      return {208};
+    default:
+      return {};
+  }
+}
+
+std::vector<uint8_t> random_raw(Format format, int64_t rows, int64_t cols, bool is_hostile) {
+  const size_t size = block_bytes(format);
+  std::vector<uint8_t> raw(static_cast<size_t>(rows * cols / block_size(format)) * size);
+  for (auto& byte : raw) byte = static_cast<uint8_t>(random_bits());
+  if (is_hostile) return raw;
+  for (size_t block = 0; block < raw.size(); block += size) {
+    for (size_t at : halves_of(format)) {
+      const uint16_t half = sane_half();
+      std::memcpy(raw.data() + block + at, &half, 2);
+    }
+    const uint16_t half = sane_half();
+    const float single = uniform(-1, 1);
+    uint32_t bits;
+    std::memcpy(&bits, &single, 4);
+    const auto bfloat = static_cast<uint16_t>(bits >> 16);
+    if (format == Format::f16) std::memcpy(raw.data() + block, &half, 2);
+    if (format == Format::bf16) std::memcpy(raw.data() + block, &bfloat, 2);
+    if (format == Format::f32) std::memcpy(raw.data() + block, &single, 4);
+  }
+  return raw;
+}
+
+struct Activations {
+  std::vector<float> x, scales;
+  std::vector<int8_t> values;
+  std::vector<int16_t> sums;
+  int64_t cols;
+
+  Activations(Isa isa, int64_t tokens, int64_t num_cols)
+      : x(tokens * num_cols),
+        scales(tokens * num_cols / 32),
+        values(tokens * num_cols),
+        sums(tokens * num_cols / 16),
+        cols(num_cols) {
+    for (auto& value : x) value = uniform(-2, 2);
+    for (int64_t t = 0; cols % 32 == 0 && t < tokens; ++t)
+      quantize_row(isa, x.data() + t * cols, cols, values.data() + t * cols,
+                   scales.data() + t * (cols / 32), sums.data() + t * (cols / 16));
+  }
+
+  QuantizedRows rows() const { return {values.data(), scales.data(), sums.data(), cols}; }
+  double value(int64_t token, int64_t k, bool is_int8) const {
+    if (!is_int8) return x[token * cols + k];
+    return static_cast<double>(values[token * cols + k]) * scales[(token * cols + k) / 32];
+  }
+};
+
+struct Case {
+  const PackedMatrix& matrix;
+  const Activations& x;
+  int64_t tokens;
+  bool is_int8;
+  const float* bias;
+  bool accumulate;
+};
+
+// The output with a margin around each row that must stay 7.
+std::vector<float> run(const Case& c, Isa isa, int64_t begin, int64_t end) {
+  const int64_t stride = c.matrix.rows() + 16;
+  std::vector<float> out(c.tokens * stride, 7.0f);
+  const LinearOutput output{out.data() + 8, stride, c.bias, c.accumulate};
+  LinearScratch scratch;
+  if (c.is_int8)
+    linear_int8(isa, c.matrix, c.x.rows(), c.tokens, begin, end, output, scratch);
+  else
+    linear_f32(isa, c.matrix, c.x.x.data(), c.x.cols, c.tokens, begin, end, output, scratch);
+  return out;
+}
+
+void check_values(const Case& c, const std::vector<float>& out) {
+  const int64_t stride = c.matrix.rows() + 16;
+  std::vector<float> weights(c.matrix.cols());
+  for (int64_t row = 0; row < c.matrix.rows(); ++row) {
+    c.matrix.dequantize_row(row, weights.data());
+    for (int64_t t = 0; t < c.tokens; ++t) {
+      double want = 0, size = 1;
+      for (int64_t k = 0; k < c.matrix.cols(); ++k) {
+        const double product = weights[k] * c.x.value(t, k, c.is_int8);
+        want += product;
+        size += std::fabs(product);
+      }
+      want += (c.bias != nullptr ? c.bias[row] : 0.0) + (c.accumulate ? 7.0 : 0.0);
+      const double got = out[t * stride + 8 + row];
+      if (!(std::fabs(got - want) <= 1e-5 * size))
+        fail("values differ from double arithmetic", c.matrix.format(), Isa::generic, c.tokens);
+    }
+  }
+}
+
+void check_margins(const Case& c, const std::vector<float>& out, Isa isa, int64_t begin,
+                   int64_t end) {
+  const int64_t stride = c.matrix.rows() + 16;
+  const int64_t first = 8 * begin, last = 8 * end < c.matrix.rows() ? 8 * end : c.matrix.rows();
+  for (size_t i = 0; i < out.size(); ++i) {
+    const int64_t row = static_cast<int64_t>(i) % stride - 8;
+    if ((row < first || row >= last) && out[i] != 7.0f)
+      fail("wrote outside the panels", c.matrix.format(), isa, c.tokens);
+  }
+}
+
+void check_case(const Case& c) {
+  const int64_t panels = c.matrix.num_panels();
+  const std::vector<float> whole = run(c, Isa::generic, 0, panels);
+  check_values(c, whole);
+  for (Isa isa : runnable_isas()) {
+    const std::vector<float> same = run(c, isa, 0, panels);
+    if (std::memcmp(same.data(), whole.data(), whole.size() * 4) != 0)
+      fail("bits differ from the generic table", c.matrix.format(), isa, c.tokens);
+    check_margins(c, same, isa, 0, panels);
+    if (panels < 3) continue;
+    check_margins(c, run(c, isa, 1, panels - 1), isa, 1, panels - 1);
+  }
+}
+
+void check_shape(Format format, int64_t rows, int64_t cols, Pool& pool) {
+  const PackedMatrix matrix(format, rows, cols, random_raw(format, rows, cols, false).data(), pool);
+  std::vector<float> bias(rows);
+  for (auto& value : bias) value = uniform(-1, 1);
+  for (int64_t tokens : {1, 2, 7, 33}) {
+    const Activations x(best_isa(), tokens, cols);
+    for (bool is_int8 : {true, false}) {
+      if (is_int8 && !has_int8_path(format)) continue;
+      check_case({matrix, x, tokens, is_int8, nullptr, false});
+      check_case({matrix, x, tokens, is_int8, bias.data(), true});
+    }
+  }
+}
+
+// Any bytes at all, infinite and undefined scales among them: no crash, no stray write.
+void check_hostile(Format format, Pool& pool) {
+  const int64_t rows = 13, cols = 256;
+  const PackedMatrix matrix(format, rows, cols, random_raw(format, rows, cols, true).data(), pool);
+  for (int64_t tokens : {1, 5, 40})
+    for (Isa isa : runnable_isas()) {
+      const Activations x(isa, tokens, cols);
+      for (bool is_int8 : {true, false}) {
+        if (is_int8 && !has_int8_path(format)) continue;
+        const Case c{matrix, x, tokens, is_int8, nullptr, false};
+        check_margins(c, run(c, isa, 0, matrix.num_panels()), isa, 0, matrix.num_panels());
+      }
+    }
+}
+
+void check_quantize() {
+  std::vector<float> x(32 * 8);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = uniform(-3, 3) * std::pow(10.0f, uniform(-3, 3));
+  for (size_t i = 32; i < 64; ++i) x[i] = 0;
+  for (size_t i = 64; i < 96; ++i) x[i] *= 1e-36f;
+  x[100] = NAN, x[130] = INFINITY, x[165] = -INFINITY, x[166] = NAN;
+  std::vector<int8_t> want(x.size()), got(x.size());
+  std::vector<float> want_scales(8), got_scales(8);
+  std::vector<int16_t> want_sums(16), got_sums(16);
+  quantize_row(Isa::generic, x.data(), 256, want.data(), want_scales.data(), want_sums.data());
+  for (float scale : want_scales)
+    if (!std::isfinite(scale)) fail("a scale is not finite", Format::f32, Isa::generic, 1);
+  for (Isa isa : runnable_isas()) {
+    quantize_row(isa, x.data(), 256, got.data(), got_scales.data(), got_sums.data());
+    if (want != got || want_scales != got_scales || want_sums != got_sums)
+      fail("quantised rows differ from the generic ones", Format::f32, isa, 1);
+  }
+}
+
+void check_refusals(Pool& pool) {
+  const uint8_t nothing[34] = {};
+  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 31}, {0, 32}, {-1, 32}, {1, 0}}) {
+    try {
+      const PackedMatrix matrix(Format::q8_0, rows, cols, nothing, pool);
+    } catch (const std::invalid_argument&) {
+      continue;
+    }
+    fail("an impossible shape was accepted", Format::q8_0, Isa::generic, 0);
+  }
+}
+
+}  // namespace
+
+int main() {
+  Pool pool(2);
+  for (int i = 0; i < kNumFormats; ++i) {
+    const auto format = static_cast<Format>(i);
+    const int64_t block = block_size(format);
+    check_shape(format, 1, block, pool);
+    check_shape(format, 8, block == 1 ? 33 : block, pool);
+    check_shape(format, 45, block == 1 ? 300 : 2 * block, pool);
+    check_hostile(format, pool);
+  }
+  check_quantize();
+  check_refusals(pool);
+  std::puts("linear: ok");
+}
