@@ -1,1 +1,0 @@
-// Filled by the kernels of this instruction set.
