@@ -54,7 +54,8 @@ class Sequence:
     The canvas is `tokens[:length]`; `masked[i]` says that position i is still to be decided (never
     `token == mask id`: a prompt may contain that id). `[0, final)` can never change again and is what may
     be streamed; `[prompt_length, emitted)` has been. `limit` is the canvas length at which generation ends.
-    `logprobs` maps canvas positions to what was asked for, prompt positions included.
+    `logprobs` maps canvas positions to what was asked for, prompt positions included; `[0, scored)` are
+    the prompt positions that need no more of it (position 0 has no log-probability).
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Sequence:
         self.emitted = len(prompt)
         self.finish_reason: FinishReason | None = None
         self.metrics = Metrics()
+        self.scored = 1
         self.logprobs: dict[int, TokenLogprobs] = {}
         self.scratch: dict[str, Any] = {}
         self._tokens: Ints = np.array(prompt, np.int32)
@@ -89,6 +91,16 @@ class Sequence:
     @property
     def is_finished(self) -> bool:
         return self.finish_reason is not None
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the prompt has the log-probabilities that were asked for."""
+        return self.params.prompt_logprobs is None or self.scored >= self.prompt_length
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing left to compute."""
+        return self.is_scored and self.final >= self.limit
 
     def extend(self, count: int, token: int, *, masked: bool) -> None:
         """Grow the canvas by `count` positions holding `token`."""
@@ -113,6 +125,8 @@ class Sequence:
             self._tokens[update.remask] = mask_token
             self._masked[update.remask] = True
         self.logprobs.update(update.logprobs)
+        while self.scored < self.prompt_length and self.scored in self.logprobs:
+            self.scored += 1
 
     def truncate(self, length: int) -> None:
         """Drop the canvas beyond `length` (a stop token inside a block)."""
@@ -123,11 +137,16 @@ class Sequence:
         """A copy that goes its own way from here."""
         twin = Sequence(request_id, self.tokens, self.params, limit=self.limit, seed=seed)
         twin.prompt_length = self.prompt_length
-        twin.final, twin.emitted = self.final, self.emitted
+        twin.final, twin.emitted, twin.scored = self.final, self.emitted, self.scored
         twin._masked = self._masked[: self.length].copy()
         twin.logprobs = dict(self.logprobs)
         twin.scratch = copy.deepcopy(self.scratch)
         return twin
+
+    def share_scores(self, other: Sequence) -> None:
+        """Take over the log-probabilities of the same prompt."""
+        self.scored = other.scored
+        self.logprobs |= {p: v for p, v in other.logprobs.items() if p < self.prompt_length}
 
     def _make_room(self, length: int) -> None:
         if length <= len(self._tokens):

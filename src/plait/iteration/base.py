@@ -21,6 +21,7 @@ are **stateless**: what a request needs to remember is on its canvas, or in `seq
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -72,6 +73,10 @@ class Planner(ABC):
     @abstractmethod
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         """Take note of what was decided: advance `seq.final`, open the next part of the canvas."""
+
+
+ChooseParts = Callable[[str, str], tuple[Planner, Decoder]]
+"""Names of a planner and a decoder ("auto" for the model's own) -> the parts. Raises UserError."""
 
 
 @dataclass(eq=False, slots=True)

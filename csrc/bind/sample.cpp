@@ -1,0 +1,126 @@
+#include "plait/sample.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+
+#include "bind.h"
+
+namespace nb = nanobind;
+
+namespace plait::bind {
+namespace {
+
+template <typename T>
+using Array = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Logits = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+template <typename T>
+std::span<T> span_of(const Array<T>& array) {
+  return {array.data(), array.size()};
+}
+
+std::span<const float> row_of(const Logits& logits, size_t row) {
+  return {logits.data() + row * logits.shape(1), logits.shape(1)};
+}
+
+void require(bool condition, const char* message) {
+  if (!condition) throw nb::value_error(message);
+}
+
+int32_t code(RowState state, int32_t token) {
+  return state == RowState::kFine ? token : state == RowState::kNotANumber ? -1 : -2;
+}
+
+SampleScratch& scratch() {
+  static thread_local SampleScratch memory;
+  return memory;
+}
+
+void sample_rows(const Logits& logits, const Array<const uint64_t>& positions, size_t num_held,
+                 const SampleSettings& settings, const Array<int32_t>& tokens,
+                 const Array<double>& confidence) {
+  const size_t rows = logits.shape(0);
+  require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
+  require(confidence.size() == rows || confidence.size() == 0, "one confidence per row, or none");
+  require(settings.bias.size() == settings.bias_ids.size(), "one bias per id");
+  nb::gil_scoped_release release;
+  for (size_t row = 0; row < rows; ++row) {
+    Choice choice;
+    const bool want_confidence = confidence.size() != 0;
+    const RowState state = sample_row(row_of(logits, row), settings, row < num_held,
+                                      positions.data()[row], want_confidence, scratch(), choice);
+    tokens.data()[row] = code(state, choice.token);
+    if (want_confidence) confidence.data()[row] = choice.confidence;
+  }
+}
+
+void logprobs_rows(
+    const Logits& logits, const Array<const int32_t>& tokens, const Array<double>& logprobs,
+    const Array<int32_t>& ranks,
+    const nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& top,
+    const nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& top_logprobs) {
+  const size_t rows = logits.shape(0), count = top.shape(1);
+  require(tokens.size() == rows && logprobs.size() == rows && ranks.size() == rows &&
+              top.shape(0) == rows && top_logprobs.shape(0) == rows &&
+              top_logprobs.shape(1) == count && count <= logits.shape(1),
+          "the outputs do not fit the logits");
+  for (int32_t token : span_of(tokens))
+    require(token >= 0 && static_cast<size_t>(token) < logits.shape(1),
+            "token outside the vocabulary");
+  nb::gil_scoped_release release;
+  for (size_t row = 0; row < rows; ++row) {
+    RowLogprobs result;
+    const int32_t token = tokens.data()[row];
+    const RowState state = logprobs_row(row_of(logits, row), token, count, scratch(), result);
+    logprobs.data()[row] = result.token;
+    ranks.data()[row] = code(state, result.rank);
+    std::copy(result.top.begin(), result.top.end(), top.data() + row * count);
+    std::copy(result.top_logprob.begin(), result.top_logprob.end(),
+              top_logprobs.data() + row * count);
+  }
+}
+
+}  // namespace
+
+void init_sample(nb::module_& m) {
+  m.def("uniform", &uniform, nb::arg("seed"), nb::arg("position"));
+  m.def("exp_nonpositive", &exp_nonpositive, nb::arg("x"));
+  m.def(
+      "sample",
+      [](const Logits& logits, const Array<const uint64_t>& positions, const Array<int32_t>& tokens,
+         const Array<double>& confidence, uint64_t seed, double temperature, int64_t top_k,
+         double top_p, double min_p, double typical_p, double repetition_penalty,
+         double presence_penalty, double frequency_penalty, const Array<const int32_t>& history,
+         size_t num_prompt, const Array<const int32_t>& bias_ids, const Array<const double>& bias,
+         const Array<const int32_t>& forbidden, const Array<const int32_t>& held, size_t num_held) {
+        const SampleSettings settings{temperature,
+                                      top_k,
+                                      top_p,
+                                      min_p,
+                                      typical_p,
+                                      repetition_penalty,
+                                      presence_penalty,
+                                      frequency_penalty,
+                                      span_of(history),
+                                      num_prompt,
+                                      span_of(bias_ids),
+                                      span_of(bias),
+                                      span_of(forbidden),
+                                      span_of(held),
+                                      seed};
+        sample_rows(logits, positions, num_held, settings, tokens, confidence);
+      },
+      nb::arg("logits"), nb::arg("positions"), nb::arg("tokens").noconvert(),
+      nb::arg("confidence").noconvert(), nb::kw_only(), nb::arg("seed"), nb::arg("temperature"),
+      nb::arg("top_k"), nb::arg("top_p"), nb::arg("min_p"), nb::arg("typical_p"),
+      nb::arg("repetition_penalty"), nb::arg("presence_penalty"), nb::arg("frequency_penalty"),
+      nb::arg("history"), nb::arg("num_prompt"), nb::arg("bias_ids"), nb::arg("bias"),
+      nb::arg("forbidden"), nb::arg("held"), nb::arg("num_held"));
+  m.def("logprobs", &logprobs_rows, nb::arg("logits"), nb::arg("tokens"),
+        nb::arg("logprobs").noconvert(), nb::arg("ranks").noconvert(), nb::arg("top").noconvert(),
+        nb::arg("top_logprobs").noconvert());
+}
+
+}  // namespace plait::bind

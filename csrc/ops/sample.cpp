@@ -1,0 +1,318 @@
+#include "plait/sample.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <numeric>
+#include <ranges>
+
+namespace plait {
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+// x = k ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial of degree 13 (error below
+// 2^-57), times 2^k through the exponent bits.
+inline double small_exp(double x) {
+  constexpr double kInverse[] = {1.0 / 6227020800.0,
+                                 1.0 / 479001600.0,
+                                 1.0 / 39916800.0,
+                                 1.0 / 3628800.0,
+                                 1.0 / 362880.0,
+                                 1.0 / 40320.0,
+                                 1.0 / 5040.0,
+                                 1.0 / 720.0,
+                                 1.0 / 120.0,
+                                 1.0 / 24.0,
+                                 1.0 / 6.0,
+                                 0.5,
+                                 1.0,
+                                 1.0};
+  constexpr double kRound = 0x1.8p52;  // adding it leaves the nearest whole number in the low bits
+  const double bounded = x > -708.0 ? x : -708.0;
+  const double shifted = bounded * 0x1.71547652b82fep0 + kRound;
+  const double k = shifted - kRound;
+  const double r = (bounded - k * 0x1.62e42feep-1) - k * 0x1.a39ef35793c76p-33;
+  double y = kInverse[0];
+#pragma GCC unroll 13
+  for (int i = 1; i < 14; ++i) y = y * r + kInverse[i];
+  const uint64_t power = (std::bit_cast<uint64_t>(shifted) + 1023) << 52;
+  const double result = y * std::bit_cast<double>(power);
+  return x >= -708.0 ? result : 0.0;
+}
+
+bool in_range(int32_t id, const std::vector<double>& score) {
+  return id >= 0 && static_cast<size_t>(id) < score.size();
+}
+
+// False when a logit is NaN or +inf.
+bool load(std::span<const float> logits, std::vector<double>& score) {
+  int32_t is_bad = 0;
+  for (float x : logits) is_bad |= x <= std::numeric_limits<float>::max() ? 0 : 1;
+  score.assign(logits.begin(), logits.end());
+  return is_bad == 0;
+}
+
+// Maximum, in independent lanes so that the compiler may use vectors; -inf when empty.
+double max_of(const std::vector<double>& values) {
+  constexpr size_t kLanes = 8;
+  double lanes[kLanes];
+  std::fill_n(lanes, kLanes, -kInf);
+  const size_t whole = values.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes)
+    for (size_t j = 0; j < kLanes; ++j)
+      lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
+  for (size_t i = whole; i < values.size(); ++i) lanes[0] = std::max(lanes[0], values[i]);
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+void penalise(const SampleSettings& s, SampleScratch& scratch) {
+  if (s.repetition_penalty == 1.0 && s.presence_penalty == 0.0 && s.frequency_penalty == 0.0)
+    return;
+  auto& score = scratch.score;
+  auto& counts = scratch.counts;
+  counts.assign(score.size(), -1);  // -1: not in the history; else how often it is in the output
+  for (size_t i = 0; i < s.history.size(); ++i) {
+    const int32_t id = s.history[i];
+    if (!in_range(id, score)) continue;
+    if (counts[id] < 0) {
+      counts[id] = 0;
+      score[id] =
+          score[id] > 0.0 ? score[id] / s.repetition_penalty : score[id] * s.repetition_penalty;
+    }
+    counts[id] += i >= s.num_prompt;
+  }
+  for (size_t id = 0; id < score.size(); ++id) {
+    if (counts[id] <= 0) continue;
+    score[id] -= s.frequency_penalty * counts[id];
+    score[id] -= s.presence_penalty;
+  }
+}
+
+void process(const SampleSettings& s, bool is_held, SampleScratch& scratch) {
+  auto& score = scratch.score;
+  for (int32_t id : s.forbidden)
+    if (in_range(id, score)) score[id] = -kInf;
+  if (is_held)
+    for (int32_t id : s.held)
+      if (in_range(id, score)) score[id] = -kInf;
+  for (size_t i = 0; i < s.bias_ids.size(); ++i)
+    if (in_range(s.bias_ids[i], score)) score[s.bias_ids[i]] += s.bias[i];
+  penalise(s, scratch);
+}
+
+// exponent[i] = (score[i] - best) / temperature and weight[i] = exp(exponent[i]) for all ids.
+void weigh_all(double best, double temperature, SampleScratch& s) {
+  const size_t n = s.score.size();
+  s.exponent.resize(n);
+  s.weight.resize(n);
+  for (size_t i = 0; i < n; ++i) s.exponent[i] = (s.score[i] - best) / temperature;
+  for (size_t i = 0; i < n; ++i) s.weight[i] = small_exp(s.exponent[i]);
+}
+
+double sum(const std::vector<double>& values) {
+  double total = 0.0;
+  for (double value : values) total += value;
+  return total;
+}
+
+template <typename Ids>
+double sum_of(const Ids& ids, const std::vector<double>& weight) {
+  double total = 0.0;
+  for (int32_t id : ids) total += weight[id];
+  return total;
+}
+
+void keep_all(SampleScratch& s) {
+  s.ids.resize(s.score.size());
+  std::iota(s.ids.begin(), s.ids.end(), 0);
+}
+
+// The k ids with the best scores, best first.
+void keep_best(SampleScratch& s, size_t k) {
+  keep_all(s);
+  const auto& score = s.score;
+  auto better = [&](int32_t a, int32_t b) {
+    return score[a] != score[b] ? score[a] > score[b] : a < b;
+  };
+  const auto middle = s.ids.begin() + static_cast<ptrdiff_t>(k);
+  constexpr size_t kHeap = 128;  // up to here a heap over one scan beats a partition
+  if (k <= kHeap) {
+    std::partial_sort(s.ids.begin(), middle, s.ids.end(), better);
+  } else {
+    if (middle != s.ids.end()) std::nth_element(s.ids.begin(), middle, s.ids.end(), better);
+    std::sort(s.ids.begin(), middle, better);
+  }
+  s.ids.resize(k);
+}
+
+// Keeps the shortest prefix, in ascending order of key (>= 0; ties by lower id), whose weights
+// reach `share` of the total. Nothing is sorted but the bucket in which the prefix ends: the mass
+// of the buckets before it is all that matters of them.
+template <typename Key>
+void keep_share(SampleScratch& s, double share, Key key) {
+  constexpr int kBuckets = 256;  // a quarter of a nat each
+  auto bucket = [&](int32_t id) {
+    return static_cast<int>(std::min<double>(4.0 * key(id), kBuckets - 1));
+  };
+  double mass_of[kBuckets] = {};
+  for (int32_t id : s.ids) mass_of[bucket(id)] += s.weight[id];
+  const double wanted = share * std::accumulate(mass_of, mass_of + kBuckets, 0.0);
+  int last = 0;
+  double mass = 0.0;
+  while (last < kBuckets - 1 && mass + mass_of[last] < wanted) mass += mass_of[last++];
+
+  auto less = [&](int32_t a, int32_t b) {
+    const double ka = key(a), kb = key(b);
+    return ka != kb ? ka < kb : a < b;
+  };
+  s.edge.clear();
+  std::ranges::copy_if(s.ids, std::back_inserter(s.edge),
+                       [&](int32_t id) { return bucket(id) == last; });
+  std::sort(s.edge.begin(), s.edge.end(), less);
+  size_t kept = 0;
+  while (kept < s.edge.size() && mass < wanted) mass += s.weight[s.edge[kept++]];
+  const bool is_cut = kept < s.edge.size();
+  std::erase_if(s.ids, [&](int32_t id) {
+    const int place = bucket(id);
+    return place > last || (place == last && is_cut && !less(id, s.edge[kept]));
+  });
+}
+
+void keep_top_p(SampleScratch& s, double top_p) {
+  keep_share(s, top_p, [&](int32_t id) { return -s.exponent[id]; });
+}
+
+void keep_min_p(SampleScratch& s, double min_p) {
+  double best = 0.0;
+  for (int32_t id : s.ids) best = std::max(best, s.weight[id]);
+  std::erase_if(s.ids, [&](int32_t id) { return s.weight[id] < min_p * best; });
+}
+
+// Locally typical sampling (arXiv:2202.00666): the tokens whose surprise is nearest to the entropy.
+// The logarithm of the total cancels in |-log p - H|, which leaves |mean exponent - exponent|.
+void keep_typical(SampleScratch& s, double typical_p) {
+  double weighted = 0.0;
+  for (int32_t id : s.ids) weighted += s.weight[id] * s.exponent[id];
+  const double mean = weighted / sum_of(s.ids, s.weight);
+  keep_share(s, typical_p, [&](int32_t id) { return std::abs(mean - s.exponent[id]); });
+}
+
+// exponent and weight of the ids in the scratch alone.
+void weigh_some(double best, double temperature, SampleScratch& s) {
+  s.exponent.resize(s.score.size());
+  s.weight.resize(s.score.size());
+  for (int32_t id : s.ids) s.exponent[id] = (s.score[id] - best) / temperature;
+  for (int32_t id : s.ids) s.weight[id] = small_exp(s.exponent[id]);
+}
+
+void filter(const SampleSettings& settings, double best, SampleScratch& s) {
+  if (settings.top_k > 0 && static_cast<size_t>(settings.top_k) < s.score.size()) {
+    keep_best(s, static_cast<size_t>(settings.top_k));
+    std::sort(s.ids.begin(), s.ids.end());
+    weigh_some(best, settings.temperature, s);
+  } else {
+    keep_all(s);
+    weigh_all(best, settings.temperature, s);
+  }
+  std::erase_if(s.ids, [&](int32_t id) { return s.weight[id] == 0.0; });
+  if (settings.top_p < 1.0) keep_top_p(s, settings.top_p);
+  if (settings.min_p > 0.0) keep_min_p(s, settings.min_p);
+  if (settings.typical_p < 1.0) keep_typical(s, settings.typical_p);
+}
+
+// Inverse CDF: the first id, in ascending order, at which the mass passes random * total.
+template <typename Ids>
+int32_t draw(const Ids& ids, const std::vector<double>& weight, double random) {
+  const double wanted = random * sum_of(ids, weight);
+  double mass = 0.0;
+  int32_t last = 0;
+  for (int32_t id : ids) {
+    mass += weight[id];
+    if (mass > wanted) return id;
+    if (weight[id] > 0.0) last = id;
+  }
+  return last;  // random * total was rounded up to the total
+}
+
+int32_t choose(const SampleSettings& settings, double best, double random, SampleScratch& s) {
+  const bool has_filter = settings.top_k > 0 || settings.top_p < 1.0 || settings.min_p > 0.0 ||
+                          settings.typical_p < 1.0;
+  if (has_filter) {
+    filter(settings, best, s);
+    return draw(s.ids, s.weight, random);
+  }
+  weigh_all(best, settings.temperature, s);
+  return draw(std::views::iota(int32_t{0}, static_cast<int32_t>(s.weight.size())), s.weight,
+              random);
+}
+
+}  // namespace
+
+std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t a = uint64_t{0xD2511F53} * counter[0];
+    const uint64_t b = uint64_t{0xCD9E8D57} * counter[2];
+    counter = {static_cast<uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(b),
+               static_cast<uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(a)};
+    key = {key[0] + 0x9E3779B9, key[1] + 0xBB67AE85};
+  }
+  return counter;
+}
+
+double uniform(uint64_t seed, uint64_t position) {
+  const auto words =
+      philox({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0},
+             {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  const uint64_t bits = uint64_t{words[0]} << 32 | words[1];
+  return static_cast<double>(bits >> 11) * 0x1p-53;
+}
+
+double exp_nonpositive(double x) {
+  return small_exp(x);
+}
+
+RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
+                    uint64_t position, bool want_confidence, SampleScratch& scratch,
+                    Choice& choice) {
+  if (!load(logits, scratch.score)) return RowState::kNotANumber;
+  process(settings, is_held, scratch);
+  const auto& score = scratch.score;
+  const double best = max_of(score);
+  if (best == -kInf) return RowState::kNothingLeft;
+  if (!std::isfinite(best)) return RowState::kNotANumber;
+  choice.token = static_cast<int32_t>(std::find(score.begin(), score.end(), best) - score.begin());
+  if (settings.temperature > 0.0) {
+    choice.token = choose(settings, best, uniform(settings.seed, position), scratch);
+  }
+  if (want_confidence) {
+    weigh_all(best, 1.0, scratch);
+    choice.confidence = scratch.weight[choice.token] / sum(scratch.weight);
+  }
+  return RowState::kFine;
+}
+
+RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_top,
+                      SampleScratch& scratch, RowLogprobs& result) {
+  if (!load(logits, scratch.score)) return RowState::kNotANumber;
+  const auto& score = scratch.score;
+  const double best = max_of(score);
+  if (best == -kInf) return RowState::kNothingLeft;
+  weigh_all(best, 1.0, scratch);
+  const double log_total = std::log(sum(scratch.weight));
+  const double own = score[token];
+  result.token = (own - best) - log_total;
+  result.rank =
+      1 + static_cast<int32_t>(std::ranges::count_if(score, [&](double x) { return x > own; }));
+  scratch.ids.clear();
+  if (num_top > 0) keep_best(scratch, std::min(num_top, score.size()));
+  for (size_t i = 0; i < scratch.ids.size(); ++i)
+    scratch.weight[i] = (score[scratch.ids[i]] - best) - log_total;
+  result.top = scratch.ids;
+  result.top_logprob = std::span(scratch.weight).first(scratch.ids.size());
+  return RowState::kFine;
+}
+
+}  // namespace plait

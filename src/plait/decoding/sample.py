@@ -1,0 +1,40 @@
+"""Sample every open row from the model's distribution, shaped by the request's parameters.
+
+In this order (ties go to the lower token id everywhere):
+
+1. raw log-probabilities are read off (`logprobs`, `prompt_logprobs`), before anything is changed;
+2. `min_tokens`: stop tokens are impossible before it; `logit_bias` is added;
+3. `repetition_penalty` r over prompt and output: scores above 0 are divided by r, the others multiplied
+   (arXiv:1909.05858); `frequency_penalty` times the count in the output and, if that is above 0,
+   `presence_penalty` are subtracted;
+4. temperature 0 takes the best score. Otherwise each of these acts on what the one before left,
+   renormalised: `top_k` best scores; softmax of score / temperature; `top_p`: the fewest most probable
+   tokens that reach the mass (arXiv:1904.09751); `min_p`: those at least min_p times as probable as the
+   best (arXiv:2407.01082); `typical_p`: the fewest tokens, nearest to the entropy first, that reach the
+   mass (arXiv:2202.00666);
+5. one draw by inverse CDF in ascending id order with the random number of (seed, canvas position).
+"""
+
+from __future__ import annotations
+
+from plait.core.sequence import Sequence
+from plait.core.window import Floats, Update, Window
+from plait.decoding import base, rows
+from plait.decoding.base import Options as Options
+
+SUMMARY = "sample every open position; greedy at temperature 0"
+
+
+class Decoder(base.Decoder):
+    """Writes all open targets."""
+
+    def decide(self, logits: Floats, seq: Sequence, window: Window) -> Update:
+        is_open = base.is_open(seq, window)
+        logprobs = rows.scored_logprobs(logits[~is_open], seq, window.targets[~is_open])
+        targets = window.targets[is_open]
+        if not len(targets):
+            return Update(logprobs=logprobs)
+        candidates = logits[is_open]
+        tokens = rows.choose(candidates, seq, targets, self.traits).tokens
+        logprobs |= rows.written_logprobs(candidates, seq, targets, tokens)
+        return Update(targets, tokens, logprobs=logprobs)

@@ -1,0 +1,50 @@
+"""Unmask by confidence (Fast-dLLM, arXiv:2505.22618; dInfer's threshold decoder).
+
+Each open position proposes a token: the best one at temperature 0, else one sampled as in
+`decoding/sample.py`, with the random number of its position (so a proposal changes from step to step only
+as far as the distribution does). Its confidence is the token's probability at temperature 1. Written are
+all proposals with confidence >= min(threshold, highest confidence - 1e-5): at least one, always.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plait.core.errors import UserError
+from plait.core.sequence import Sequence
+from plait.core.window import Floats, Update, Window
+from plait.decoding import base, rows
+
+SUMMARY = "unmask every position at or above a confidence; always at least the surest one"
+
+_TIE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """threshold: probability from which a token is written; above 1 writes only the surest one."""
+
+    threshold: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0.0:
+            raise UserError(f"threshold={self.threshold!r} is out of range", "a number above 0")
+
+
+class Decoder(base.Decoder):
+    """Writes the open targets it is sure of."""
+
+    options: Options
+
+    def decide(self, logits: Floats, seq: Sequence, window: Window) -> Update:
+        is_open = base.is_open(seq, window)
+        scored = rows.scored_logprobs(logits[~is_open], seq, window.targets[~is_open])
+        targets, candidates = window.targets[is_open], logits[is_open]
+        if not len(targets):
+            return Update(logprobs=scored)
+        tokens, confidence = rows.choose(
+            candidates, seq, targets, self.traits, want_confidence=True
+        )
+        sure = confidence >= min(self.options.threshold, confidence.max() - _TIE)
+        written = rows.written_logprobs(candidates[sure], seq, targets[sure], tokens[sure])
+        return Update(targets[sure], tokens[sure], logprobs=scored | written)

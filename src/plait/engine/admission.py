@@ -1,0 +1,67 @@
+"""What must hold before a request enters the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.core.errors import ContextLengthError, UserError
+from plait.core.params import SamplingParams
+from plait.core.traits import Traits
+from plait.core.window import Ints
+
+
+def checked_prompt(prompt: Sequence[int] | Ints, params: SamplingParams, traits: Traits) -> Ints:
+    """The prompt as int32 [n]. Raises UserError for ids the model does not have, or too many of them."""
+    if not len(prompt):
+        raise UserError("the prompt is empty", "at least one token is needed")
+    try:
+        ids: NDArray[np.int64] = np.asarray(prompt)
+    except ValueError:  # lists of different lengths inside
+        ids = np.zeros((0, 0), np.int64)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise UserError("the prompt holds something that is no token id", "a list of whole numbers")
+    _in_vocabulary("the prompt", ids, traits)
+    _in_vocabulary("logit_bias", np.array([*params.logit_bias], np.int64), traits)
+    room = traits.context_length if params.max_tokens == 0 else traits.context_length - 1
+    if len(ids) > room:
+        raise ContextLengthError(
+            f"the prompt has {len(ids)} tokens, but the context holds {traits.context_length}",
+            "shorten the prompt (or raise max_model_len, if it was lowered)",
+        )
+    return ids.astype(np.int32)
+
+
+def canvas_limit(prompt: Ints, params: SamplingParams, traits: Traits) -> int:
+    """Canvas length at which the generation ends."""
+    if params.max_tokens is None:
+        return traits.context_length
+    return min(len(prompt) + params.max_tokens, traits.context_length)
+
+
+def seeds(params: SamplingParams) -> list[int]:
+    """One 64-bit seed per choice, all derived from the request's; drawn from the system if it has none."""
+    seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed % 2**64
+    return [derived_seed(seed, index) for index in range(params.n)]
+
+
+def derived_seed(seed: int, index: int) -> int:
+    """The seed of choice `index`: the request's own for choice 0, else BLAKE2b of (seed, index)."""
+    if index == 0:
+        return seed
+    digest = hashlib.blake2b(struct.pack("<QQ", seed, index), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _in_vocabulary(what: str, ids: NDArray[np.int64], traits: Traits) -> None:
+    wrong = ids[(ids < 0) | (ids >= traits.vocab_size)]
+    if len(wrong):
+        raise UserError(
+            f"{what} holds token id {wrong[0]}, which the model does not have",
+            f"ids must lie in [0, {traits.vocab_size})",
+        )

@@ -1,0 +1,79 @@
+"""From a canvas to events: what became final, whether it ends the request, and why."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from plait.core.errors import UserError
+from plait.core.sequence import Event, Sequence
+from plait.core.traits import Traits
+from plait.core.window import FinishReason, TokenLogprobs
+
+
+def take(seq: Sequence, traits: Traits) -> Event | None:
+    """The tokens that became final since the last call, cut at a stop token or the limit.
+
+    A token that has been taken is never taken again. None when there is nothing to say.
+    """
+    start, end = seq.emitted, min(seq.final, seq.limit)
+    stop = _first_stop(seq, start, end, traits)
+    reason = None
+    if stop is not None:
+        end, reason = stop + 1, FinishReason.STOP
+    elif seq.is_complete:
+        reason = FinishReason.LENGTH
+    if start == end and reason is None:
+        return None
+    seq.emitted = end
+    is_first = start == seq.prompt_length
+    if is_first and end > start:
+        seq.metrics.first_token_time = time.perf_counter()
+    return Event(
+        seq.request_id,
+        tuple(seq.tokens[start:end].tolist()),
+        _written_logprobs(seq, start, end),
+        reason,
+        stop_token=None if stop is None else int(seq.tokens[stop]),
+        prompt_logprobs=_prompt_logprobs(seq) if is_first else None,
+        metrics=seq.metrics if reason else None,
+    )
+
+
+def ending(seq: Sequence, reason: FinishReason, error: Exception | str | None = None) -> Event:
+    """The last event of a request that is ended from outside, or by an error."""
+    if isinstance(error, UserError):
+        error = error.message
+    elif isinstance(error, Exception):
+        error = f"{type(error).__name__}: {error}"
+    return Event(seq.request_id, finish_reason=reason, error=error, metrics=seq.metrics)
+
+
+def seal(seq: Sequence, event: Event) -> None:
+    """Close the books of a sequence: `event` is its last."""
+    seq.finish_reason = event.finish_reason
+    seq.metrics.finished_time = time.perf_counter()
+    seq.truncate(seq.emitted)
+
+
+def _first_stop(seq: Sequence, start: int, end: int, traits: Traits) -> int | None:
+    """Position of the first token in [start, end) that ends the request."""
+    stops = seq.params.stop_ids(traits.eos_ids)
+    start = max(start, seq.prompt_length + seq.params.min_tokens)
+    if not stops or start >= end:
+        return None
+    found = np.flatnonzero(np.isin(seq.tokens[start:end], list(stops)))
+    return start + int(found[0]) if len(found) else None
+
+
+def _written_logprobs(seq: Sequence, start: int, end: int) -> tuple[TokenLogprobs, ...]:
+    if seq.params.logprobs is None:
+        return ()
+    return tuple(seq.logprobs[position] for position in range(start, end))
+
+
+def _prompt_logprobs(seq: Sequence) -> tuple[TokenLogprobs | None, ...] | None:
+    if seq.params.prompt_logprobs is None:
+        return None
+    return (None, *(seq.logprobs[position] for position in range(1, seq.prompt_length)))

@@ -1,0 +1,172 @@
+"""The engine: every way of generating is the same step: plan, forward, decide, absorb.
+
+One thread owns an engine (see worker.py for talking to it from others). Between steps requests may be
+added, forked, cancelled and preempted in any order. The tokens of a request depend on its prompt, its
+parameters and its seed, and on nothing else that happens here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence as Listing
+
+from plait.core.params import SamplingParams
+from plait.core.sequence import Event, Sequence
+from plait.core.step import Runner
+from plait.core.traits import Traits
+from plait.core.window import NOTHING, FinishReason, Floats, Ints
+from plait.engine import admission, emission
+from plait.engine.metrics import EngineMetrics
+from plait.iteration.base import ChooseParts, Job, Request
+from plait.iteration.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Owns the requests from `add` to the event that carries a finish_reason."""
+
+    def __init__(
+        self, scheduler: Scheduler, runner: Runner, traits: Traits, choose: ChooseParts
+    ) -> None:
+        """traits.context_length is the longest canvas this engine allows."""
+        self.scheduler = scheduler
+        self.runner = runner
+        self.traits = traits
+        self.metrics = EngineMetrics()
+        self._choose = choose
+        self._requests: dict[int, Request] = {}
+        self._unborn: dict[int, list[Request]] = {}
+        self._num_ids = 0
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_work
+
+    def add(
+        self,
+        prompt: Listing[int] | Ints,
+        params: SamplingParams,
+        *,
+        priority: int = 0,
+        planner: str = "auto",
+        decoder: str = "auto",
+    ) -> int:
+        """Queue a request; returns its id. With n > 1 choice i is the request with the id `+ i`.
+
+        The prompt is computed once: the other choices are forked when the first has its first token.
+        priority: lower goes first. Raises UserError; then nothing has been queued.
+        """
+        ids = admission.checked_prompt(prompt, params, self.traits)
+        limit = admission.canvas_limit(ids, params, self.traits)
+        parts = self._choose(planner, decoder)
+        first, *others = [
+            Request(Sequence(self._num_ids + i, ids, params, limit=limit, seed=s), *parts, priority)
+            for i, s in enumerate(admission.seeds(params))
+        ]
+        for request in (first, *others):
+            request.planner.admit(request.seq)
+        self.scheduler.add(first)
+        self._num_ids += params.n
+        self._requests |= {request.seq.request_id: request for request in (first, *others)}
+        self._unborn[first.seq.request_id] = others
+        return first.seq.request_id
+
+    def step(self) -> list[Event]:
+        """One forward for the running requests; returns whatever became final."""
+        with self.metrics.timed("step_seconds"):
+            jobs = self.scheduler.plan()
+            rows = self._forward(jobs)
+            events = [
+                event
+                for job, logits in zip(jobs, rows, strict=True)
+                for event in self._absorb(job, logits)
+            ]
+            events += self._refused()
+        self.metrics.count(jobs, events)
+        self.metrics.num_preemptions = self.scheduler.num_preemptions
+        return events
+
+    def finish(self, request_id: int, reason: FinishReason) -> Event | None:
+        """End a request now (a stop string was found, the client has gone). None: it had ended before."""
+        request = self._requests.get(request_id)
+        return self._close(request, emission.ending(request.seq, reason)) if request else None
+
+    def cancel(self, request_id: int) -> Event | None:
+        """End a request whose answer nobody wants any more."""
+        return self.finish(request_id, FinishReason.CANCELLED)
+
+    def fail_all(self, error: str) -> list[Event]:
+        """End every request with the same error."""
+        return [
+            self._close(request, emission.ending(request.seq, FinishReason.ERROR, error))
+            for request in list(self._requests.values())
+        ]
+
+    def fork(self, request_id: int, seed: int) -> int:
+        """A second request that goes on from where this one stands, sharing its pages; returns its id."""
+        parent = self._requests[request_id]
+        child_id, self._num_ids = self._num_ids, self._num_ids + 1
+        seq = parent.seq.fork(child_id, seed=seed % 2**64)
+        child = Request(seq, parent.planner, parent.decoder, parent.priority)
+        self._requests[child_id] = child
+        self.scheduler.adopt(child, parent)
+        return child_id
+
+    def preempt(self, request_id: int) -> None:
+        """Take a request's memory; it goes on later. Nothing happens to one that is not running."""
+        request = self._requests.get(request_id)
+        if request in self.scheduler.running:
+            self.scheduler.preempt(request)
+
+    def _forward(self, jobs: list[Job]) -> list[Floats]:
+        if not jobs:
+            return []
+        with self.metrics.timed("forward_seconds"):
+            return self.runner.forward([job.inputs for job in jobs])
+
+    def _absorb(self, job: Job, logits: Floats) -> list[Event]:
+        request, seq, window = job.request, job.request.seq, job.window
+        try:
+            update = request.decoder.decide(logits, seq, window) if len(logits) else NOTHING
+            self.scheduler.cache.stored(seq, window)
+            seq.apply(update, self.traits.mask_token or 0)
+            request.planner.absorb(seq, window, update)
+        except Exception as error:  # one request's failure is reported to it and to nobody else
+            log.exception("request %d failed", seq.request_id)
+            return [self._close(request, emission.ending(seq, FinishReason.ERROR, error))]
+        seq.metrics.num_forwards += 1
+        seq.metrics.num_forwarded_positions += window.length
+        if len(update.positions):
+            self._give_birth(request)
+        event = emission.take(seq, self.traits)
+        if event and event.finish_reason:
+            self._close(request, event)
+        return [event] if event else []
+
+    def _give_birth(self, parent: Request) -> None:
+        """Fork the other choices of a request whose prompt has just been computed."""
+        for child in self._unborn.pop(parent.seq.request_id, ()):
+            if child.seq.request_id in self._requests:
+                child.seq.share_scores(parent.seq)
+                self.scheduler.adopt(child, parent)
+
+    def _refused(self) -> list[Event]:
+        refused, self.scheduler.refused = self.scheduler.refused, []
+        reason = FinishReason.ERROR
+        return [self._close(r, emission.ending(r.seq, reason, error)) for r, error in refused]
+
+    def _close(self, request: Request, event: Event) -> Event:
+        """Forget a request; `event` is its last. Choices that waited for its prompt fend for themselves."""
+        emission.seal(request.seq, event)
+        key = request.seq.request_id
+        self.scheduler.remove(request)
+        del self._requests[key]
+        self.metrics.finished[str(event.finish_reason)] += 1
+        heirs = [
+            child for child in self._unborn.pop(key, ()) if child.seq.request_id in self._requests
+        ]
+        if heirs:
+            self.scheduler.add(heirs[0])
+            self._unborn[heirs[0].seq.request_id] = heirs[1:]
+        return event

@@ -1,0 +1,48 @@
+"""Settings by name: strings such as "threshold=0.8" become the frozen Options of the siblings in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from plait.core.errors import UserError
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def resolve(given: Mapping[str, str], kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """Build the Options of every part.
+
+    given: field name, or "part.field" where two parts share a name -> value as text.
+    kinds: part ("planner", "decoder", "cache") -> its Options class.
+    Raises UserError for a name that no part has, that two parts have, or a value that does not parse.
+    """
+    chosen: dict[str, dict[str, Any]] = {part: {} for part in kinds}
+    for name, text in given.items():
+        part, field = _place(name, kinds)
+        chosen[part][field] = _parse(name, text, get_type_hints(kinds[part])[field])
+    return {part: kind(**chosen[part]) for part, kind in kinds.items()}
+
+
+def _place(name: str, kinds: Mapping[str, type[Any]]) -> tuple[str, str]:
+    known = [(part, field.name) for part, kind in kinds.items() for field in fields(kind)]
+    places = [(part, field) for part, field in known if name in (field, f"{part}.{field}")]
+    if len(places) == 1:
+        return places[0]
+    if places:
+        ways = " or ".join(f"{part}.{field}" for part, field in places)
+        raise UserError(f"option {name!r} could mean more than one part", f"write {ways}")
+    listing = ", ".join(f"{field} ({part})" for part, field in known)
+    raise UserError(
+        f"no part in use has an option {name!r}",
+        f"available: {listing}" if listing else "these parts have no options",
+    )
+
+
+def _parse(name: str, text: str, kind: Any) -> Any:
+    try:
+        return _BOOLEANS[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError) as error:
+        wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
+        raise UserError(f"option {name}={text!r} is not valid", wanted) from error

@@ -1,0 +1,57 @@
+"""Left to right: feed what is not stored yet, write one token, again.
+
+A prompt that does not fit in the budget is fed in chunks without any further rule: the window starts where
+the stored slots end and goes as far as the budget, and the last row is wanted only when it reaches the end
+of the canvas. A preempted request recomputes its canvas in the same way.
+
+With `prompt_logprobs` every row of the prompt is wanted, `PROMPT_ROWS` at a time, so that nobody ever holds
+[prompt, vocabulary] logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from plait.core.errors import UserError
+from plait.core.sequence import Sequence
+from plait.core.traits import Predicts, Traits
+from plait.core.window import PatternKind, Update, Window
+from plait.iteration import base
+from plait.iteration.base import Options as Options
+
+SUMMARY = "left to right, one token per forward; long prompts in chunks"
+
+PROMPT_ROWS = 64
+
+
+class Planner(base.Planner):
+    """For causal models that predict the next token."""
+
+    def __init__(self, options: Any, traits: Traits) -> None:
+        super().__init__(options, traits)
+        if traits.pattern.kind is not PatternKind.CAUSAL or traits.predicts is not Predicts.NEXT:
+            raise UserError(
+                "this model does not generate left to right", "use the planner 'block' or 'auto'"
+            )
+
+    def admit(self, seq: Sequence) -> None:
+        """The canvas is the prompt; tokens are appended."""
+
+    def span(self, seq: Sequence) -> int:
+        return seq.limit
+
+    def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
+        first = seq.length - 1 if seq.is_scored else seq.scored - 1  # the next row that is wanted
+        start = min(stored, first)
+        end = min(seq.length, start + budget)
+        if not seq.is_scored:
+            end = min(end, first + PROMPT_ROWS)
+        # The row of the last position is wanted to go on from; not when there is nothing to go on to.
+        last = min(end, seq.length if seq.length < seq.limit else seq.length - 1)
+        wanted = np.arange(first, last, dtype=np.int32)
+        return Window(start, end, wanted - start, wanted + 1, self.traits.pattern, keep=end)
+
+    def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
+        seq.final = seq.length

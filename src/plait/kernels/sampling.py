@@ -1,0 +1,111 @@
+"""Choosing tokens from rows of logits: the typed surface over the native ops of csrc/include/plait/sample.h.
+
+Logits are float32 [rows, vocab_size], C-contiguous, and are never modified. A row's result depends on the
+row, the parameters, the history, the seed and its position; never on the other rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait import _C
+from plait.core.params import SamplingParams
+from plait.core.window import NO_INTS, Floats, Ints, TokenLogprobs
+
+
+class Choices(NamedTuple):
+    """tokens: int32 [rows]. confidence: float64 [rows], or [0] when it was not asked for."""
+
+    tokens: Ints
+    confidence: NDArray[np.float64]
+
+
+def uniform(seed: int, position: int) -> float:
+    """The random number of (seed, position), both 64 bits: in [0, 1), a multiple of 2^-53 (Philox4x32-10)."""
+    return float(_C.uniform(seed, position))
+
+
+def sample(
+    logits: Floats,
+    params: SamplingParams,
+    *,
+    positions: Ints,
+    seed: int,
+    history: Ints = NO_INTS,
+    num_prompt: int = 0,
+    forbidden: Ints = NO_INTS,
+    held: Ints = NO_INTS,
+    num_held: int = 0,
+    want_confidence: bool = False,
+) -> Choices:
+    """One token per row, as `params` ask (the order of the processors is in decoding/sample.py).
+
+    positions: canvas position of each row's choice. history: decided tokens, of which the first num_prompt
+    are the prompt; read only when `params` have penalties. forbidden: ids never chosen. held: ids that the
+    first num_held rows may not choose either. confidence: probability of the choice at temperature 1,
+    after bias and penalties and before the filters.
+    Raises FloatingPointError for NaN, +inf, or rows where every id is impossible.
+    """
+    tokens = np.empty(len(logits), np.int32)
+    confidence = np.empty(len(logits) if want_confidence else 0, np.float64)
+    bias_ids, bias = bias_arrays(params)
+    _C.sample(
+        np.ascontiguousarray(logits),
+        positions.astype(np.uint64),
+        tokens,
+        confidence,
+        seed=seed,
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        typical_p=params.typical_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        history=np.ascontiguousarray(history),
+        num_prompt=num_prompt,
+        bias_ids=bias_ids,
+        bias=bias,
+        forbidden=forbidden,
+        held=held,
+        num_held=num_held,
+    )
+    raise_for_bad_rows(tokens, positions)
+    return Choices(tokens, confidence)
+
+
+def token_logprobs(logits: Floats, tokens: Ints, count: int) -> list[TokenLogprobs]:
+    """Raw log-probabilities (float64 sums) of tokens[i] in row i, with the `count` best alternatives.
+
+    Raises FloatingPointError like `sample`.
+    """
+    rows, width = len(logits), min(count, logits.shape[1])
+    own, ranks = np.empty(rows, np.float64), np.empty(rows, np.int32)
+    top, top_logprobs = np.empty((rows, width), np.int32), np.empty((rows, width), np.float64)
+    tokens = np.ascontiguousarray(tokens, np.int32)
+    _C.logprobs(np.ascontiguousarray(logits), tokens, own, ranks, top, top_logprobs)
+    raise_for_bad_rows(ranks, np.arange(rows, dtype=np.int32))
+    return [
+        TokenLogprobs(value, rank, dict(zip(ids, values, strict=True)))
+        for value, rank, ids, values in zip(
+            own.tolist(), ranks.tolist(), top.tolist(), top_logprobs.tolist(), strict=True
+        )
+    ]
+
+
+def bias_arrays(params: SamplingParams) -> tuple[Ints, NDArray[np.float64]]:
+    """`logit_bias` as ids int32 [n] and values float64 [n]."""
+    ids = np.fromiter(params.logit_bias.keys(), np.int32, len(params.logit_bias))
+    return ids, np.fromiter(params.logit_bias.values(), np.float64, len(params.logit_bias))
+
+
+def raise_for_bad_rows(codes: Ints, positions: Ints) -> None:
+    """codes: -1 for a row that is not a number, -2 for one where nothing is possible."""
+    for code, meaning in ((-1, "hold NaN or +inf"), (-2, "leave no token possible")):
+        bad = np.flatnonzero(codes == code)
+        if len(bad):
+            raise FloatingPointError(f"the logits for position {positions[bad[0]]} {meaning}")

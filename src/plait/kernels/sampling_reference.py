@@ -1,0 +1,173 @@
+"""The NumPy twin of the sampling ops: same operations, same order, same bits (see csrc/ops/sample.cpp).
+
+Sums that decide anything are `cumsum`, which adds in order; `sum` would add in pairs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.core.params import SamplingParams
+from plait.core.window import NO_INTS, Floats, Ints, TokenLogprobs
+
+Doubles = NDArray[np.float64]
+
+_TAYLOR = [1.0 / math.factorial(n) for n in range(13, -1, -1)]
+_LOG2_E, _ROUND = float.fromhex("0x1.71547652b82fep0"), float.fromhex("0x1.8p52")
+_LN2_HIGH, _LN2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
+_WORD = 0xFFFFFFFF
+
+
+def philox(counter: tuple[int, ...], key: tuple[int, int]) -> tuple[int, ...]:
+    """Philox4x32-10 (Salmon et al., SC'11): four 32-bit words from four and a key of two."""
+    for _ in range(10):
+        a, b = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
+        counter = (
+            (b >> 32) ^ counter[1] ^ key[0],
+            b & _WORD,
+            (a >> 32) ^ counter[3] ^ key[1],
+            a & _WORD,
+        )
+        key = ((key[0] + 0x9E3779B9) & _WORD, (key[1] + 0xBB67AE85) & _WORD)
+    return counter
+
+
+def uniform(seed: int, position: int) -> float:
+    """The random number of (seed, position), in [0, 1)."""
+    counter = (position & _WORD, position >> 32, 0, 0)
+    words = philox(counter, (seed & _WORD, seed >> 32))
+    return (words[0] << 32 | words[1]) // 2**11 * 2.0**-53
+
+
+def exp_nonpositive(x: Doubles) -> Doubles:
+    """exp(x) for x <= 0, 0 below -708."""
+    bounded = np.where(x > -708.0, x, -708.0)
+    shifted = bounded * _LOG2_E + _ROUND
+    k = shifted - _ROUND
+    r = (bounded - k * _LN2_HIGH) - k * _LN2_LOW
+    y = np.full_like(x, _TAYLOR[0])
+    for coefficient in _TAYLOR[1:]:
+        y = y * r + coefficient
+    return np.where(x >= -708.0, np.ldexp(y, k.astype(np.int64)), 0.0)
+
+
+def sample(
+    logits: Floats,
+    params: SamplingParams,
+    *,
+    positions: Ints,
+    seed: int,
+    history: Ints = NO_INTS,
+    num_prompt: int = 0,
+    forbidden: Ints = NO_INTS,
+    held: Ints = NO_INTS,
+    num_held: int = 0,
+    want_confidence: bool = False,
+) -> tuple[Ints, Doubles]:
+    """`sampling.sample`, row by row."""
+    tokens, confidence = [], []
+    for row, position in enumerate(positions.tolist()):
+        out = np.concatenate([forbidden, held if row < num_held else NO_INTS])
+        score = process(logits[row], params, out, history, num_prompt)
+        token = choose(score, params, uniform(seed, position))
+        tokens.append(token)
+        if want_confidence:
+            weight = exp_nonpositive(score - score.max())
+            confidence.append(weight[token] / _total(weight))
+    return np.array(tokens, np.int32), np.array(confidence, np.float64)
+
+
+def process(
+    row: Floats, params: SamplingParams, forbidden: Ints, history: Ints, num_prompt: int
+) -> Doubles:
+    """Scores float64 [vocab_size] after bias and penalties. Raises FloatingPointError."""
+    if not np.all(row <= np.finfo(np.float32).max):
+        raise FloatingPointError("NaN or +inf")
+    score = row.astype(np.float64)
+    score[[i for i in forbidden.tolist() if 0 <= i < len(row)]] = -np.inf
+    for token, bias in params.logit_bias.items():
+        score[token] += bias
+    if params.has_penalties:
+        seen = np.unique(history)
+        score[seen] = np.where(
+            score[seen] > 0.0,
+            score[seen] / params.repetition_penalty,
+            score[seen] * params.repetition_penalty,
+        )
+        output, counts = np.unique(history[num_prompt:], return_counts=True)
+        score[output] -= params.frequency_penalty * counts
+        score[output] -= params.presence_penalty
+    if score.max() == -np.inf:
+        raise FloatingPointError("no token is possible")
+    return score
+
+
+def choose(score: Doubles, params: SamplingParams, random: float) -> int:
+    """The token, given scores and a random number."""
+    if params.is_greedy:
+        return int(np.argmax(score))
+    ids, exponent, weight = _filtered(score, params)
+    mass = np.cumsum(weight)
+    index = int(np.searchsorted(mass, random * mass[-1], side="right"))
+    return int(ids[min(index, len(ids) - 1)])
+
+
+def token_logprobs(logits: Floats, tokens: Ints, count: int) -> list[TokenLogprobs]:
+    """`sampling.token_logprobs`, row by row."""
+    results = []
+    for row, token in zip(logits, tokens.tolist(), strict=True):
+        score = process(row, SamplingParams(), NO_INTS, NO_INTS, 0)
+        best = score.max()
+        logprob = (score - best) - math.log(_total(exp_nonpositive(score - best)))
+        top = np.argsort(-score, kind="stable")[:count].tolist()
+        rank = 1 + int(np.sum(score > score[token]))
+        results.append(TokenLogprobs(float(logprob[token]), rank, {i: logprob[i] for i in top}))
+    return results
+
+
+def _filtered(score: Doubles, params: SamplingParams) -> tuple[Ints, Doubles, Doubles]:
+    """Surviving ids in ascending order, their exponents and weights."""
+    ids = np.arange(len(score))
+    if 0 < params.top_k < len(score):
+        ids = np.sort(np.argsort(-score, kind="stable")[: params.top_k])
+    with np.errstate(over="ignore"):
+        exponent = (score[ids] - score.max()) / params.temperature
+    weight = exp_nonpositive(exponent)
+    keep = weight > 0.0
+    ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
+    if params.top_p < 1.0:
+        keep = _share(weight, -exponent, params.top_p)
+        ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
+    if params.min_p > 0.0:
+        keep = weight >= params.min_p * weight.max()
+        ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
+    if params.typical_p < 1.0:
+        mean = _total(weight * exponent) / _total(weight)
+        keep = _share(weight, np.abs(mean - exponent), params.typical_p)
+        ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
+    return ids.astype(np.int32), exponent, weight
+
+
+def _share(weight: Doubles, key: Doubles, share: float) -> NDArray[np.bool_]:
+    """The shortest prefix in ascending key (ties: lower id) whose weights reach the share.
+
+    Added up bucket by bucket (a quarter of a nat each), and token by token in the last one only.
+    """
+    bucket = np.minimum(4.0 * key, 255.0).astype(np.int64)
+    mass = np.cumsum(np.bincount(bucket, weight, minlength=256))
+    wanted = share * mass[-1]
+    last = min(int(np.searchsorted(mass, wanted, side="left")), 255)
+    edge = np.flatnonzero(bucket == last)
+    edge = edge[np.argsort(key[edge], kind="stable")]
+    before = mass[last - 1] if last else 0.0
+    reached = np.cumsum(np.concatenate([[before], weight[edge]]))[1:]
+    keep = bucket < last
+    keep[edge[: int(np.searchsorted(reached, wanted, side="left")) + 1]] = True
+    return keep
+
+
+def _total(values: Doubles) -> float:
+    return float(np.cumsum(values)[-1])

@@ -1,0 +1,167 @@
+"""A model without weights, for tests of everything around the model.
+
+`FakeRunner` has two layers of "attention". It writes what it is fed through the pages of the view and
+computes every row from what it then reads back through them, so that a wrong page, a missing copy, a stale
+slot, a wrong chunk or a wrong pattern changes the logits, as in a real model:
+
+    layer 0 keeps (token, position) of every slot, in the K memory
+    layer 1 keeps a hash of what the slot saw of layer 0, in the V memory
+    logits  are a hash of what the row sees of layer 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listing
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.core.config import PAGE
+from plait.core.step import StepInput
+from plait.core.traits import Predicts, Traits
+from plait.core.window import Floats, Ints, Pattern, PatternKind, Window, block
+from plait.kvcache.pool import KVLayout, Pool
+
+Hashes = NDArray[np.uint64]
+
+VOCAB = 61
+MASK = 60
+EOS = 7
+LAYOUT = KVLayout(num_layers=2, num_kv_heads=1, head_dim=2, dtype="f32")
+
+CAUSAL_TRAITS = Traits(VOCAB, context_length=4096, eos_ids=frozenset({EOS}))
+BLOCK_TRAITS = Traits(
+    VOCAB,
+    context_length=4096,
+    predicts=Predicts.SAME,
+    pattern=block(8),
+    mask_token=MASK,
+    eos_ids=frozenset({EOS}),
+)
+
+
+def mix(*values: Any) -> Hashes:
+    """A 64-bit hash of integers, element by element (the finaliser of SplitMix64)."""
+    state = np.zeros((), np.uint64)
+    with np.errstate(over="ignore"):
+        for value in values:
+            state = state + np.asarray(value).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+            state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+            state = state ^ state >> np.uint64(31)
+    return state
+
+
+def seen(entries: Hashes, window: Window) -> Hashes:
+    """For every row of the window: the sum of the entries [end] that it may see."""
+    slots = np.arange(window.start, window.end)
+    with np.errstate(over="ignore"):
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(entries, dtype=np.uint64)])
+        if window.pattern.kind is PatternKind.TREE:
+            assert window.pattern.mask is not None
+            inside = window.pattern.mask.astype(np.uint64) * entries[window.start :]
+            return sums[window.start] + inside.sum(axis=1, dtype=np.uint64)
+    return sums[limits(slots, window.pattern, window.end)]
+
+
+def limits(slots: NDArray[np.int64], pattern: Pattern, end: int) -> NDArray[np.int64]:
+    """Where the visible slots of each row end, from the text of `Pattern`."""
+    if pattern.kind is PatternKind.CAUSAL:
+        return slots + 1
+    if pattern.kind is PatternKind.BLOCK:
+        return np.minimum((slots // pattern.size + 1) * pattern.size, end)
+    if pattern.kind is PatternKind.FULL:
+        return np.full_like(slots, end)
+    return np.minimum(np.maximum(pattern.size, slots + 1), end)
+
+
+def logits_of(hashes: Hashes, vocab_size: int) -> Floats:
+    """Rows float32 [n, vocab_size], sometimes sure of themselves and sometimes not."""
+    noise = mix(hashes[:, None], np.arange(vocab_size)) >> np.uint64(40)
+    spread = (mix(hashes, 12345) >> np.uint64(60)).astype(np.float32)[:, None]
+    return (noise.astype(np.float32) / 2**24 * spread).astype(np.float32)
+
+
+class FakeRunner:
+    """See the module's text. broken: requests whose logits are NaN. error: raised by the next forward."""
+
+    def __init__(self, pool: Pool, traits: Traits) -> None:
+        self.pool = pool
+        self.traits = traits
+        self.broken: set[int] = set()
+        self.error: Exception | None = None
+        self.batches: list[list[tuple[int, Window]]] = []
+
+    def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        self.batches.append([(item.sequence.request_id, item.window) for item in inputs])
+        for item in inputs:
+            self._write_tokens(item)
+        for item in inputs:
+            self._write_hashes(item)
+        return [self._logits(item) for item in inputs]
+
+    def _write_tokens(self, item: StepInput) -> None:
+        window = item.window
+        slots = np.arange(window.start, window.end)
+        positions = slots if window.positions is None else window.positions
+        memory = self._layer(0, item, slots)
+        # K is stored [head_dim][PAGE].
+        memory[slots - window.start, slots % PAGE] = item.sequence.tokens[slots]
+        memory[slots - window.start, PAGE + slots % PAGE] = positions
+        self._put(0, item, slots, memory)
+
+    def _write_hashes(self, item: StepInput) -> None:
+        window = item.window
+        slots = np.arange(window.start, window.end)
+        hashes = seen(self._entries(0, item), window)
+        memory = self._layer(1, item, slots)
+        rows = slots - window.start
+        # V is stored [PAGE][head_dim]; float32 holds 24 bits exactly.
+        memory[rows, slots % PAGE * 2] = hashes & np.uint64(0xFFFFFF)
+        memory[rows, slots % PAGE * 2 + 1] = hashes >> np.uint64(40)
+        self._put(1, item, slots, memory)
+
+    def _logits(self, item: StepInput) -> Floats:
+        rows = seen(self._entries(1, item), item.window)[item.window.rows]
+        logits = logits_of(rows, self.traits.vocab_size)
+        if item.sequence.request_id in self.broken:
+            logits[:] = np.nan
+        return logits
+
+    def _entries(self, layer: int, item: StepInput) -> Hashes:
+        """The visible entries of slots [0, end), read back from the pages."""
+        slots = np.arange(item.window.end)
+        memory, rows = self._layer(layer, item, slots), np.arange(item.window.end)
+        if layer == 0:
+            return mix(memory[rows, slots % PAGE], memory[rows, PAGE + slots % PAGE], 1)
+        return mix(memory[rows, slots % PAGE * 2], memory[rows, slots % PAGE * 2 + 1], 2)
+
+    def _layer(self, layer: int, item: StepInput, slots: NDArray[np.int64]) -> Floats:
+        """The page memory of each slot, float32 [slots, 2 * PAGE]; a copy."""
+        pages = item.view.pages[slots // PAGE]
+        copy: Floats = self.pool.data[pages, layer, 0, layer]
+        return copy
+
+    def _put(self, layer: int, item: StepInput, slots: NDArray[np.int64], memory: Floats) -> None:
+        """Write back the two values of each slot."""
+        rows, pages = np.arange(len(slots)), item.view.pages[slots // PAGE]
+        offsets = (
+            (slots % PAGE, PAGE + slots % PAGE)
+            if layer == 0
+            else (slots % PAGE * 2, slots % PAGE * 2 + 1)
+        )
+        for offset in offsets:
+            self.pool.data[pages, layer, 0, layer, offset] = memory[rows, offset]
+
+
+def plain_logits(tokens: Ints, pattern: Pattern, row: int, vocab_size: int = VOCAB) -> Floats:
+    """What the fake model answers at `row` of a canvas, without pages, windows or caches."""
+    window = Window(0, len(tokens), pattern=pattern)
+    first = mix(tokens, np.arange(len(tokens)), 1)
+    second = seen(first, window)
+    entries = mix(second & np.uint64(0xFFFFFF), second >> np.uint64(40), 2)
+    return logits_of(seen(entries, window)[row : row + 1], vocab_size)
