@@ -5,5 +5,6 @@
 namespace plait::bind {
 
 void init_runtime(nanobind::module_& m);
+void init_sample(nanobind::module_& m);
 
 }  // namespace plait::bind

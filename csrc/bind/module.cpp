@@ -6,4 +6,5 @@
 NB_MODULE(_C, m) {
   m.doc() = "Native kernels of Plait.";
   plait::bind::init_runtime(m);
+  plait::bind::init_sample(m);
 }
