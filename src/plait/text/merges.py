@@ -1,0 +1,54 @@
+"""Byte-level BPE: merges by rank within words, done by the `tokenizers` library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import tokenizers
+from tokenizers import models
+
+from plait.core.errors import FormatError
+from plait.text import pretokenizers
+from plait.text.vocabulary import Kind, Vocabulary
+
+_FIELD = "tokenizer.ggml.merges"
+
+
+class RankMerger:
+    """Text without literal tokens -> ids. Characters that the vocabulary cannot spell are left out.
+
+    merges: "left right", the best first. Raises FormatError for a merge of or into an unknown token.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, merges: Sequence[str], family: pretokenizers.Family
+    ) -> None:
+        ids = vocabulary.literal_ids(Kind.NORMAL, Kind.UNDEFINED, Kind.USER_DEFINED, Kind.BYTE)
+        pairs = [tuple(each.split(" ", 1)) for each in merges]
+        try:
+            model = models.BPE(
+                ids, cast(list[tuple[str, str]], pairs), ignore_merges=family.whole_words
+            )
+        except Exception as error:  # the library has no narrower class for it
+            raise _diagnosis(ids, pairs, error) from error
+        self._tokenizer = tokenizers.Tokenizer(model)
+        self._tokenizer.pre_tokenizer = pretokenizers.build(family)
+
+    def encode(self, text: str, *, after_token: bool) -> list[int]:
+        """Ids of a stretch of text; where it stands makes no difference."""
+        found = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        return list(found[0].ids)
+
+
+def _diagnosis(ids: dict[str, int], pairs: list[tuple[str, ...]], error: Exception) -> FormatError:
+    """Which merge it was: looked for only after the library refused, because looking takes long."""
+    hint = "the file is damaged or was converted wrongly"
+    for number, pair in enumerate(pairs):
+        if len(pair) != 2:
+            return FormatError(f"{_FIELD}: merge {number} is no pair: {pair[0][:80]!r}", hint)
+        for token in (*pair, "".join(pair)):
+            if token not in ids:
+                problem = f"merge {number} needs a token {token[:80]!r}, which does not exist"
+                return FormatError(f"{_FIELD}: {problem}", hint)
+    return FormatError(f"{_FIELD}: {error}", hint)
