@@ -1,0 +1,98 @@
+"""Spelling and help of every option that comes from EngineConfig and SamplingParams."""
+
+from __future__ import annotations
+
+from plait.cli.options import Flag, Panel, biases, pairs, size
+from plait.core import registry
+from plait.core.config import EngineConfig
+from plait.core.params import SamplingParams
+
+
+def _siblings(room: str) -> str:
+    return ", ".join(registry.names(room))
+
+
+SAMPLING = Panel(
+    "Sampling",
+    # For reading, not for measuring: moderate sampling, and an answer as long as the model makes it.
+    SamplingParams(max_tokens=None, temperature=0.7, top_p=0.95),
+    {
+        "max_tokens": Flag(
+            "Tokens to generate at most; by default until the model stops or the context is full.",
+            ("-n", "--max-tokens"),
+        ),
+        "temperature": Flag("0 always takes the likeliest token.", ("-t", "--temperature")),
+        "top_k": Flag("Choose among the k likeliest tokens; 0 is all."),
+        "top_p": Flag("Choose among the likeliest tokens that together reach this probability."),
+        "min_p": Flag("Leave out tokens below this share of the likeliest one's probability."),
+        "typical_p": Flag("Choose among the most typical tokens that reach this probability."),
+        "repetition_penalty": Flag("Above 1: tokens that occurred already become less likely."),
+        "presence_penalty": Flag("Taken once from the logit of each token that was generated."),
+        "frequency_penalty": Flag("Taken each time a token was generated."),
+        "logit_bias": Flag(
+            "Add to a token's logit, e.g. 42=-100. May be repeated.",
+            kind=list[str],
+            read=biases,
+            metavar="ID=BIAS",
+        ),
+        "seed": Flag("The same seed gives the same answer."),
+        "stop": Flag(
+            "End the answer before this text. May be repeated.", kind=list[str], read=tuple
+        ),
+        "stop_token_ids": Flag(
+            "End the answer at this token id. May be repeated.",
+            ("--stop-token-id",),
+            kind=list[int],
+            read=tuple,
+        ),
+        "include_stop_str_in_output": Flag(
+            "Keep the stop text in the answer.", ("--include-stop",)
+        ),
+        "min_tokens": Flag("Do not stop before this many tokens."),
+        "ignore_eos": Flag("Go on after the model's own end token.", ("--ignore-eos",)),
+        "skip_special_tokens": Flag(
+            "Leave special tokens out of the text.", ("--skip-special/--keep-special",)
+        ),
+        "n": Flag("Answers to generate.", ("--samples",)),
+        "logprobs": Flag("Alternatives to return with each token (needs --json)."),
+        "prompt_logprobs": Flag("The same for the tokens of the prompt (needs --json)."),
+    },
+)
+
+ENGINE = Panel(
+    "Engine",
+    EngineConfig(),
+    {
+        "planner": Flag(f"Order of the work: auto, {_siblings('iteration')}."),
+        "decoder": Flag(f"Choice of the tokens: auto, {_siblings('decoding')}."),
+        "cache": Flag(f"What is kept of the past: {_siblings('kvcache')}."),
+        "options": Flag(
+            "Setting of the planner, decoder or cache. May be repeated.",
+            ("-o", "--option"),
+            kind=list[str],
+            read=pairs,
+            metavar="NAME=VALUE",
+        ),
+        "threads": Flag("0 is what this machine allows."),
+        "activations": Flag("int8 (fast) or f32 (exact against the reference executor)."),
+        "executor": Flag("native, or reference (NumPy, slow)."),
+        "kv": Flag("Element type of the KV cache: auto, f16, f32."),
+        "max_model_len": Flag(
+            "Longest prompt plus answer in tokens; 0 is what the model and the memory allow.",
+            ("--ctx",),
+            kind=int,
+            parser=size,
+            metavar="SIZE",
+        ),
+        "kv_memory": Flag(
+            "Bytes for the KV cache; 0 is fitted to the machine.",
+            kind=int,
+            parser=size,
+            metavar="SIZE",
+        ),
+        "max_num_batched_tokens": Flag("Positions that one forward may feed."),
+        "max_num_seqs": Flag("Requests that may run at once."),
+        "isa": Flag("Kernel table; `plait show --hardware` lists them."),
+        "offline": Flag("Use only what is on this machine.", ("--offline",)),
+    },
+)

@@ -1,0 +1,34 @@
+"""The machine a command runs on, as plain data."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Processor, kernel tables, threads and memory (bytes) of this machine."""
+    from plait.engine import facts
+
+    engine = facts.machine()
+    return {
+        "processor": processor(),
+        "architecture": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": engine.threads,
+        "isas": list(engine.isas),
+        "isa": engine.isas[-1],
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_available": engine.available_bytes,
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def processor() -> str:
+    """The processor's own name, or its architecture where the kernel does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

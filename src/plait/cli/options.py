@@ -1,0 +1,139 @@
+"""Command-line options made from the dataclasses that own the defaults.
+
+`@takes(sampling=SamplingParams)` turns a command's parameter `sampling` into one option per field, so that
+a setting exists on the command line because it exists in the engine. The tables in `flags.py` give
+spelling and help; a field without a row is an error at import time.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from plait.core.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One option. spellings: "" for --field-name. kind: type for typer; None for that of the field.
+
+    read: turns what typer hands over into the field's value.
+    """
+
+    help: str
+    spellings: tuple[str, ...] = ()
+    kind: Any = None
+    parser: Callable[[str], Any] | None = None
+    read: Callable[[Any], Any] | None = None
+    metavar: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Options that together make one object. defaults: an instance that holds them."""
+
+    title: str
+    defaults: Any
+    flags: Mapping[str, Flag]
+
+
+def takes(**panels: Panel) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command whose keyword parameters of these names are built from options."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(*args: Any, **given: Any) -> None:
+            for name, panel in panels.items():
+                given[name] = _build(panel, given)
+            command(*args, **given)
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for name, p in signature.parameters.items() if name not in panels]
+        made = [p for panel in panels.values() for p in _parameters(panel)]
+        wrapper.__signature__ = signature.replace(parameters=own + made)  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
+
+
+def _parameters(panel: Panel) -> list[inspect.Parameter]:
+    types = get_type_hints(type(panel.defaults))
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(panel, name, flag),
+            annotation=Annotated[flag.kind or types[name], _option(panel, name, flag)],
+        )
+        for name, flag in panel.flags.items()
+    ]
+
+
+def _option(panel: Panel, name: str, flag: Flag) -> Any:
+    return typer.Option(
+        *(flag.spellings or (f"--{name.replace('_', '-')}",)),
+        help=flag.help,
+        rich_help_panel=panel.title,
+        parser=flag.parser,
+        metavar=flag.metavar,
+        show_default=_default(panel, name, flag) not in (None, [], False),
+    )
+
+
+def _default(panel: Panel, name: str, flag: Flag) -> Any:
+    default = getattr(panel.defaults, name)
+    if flag.read is not None:
+        return []
+    # typer passes a default through the parser too, which reads text
+    return str(default) if flag.parser is not None and default is not None else default
+
+
+def _build(panel: Panel, given: dict[str, Any]) -> Any:
+    """Take the panel's values out of `given` and make its object; refusals name the field."""
+    values = {name: getattr(panel.defaults, name) for name in _field_names(panel)}
+    for name, flag in panel.flags.items():
+        value = given.pop(name)
+        values[name] = flag.read(value) if flag.read else value
+    return type(panel.defaults)(**values)
+
+
+def _field_names(panel: Panel) -> list[str]:
+    return [field.name for field in fields(panel.defaults)]
+
+
+def size(text: str) -> int:
+    """A whole number with an optional K, M or G (powers of 1024): "4096", "32K", "1.5G"."""
+    digits, factor = text.strip(), 1
+    if digits and digits[-1].upper() in "KMG":
+        factor = 1024 ** (1 + "KMG".index(digits[-1].upper()))
+        digits = digits[:-1]
+    try:
+        return int(float(digits) * factor)
+    except (ValueError, OverflowError):
+        raise UserError(f"{text!r} is not a size", "a number such as 4096, 32K or 1.5G") from None
+
+
+def pairs(items: list[str]) -> dict[str, str]:
+    """["a=1", "b=2"] -> {"a": "1", "b": "2"}."""
+    split = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not name or not equals:
+            raise UserError(f"{item!r} is not of the form name=value")
+        split[name.strip()] = value.strip()
+    return split
+
+
+def biases(items: list[str]) -> dict[int, float]:
+    """["42=-100"] -> {42: -100.0}."""
+    try:
+        return {int(token): float(bias) for token, bias in pairs(items).items()}
+    except ValueError:
+        raise UserError(
+            f"a logit bias is a token id and a number, not {' '.join(items)!r}", "e.g. 42=-100"
+        ) from None

@@ -1,0 +1,59 @@
+"""What a request cost, in words and as a record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plait.llm import RequestOutput
+
+
+def timings(output: RequestOutput) -> dict[str, Any]:
+    """Counts, seconds and rates of one request; a rate is None where there was nothing to divide.
+
+    prompt_per_second counts the prompt tokens that were computed (not those found in the cache), from
+    the moment the request was first scheduled to its first token; decode_per_second the tokens after the
+    first one.
+    """
+    times = output.metrics
+    prompt = len(output.prompt_token_ids)
+    tokens = sum(len(one.token_ids) for one in output.outputs)
+    prefill = _between(times.first_scheduled_time, times.first_token_time)
+    decode = _between(times.first_token_time, times.finished_time)
+    return {
+        "prompt_tokens": prompt,
+        "cached_tokens": times.num_cached_tokens,
+        "tokens": tokens,
+        "forwards": times.num_forwards,
+        "time_to_first_token": _between(times.arrival_time, times.first_token_time),
+        "total_time": _between(times.arrival_time, times.finished_time),
+        "prompt_per_second": _rate(prompt - times.num_cached_tokens, prefill),
+        "decode_per_second": _rate(tokens - len(output.outputs), decode),
+        "tokens_per_forward": _rate(tokens, times.num_forwards),
+    }
+
+
+def footer(output: RequestOutput) -> str:
+    """One line for people."""
+    numbers = timings(output)
+    cached = f" ({numbers['cached_tokens']} cached)" if numbers["cached_tokens"] else ""
+    parts = [
+        f"prompt {numbers['prompt_tokens']}{cached}, {_show(numbers['prompt_per_second'], 'tok/s')}",
+        f"answer {numbers['tokens']}, {_show(numbers['decode_per_second'], 'tok/s')}",
+        f"first token after {_show(numbers['time_to_first_token'], 's', digits=2)}",
+        f"{_show(numbers['tokens_per_forward'], 'tokens per forward', digits=2)}",
+        f"ended by {'/'.join(str(one.finish_reason) for one in output.outputs)}",
+    ]
+    return " | ".join(parts)
+
+
+def _between(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else end - start
+
+
+def _rate(count: int, seconds: float | None) -> float | None:
+    return count / seconds if seconds and count > 0 else None
+
+
+def _show(value: float | None, unit: str, *, digits: int = 1) -> str:
+    return f"- {unit}" if value is None else f"{value:.{digits}f} {unit}"
