@@ -73,16 +73,21 @@ void dequantize_blocks(const uint8_t* panel, int row, int64_t cols, float* out) 
   quant::RowBlock block{};
   for (int64_t unit = 0; unit < cols / P::kUnitColumns; ++unit) {
     P::load(panel + unit * P::kUnitBytes, row, block);
-    for (int i = 0; i < P::kUnitColumns; ++i) {
-      const float value =
-          P::scale(block, i / P::kGroup) * static_cast<float>(P::weight(block.codes[i]));
-      out[unit * P::kUnitColumns + i] =
-          P::kHasMin ? value + P::minimum(block, i / P::kGroup) : value;
+    for (int group = 0; group < P::kUnitColumns / P::kGroup; ++group) {
+      const float scale = P::scale(block, group);
+      const float minimum = P::kHasMin ? P::minimum(block, group) : 0.0f;
+      const uint8_t* codes = block.codes + group * P::kGroup;
+      for (int i = 0; i < P::kGroup; ++i) {
+        const float product = scale * static_cast<float>(P::weight(codes[i]));
+        *out++ = P::kHasMin ? product + minimum : product;
+      }
     }
   }
 }
 
-void check_shape(Format format, int64_t rows, int64_t cols) {
+}  // namespace
+
+size_t raw_bytes(Format format, int64_t rows, int64_t cols) {
   const int64_t block = block_size(format);
   if (rows < 1 || cols < 1)
     throw std::invalid_argument("a matrix needs at least one row and one column, got " +
@@ -94,18 +99,16 @@ void check_shape(Format format, int64_t rows, int64_t cols) {
   // Far above any model, far below what would overflow a byte count.
   constexpr int64_t kMaxWeights = int64_t{1} << 48;
   if (cols > kMaxWeights / rows) throw std::invalid_argument("matrix too large");
+  return static_cast<size_t>(rows) * static_cast<size_t>(cols / block) * block_bytes(format);
 }
-
-}  // namespace
 
 PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw,
                            Pool& pool)
     : format_(format), rows_(rows), cols_(cols) {
-  check_shape(format, rows, cols);
+  const size_t row_bytes = raw_bytes(format, rows, cols) / static_cast<size_t>(rows);
   panel_bytes_ = bytes_per_panel(format, cols);
   data_ = Buffer(static_cast<size_t>(num_panels()) * panel_bytes_);
-  const auto blocks_per_row = static_cast<size_t>(cols / block_size(format));
-  const Source source{raw, rows, cols, blocks_per_row * block_bytes(format)};
+  const Source source{raw, rows, cols, row_bytes};
   pool.run([&](int worker) {
     const Share share = share_of(num_panels(), 1, worker, pool.size());
     for (int64_t i = share.begin; i < share.end; ++i)

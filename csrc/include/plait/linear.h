@@ -19,11 +19,15 @@ namespace plait {
 constexpr int kPanelRows = 8;  // rows of W that lie side by side, one per 32-bit lane
 constexpr int kActBlock = 32;  // activations quantised together
 
+// Bytes of a matrix in the source layout. Throws std::invalid_argument for a shape that is empty,
+// far too large, or whose columns are no multiple of the format's block size.
+size_t raw_bytes(Format format, int64_t rows, int64_t cols);
+
 // W as [rows / 8] panels of one format. Lossless: dequantising gives the same floats as the source.
 class PackedMatrix {
  public:
-  // raw: rows * row_bytes(format, cols) bytes in the source layout. Throws std::invalid_argument
-  // when cols is no multiple of the format's block size.
+  // raw: raw_bytes(format, rows, cols) bytes in the source layout; throws as that does. Packs on
+  // all workers of the pool.
   PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw, Pool& pool);
 
   Format format() const { return format_; }
@@ -73,8 +77,8 @@ class LinearScratch {
 // Is the int8 path defined for this format? (float formats take float activations only)
 bool has_int8_path(Format format);
 
-// Quantises one row of `cols` (multiple of 32) floats. Non-finite inputs give finite garbage, not a
-// crash.
+// Quantises one row of `cols` (multiple of 32) floats: q = round_half_even(x * (127 / largest)),
+// see csrc/ops/linear_table.h for the last bit. Non-finite inputs give finite garbage, not a crash.
 void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,
                   int16_t* sums);
 

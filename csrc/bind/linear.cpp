@@ -1,0 +1,196 @@
+#include "plait/linear.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bind.h"
+
+namespace nb = nanobind;
+
+namespace plait::bind {
+namespace {
+
+using Array = nb::ndarray<nb::ro, nb::device::cpu>;
+using Range = std::pair<int64_t, int64_t>;
+
+template <class T>
+using NewArray = nb::ndarray<nb::numpy, T>;
+
+void require(bool condition, const std::string& message) {
+  if (!condition) throw nb::value_error(message.c_str());
+}
+
+bool is_contiguous(const Array& array) {
+  int64_t step = 1;
+  for (size_t i = array.ndim(); i-- > 0; step *= static_cast<int64_t>(array.shape(i)))
+    if (array.shape(i) != 1 && array.stride(i) != step) return false;
+  return true;
+}
+
+template <class T>
+const T* data_of(const Array& array, size_t num_dims, const char* name, const char* kind) {
+  require(array.dtype() == nb::dtype<T>() && array.ndim() == num_dims && is_contiguous(array),
+          std::string(name) + " must be a contiguous " + kind + " array with " +
+              std::to_string(num_dims) + (num_dims == 1 ? " dimension" : " dimensions"));
+  return static_cast<const T*>(array.data());
+}
+
+template <class T>
+NewArray<T> new_array(int64_t rows, int64_t cols, T** data) {
+  auto owned = std::make_unique<T[]>(static_cast<size_t>(rows * cols));
+  *data = owned.get();
+  nb::capsule owner(owned.get(), [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  owned.release();
+  return NewArray<T>(*data, {static_cast<size_t>(rows), static_cast<size_t>(cols)}, owner);
+}
+
+PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, const Array& raw,
+                   Pool& pool) {
+  const Format format = format_by_name(format_name);
+  const uint8_t* bytes = data_of<uint8_t>(raw, 1, "raw", "uint8");
+  const size_t expected = raw_bytes(format, rows, cols);
+  require(raw.size() == expected, std::to_string(rows) + " x " + std::to_string(cols) + " " +
+                                      format_name + " weights take " + std::to_string(expected) +
+                                      " bytes, not " + std::to_string(raw.size()));
+  nb::gil_scoped_release release;
+  return new PackedMatrix(format, rows, cols, bytes, pool);
+}
+
+nb::object dequantize_row(const PackedMatrix& matrix, int64_t row) {
+  require(row >= 0 && row < matrix.rows(), "row outside the matrix");
+  float* data;
+  auto out = new_array<float>(1, matrix.cols(), &data);
+  matrix.dequantize_row(row, data);
+  return out.cast()[nb::int_(0)];
+}
+
+struct Quantized {
+  std::vector<int8_t> values;
+  std::vector<float> scales;
+  std::vector<int16_t> sums;
+
+  Quantized(int64_t rows, int64_t cols)
+      : values(static_cast<size_t>(rows * cols)),
+        scales(static_cast<size_t>(rows * cols / kActBlock)),
+        sums(static_cast<size_t>(rows * cols / 16)) {}
+};
+
+struct Call {
+  const PackedMatrix& matrix;
+  const float* x;
+  int64_t num_rows;
+  bool is_int8;
+  Isa isa;
+  Range panels;
+  LinearOutput out;
+};
+
+void run(const Call& call, Pool& pool) {
+  const int64_t cols = call.matrix.cols();
+  Quantized x(call.is_int8 ? call.num_rows : 0, cols);
+  const QuantizedRows rows{x.values.data(), x.scales.data(), x.sums.data(), cols};
+  pool.run([&](int worker) {
+    static thread_local LinearScratch scratch;
+    const Share tokens = share_of(call.num_rows, 1, worker, pool.size());
+    for (int64_t t = tokens.begin; call.is_int8 && t < tokens.end; ++t)
+      quantize_row(call.isa, call.x + t * cols, cols, x.values.data() + t * cols,
+                   x.scales.data() + t * (cols / kActBlock), x.sums.data() + t * (cols / 16));
+    pool.barrier();
+    const Share share = share_of(call.panels.second - call.panels.first, 1, worker, pool.size());
+    const int64_t begin = call.panels.first + share.begin, end = call.panels.first + share.end;
+    if (call.is_int8)
+      linear_int8(call.isa, call.matrix, rows, call.num_rows, begin, end, call.out, scratch);
+    else
+      linear_f32(call.isa, call.matrix, call.x, cols, call.num_rows, begin, end, call.out, scratch);
+  });
+}
+
+nb::object linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
+                  const std::string& activations, const std::string& isa_choice,
+                  const std::optional<Array>& bias, const std::optional<Array>& residual,
+                  const std::optional<Range>& panels) {
+  const Isa isa = isa_by_name(isa_choice);
+  const Range range = panels.value_or(Range{0, matrix.num_panels()});
+  const float* inputs = data_of<float>(x, 2, "x", "float32");
+  const auto num_rows = static_cast<int64_t>(x.shape(0));
+  require(static_cast<int64_t>(x.shape(1)) == matrix.cols(), "x has " + std::to_string(x.shape(1)) +
+                                                                 " columns, the matrix has " +
+                                                                 std::to_string(matrix.cols()));
+  require(activations == "int8" || activations == "f32", "activations must be 'int8' or 'f32'");
+  const bool is_int8 = activations == "int8";
+  require(!is_int8 || has_int8_path(matrix.format()),
+          std::string(format_name(matrix.format())) + " weights take activations='f32' only");
+  require(0 <= range.first && range.first <= range.second && range.second <= matrix.num_panels(),
+          "panels must lie in 0.." + std::to_string(matrix.num_panels()));
+  const float* offsets = nullptr;
+  if (bias) {
+    offsets = data_of<float>(*bias, 1, "bias", "float32");
+    require(static_cast<int64_t>(bias->shape(0)) == matrix.rows(), "bias needs one value per row");
+  }
+  float* data;
+  auto out = new_array<float>(num_rows, matrix.rows(), &data);
+  if (residual) {
+    const float* initial = data_of<float>(*residual, 2, "residual", "float32");
+    require(residual->size() == out.size() && residual->shape(0) == x.shape(0),
+            "residual needs the shape of the result");
+    std::copy_n(initial, residual->size(), data);
+  }
+  {
+    nb::gil_scoped_release release;
+    run({matrix,
+         inputs,
+         num_rows,
+         is_int8,
+         isa,
+         range,
+         {data, matrix.rows(), offsets, residual.has_value()}},
+        pool);
+  }
+  return out.cast();
+}
+
+nb::object quantize_rows(const Array& x, const std::string& isa_choice) {
+  const Isa isa = isa_by_name(isa_choice);
+  const float* inputs = data_of<float>(x, 2, "x", "float32");
+  const auto rows = static_cast<int64_t>(x.shape(0)), cols = static_cast<int64_t>(x.shape(1));
+  require(cols % kActBlock == 0, "x needs a multiple of 32 columns");
+  int8_t* values;
+  float* scales;
+  int16_t* sums;
+  auto new_values = new_array<int8_t>(rows, cols, &values);
+  auto new_scales = new_array<float>(rows, cols / kActBlock, &scales);
+  auto new_sums = new_array<int16_t>(rows, cols / 16, &sums);
+  for (int64_t t = 0; t < rows; ++t)
+    quantize_row(isa, inputs + t * cols, cols, values + t * cols, scales + t * (cols / kActBlock),
+                 sums + t * (cols / 16));
+  return nb::make_tuple(new_values, new_scales, new_sums);
+}
+
+}  // namespace
+
+void init_linear(nb::module_& m) {
+  nb::class_<PackedMatrix>(m, "PackedMatrix")
+      .def(nb::new_(&pack), nb::arg("format"), nb::arg("rows"), nb::arg("cols"), nb::arg("raw"),
+           nb::arg("pool"))
+      .def("dequantize_row", &dequantize_row, nb::arg("row"))
+      .def_prop_ro("format", [](const PackedMatrix& m) { return format_name(m.format()); })
+      .def_prop_ro("rows", &PackedMatrix::rows)
+      .def_prop_ro("cols", &PackedMatrix::cols)
+      .def_prop_ro("bytes", &PackedMatrix::bytes);
+  m.def("linear", &linear, nb::arg("packed"), nb::arg("x"), nb::arg("pool"), nb::kw_only(),
+        nb::arg("activations") = "int8", nb::arg("isa") = "auto", nb::arg("bias") = nb::none(),
+        nb::arg("residual") = nb::none(), nb::arg("panels") = nb::none());
+  m.def("quantize_rows", &quantize_rows, nb::arg("x"), nb::arg("isa") = "auto");
+}
+
+}  // namespace plait::bind
