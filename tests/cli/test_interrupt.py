@@ -1,0 +1,128 @@
+"""Ctrl-C at a real terminal: the answer stops, the terminal is as it was. And readers that go away."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+PROGRAM = """
+import sys, time
+import plait.cli.chat, plait.cli.run
+from plait.cli.main import app
+from tests.cli.fakes import FakeSession
+
+class Slow(FakeSession):
+    def stream(self, prompt, params):
+        for number in range(2000):
+            yield f"word{number} "
+            time.sleep(0.01)
+
+plait.cli.chat.Session = plait.cli.run.Session = Slow
+app(args=sys.argv[1:])
+"""
+
+
+class Screen:
+    """A program on a pseudo-terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.master, slave = os.openpty()
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        self.text = ""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            preexec_fn=lambda: os.login_tty(os.dup(slave)),
+            env=environment,
+        )
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Read until a text appears (after what was waited for before)."""
+        deadline = time.monotonic() + 30
+        while text not in self.text:
+            ready, _, _ = select.select([self.master], [], [], 1)
+            if ready:
+                self.text += os.read(self.master, 65536).decode()
+            assert time.monotonic() < deadline, f"no {text!r} in {self.text!r}"
+        self.text = self.text.split(text, 1)[1]
+
+    def settings(self) -> list[object]:
+        return termios.tcgetattr(self.slave)
+
+    def end(self) -> int:
+        return self.process.wait(timeout=30)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.slave)
+        os.close(self.master)
+
+
+@pytest.fixture
+def screen(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Screen]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    made = Screen(*request.param)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("screen", [["chat", "some-model"]], indirect=True)
+def test_ctrl_c_stops_the_answer_and_not_the_chat(screen: Screen) -> None:
+    screen.wait_for(">>> ")
+    screen.type("talk\n")
+    screen.wait_for("word3 ")
+    screen.type("\x03")
+    screen.wait_for("(stopped)")
+    screen.wait_for(">>> ")
+    screen.type("more\n")
+    screen.wait_for("word3 ")
+    screen.type("\x03")
+    screen.wait_for(">>> ")
+    screen.type("\x03")
+    screen.wait_for("/bye")
+    screen.type("\x04")
+    assert screen.end() == 0
+    assert screen.settings() == screen.before
+
+
+@pytest.mark.parametrize("screen", [["run", "some-model", "talk"]], indirect=True)
+def test_ctrl_c_ends_a_run_with_130(screen: Screen) -> None:
+    screen.wait_for("word3 ")
+    screen.type("\x03")
+    assert screen.end() == 130
+    assert screen.settings() == screen.before
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "run", "some-model", "talk"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read(5) == b"word0"
+    process.stdout.close()
+    assert process.wait(timeout=30) == 141
+    assert process.stderr.read() == b""
+    process.stderr.close()
