@@ -6,5 +6,7 @@
 NB_MODULE(_C, m) {
   m.doc() = "Native kernels of Plait.";
   plait::bind::init_runtime(m);
+  plait::bind::init_linear(m);
+  plait::bind::init_plan(m);
   plait::bind::init_sample(m);
 }
