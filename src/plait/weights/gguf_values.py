@@ -16,8 +16,8 @@ from plait.quant.base import Bytes
 from plait.weights.base import shown
 
 MAX_HEADER_BYTES = 256 << 20
-MAX_ELEMENTS = 1 << 24
-"""Array elements in all the metadata: sixty times the largest vocabularies, and no more memory."""
+MAX_ELEMENTS = 1 << 23
+"""Array elements in all the metadata; the largest vocabularies with their merges need a sixth."""
 
 MAX_NESTING = 3
 MAX_KEY_BYTES = 65_535
