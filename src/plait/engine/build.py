@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from plait.core import registry
@@ -19,8 +19,36 @@ from plait.iteration.base import Planner
 from plait.iteration.scheduler import Scheduler
 from plait.kvcache.base import Cache
 from plait.kvcache.pool import Pool
+from plait.runner.load import load
+from plait.weights import hub
 
 AUTO = "auto"
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """traits: of the running model (context_length as granted). tokenizer_source: what plait.text builds
+    a tokenizer from. words: what was decided, a line each. close: gives the model's file back."""
+
+    engine: Engine
+    traits: Traits
+    tokenizer_source: Any
+    words: tuple[str, ...]
+    close: Callable[[], None]
+
+
+def build(config: EngineConfig, progress: Progress | None = None) -> Built:
+    """The engine for a configuration: fetches the model if need be, loads it, puts the parts together.
+
+    progress: called with (bytes done, bytes in total, label) during a download. Raises UserError.
+    """
+    path = hub.resolve(config.model, offline=config.offline, progress=progress)
+    loaded = load(config, path)
+    engine = assemble(config, loaded.runner, loaded.traits, loaded.pool)
+    return Built(engine, engine.traits, loaded.tokenizer_source, loaded.words, loaded.close)
+
+
 ROOMS = {"planner": "iteration", "decoder": "decoding", "cache": "kvcache"}
 NATIVE_PLANNERS = {PatternKind.CAUSAL: "autoregressive", PatternKind.BLOCK: "block"}
 

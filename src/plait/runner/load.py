@@ -1,0 +1,100 @@
+"""From a checkpoint to something that runs: model, memory for K/V, executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from plait.core.config import EngineConfig
+from plait.core.errors import UserError
+from plait.core.step import Runner
+from plait.core.traits import Traits
+from plait.kernels.plan import Pool as Threads
+from plait.kernels.plan import default_num_threads, runnable_isas
+from plait.kvcache.pool import KVLayout, Pool
+from plait.models.base import Model
+from plait.models.choose import model_for, trace
+from plait.runner.memory import available_bytes, fit
+from plait.runner.native import NativeRunner
+from plait.runner.reference import ReferenceRunner
+from plait.weights.base import Checkpoint
+from plait.weights.open import open_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """traits: with the context length that memory allows. tokenizer_source: what plait.text builds a
+    tokenizer from (GGUF metadata or a folder). words: what was decided, a line each. close: gives the
+    mapped file back."""
+
+    runner: Runner
+    traits: Traits
+    pool: Pool
+    tokenizer_source: Any
+    words: tuple[str, ...]
+    close: Callable[[], None]
+
+
+def load(config: EngineConfig, path: Path) -> Loaded:
+    """Opens, checks, packs. Raises UserError (FormatError, CapacityError) with nothing left open."""
+    if config.isa not in ("auto", *runnable_isas()):
+        known = ", ".join(("auto", *runnable_isas()))
+        raise UserError(f"isa={config.isa!r} does not run on this processor", f"one of: {known}")
+    checkpoint = open_checkpoint(path)
+    try:
+        return _load(config, checkpoint)
+    except BaseException:
+        checkpoint.close()
+        raise
+
+
+def _load(config: EngineConfig, checkpoint: Checkpoint) -> Loaded:
+    model = model_for(checkpoint.kind, checkpoint.config)
+    traits = model.traits()
+    layout = _layout(config, model)
+    fitted = fit(
+        layout,
+        context_length=traits.context_length,
+        max_model_len=config.max_model_len,
+        kv_memory=config.kv_memory,
+        max_num_seqs=config.max_num_seqs,
+        available=max(0, available_bytes() - checkpoint.file_bytes),
+    )
+    pool = Pool(layout, fitted.num_pages)
+    threads = Threads(config.threads or default_num_threads())
+    runner = _runner(config, model, checkpoint, pool, threads)
+    isa = config.isa if config.isa != "auto" else runnable_isas()[-1]
+    kernels = f"{config.activations} activations, {isa} kernels, {threads.size} threads"
+    return Loaded(
+        runner,
+        replace(traits, context_length=fitted.max_model_len),
+        pool,
+        checkpoint.tokenizer_source,
+        (kernels if config.executor == "native" else "reference executor", *fitted.words),
+        checkpoint.close,
+    )
+
+
+def _layout(config: EngineConfig, model: Model) -> KVLayout:
+    shape = model.cache_shape()
+    exact = config.activations == "f32"
+    dtype = config.kv if config.kv != "auto" else "f32" if exact else "f16"
+    return KVLayout(shape.num_layers, shape.num_kv_heads, shape.head_dim, dtype)
+
+
+def _runner(
+    config: EngineConfig, model: Model, checkpoint: Checkpoint, pool: Pool, threads: Threads
+) -> Runner:
+    graph = trace(model, {name: checkpoint.info(name).shape for name in checkpoint.names()})
+    if config.executor == "reference":
+        return ReferenceRunner(graph, checkpoint, pool, activations=config.activations)
+    return NativeRunner(
+        graph,
+        checkpoint,
+        pool,
+        activations=config.activations,
+        threads=threads,
+        isa=config.isa,
+    )
