@@ -31,6 +31,7 @@ void require(bool condition, const std::string& message) {
 }
 
 bool is_contiguous(const Array& array) {
+  if (array.size() == 0) return true;
   int64_t step = 1;
   for (size_t i = array.ndim(); i-- > 0; step *= static_cast<int64_t>(array.shape(i)))
     if (array.shape(i) != 1 && array.stride(i) != step) return false;
