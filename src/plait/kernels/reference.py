@@ -18,7 +18,7 @@ def rmsnorm(x: Floats, weight: Floats, eps: float, groups: int = 1) -> Floats:
     """x / sqrt(mean(x^2) + eps) * weight over each of `groups` parts of a row (arXiv:1910.07467)."""
     parts = x.reshape(len(x), groups, -1).astype(np.float64)
     scale = 1.0 / np.sqrt((parts**2).mean(axis=-1, keepdims=True) + eps)
-    return (parts * scale * weight).astype(np.float32).reshape(x.shape)
+    return np.asarray(parts * scale * weight, np.float32).reshape(x.shape)
 
 
 def layernorm(x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
@@ -26,7 +26,7 @@ def layernorm(x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Flo
     wide = x.astype(np.float64)
     centred = wide - wide.mean(axis=-1, keepdims=True)
     normal = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
-    return (normal * weight + (0.0 if bias is None else bias)).astype(np.float32)
+    return np.asarray(normal * weight + (0.0 if bias is None else bias), np.float32)
 
 
 def gated(activation: str, gate: Floats, up: Floats) -> Floats:
@@ -109,7 +109,7 @@ def attention(q: Floats, k: Floats, v: Floats, seen: NDArray[np.bool_], scale: f
     weights = np.exp(scores - np.where(np.isfinite(largest), largest, 0.0))
     total = weights.sum(axis=-1, keepdims=True)
     weights /= np.where(total > 0, total, 1.0)
-    return np.einsum("hrs,shd->rhd", weights, values).astype(np.float32)
+    return np.asarray(np.einsum("hrs,shd->rhd", weights, values), np.float32)
 
 
 def store_kv(

@@ -6,9 +6,9 @@ from collections.abc import Sequence as Listing
 
 import numpy as np
 
-from plait.kernels.plan import Plan, Pool, make_plan
 from plait.core.step import StepInput
 from plait.core.window import Floats
+from plait.kernels.plan import Plan, Pool, make_plan
 from plait.kvcache import pool as kv_pool
 from plait.models.base import AttentionSpec, Graph, Rope, Value
 from plait.runner.batch import Batch, flatten
@@ -212,7 +212,7 @@ class _Emitter:
 
     def _norm(self, name: str | None, offset: float) -> list[float]:
         assert name is not None
-        return (self.weights.vector(name) + np.float32(offset)).tolist()
+        return [float(w) for w in self.weights.vector(name) + np.float32(offset)]
 
 
 def frequencies(rope: Rope, weights: Weights) -> list[float]:
@@ -220,4 +220,4 @@ def frequencies(rope: Rope, weights: Weights) -> list[float]:
     inverse = np.asarray(rope.inverse_frequencies, np.float32)
     if rope.factors is not None:
         inverse = inverse / weights.vector(rope.factors)
-    return inverse.tolist()
+    return [float(f) for f in inverse]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from plait.kernels.plan import PackedMatrix, Pool
 from plait.core.errors import FormatError
 from plait.core.window import Floats
+from plait.kernels.plan import PackedMatrix, Pool
 from plait.weights.base import Checkpoint
 
 
