@@ -11,6 +11,7 @@ import typer
 from plait.cli.machine import machine
 from plait.cli.names import default_model
 from plait.cli.session import fetch
+from plait.cli.terminal import shown
 
 if TYPE_CHECKING:
     from plait.engine.facts import ModelFacts
@@ -65,7 +66,7 @@ def _model_lines(facts: ModelFacts) -> list[tuple[str, str]]:
         for name, share in facts.formats.items()
     ]
     return [
-        ("model", f"{facts.name} ({facts.kind})"),
+        ("model", f"{shown(facts.name)} ({facts.kind})"),
         ("architecture", f"{facts.architecture}, {facts.layers} layers of {facts.width}; {heads}"),
         ("parameters", f"{facts.parameters:,} in {_bytes(facts.file_bytes)}"),
         ("context", f"{facts.context_length:,} tokens{window}"),

@@ -31,7 +31,7 @@ class Answer:
     def write(self, text: str) -> None:
         """Show a piece. Raises BrokenPipeError when the reader is gone."""
         if self._is_terminal:
-            text = text.translate(_CONTROLS)
+            text = shown(text)
         if not text:
             return
         encoding = self._stream.encoding or "utf-8"
@@ -43,6 +43,11 @@ class Answer:
         """End the last line, if it is not ended yet."""
         if not self._at_line_start:
             self.write("\n")
+
+
+def shown(text: str) -> str:
+    """A text without what a terminal would obey rather than show."""
+    return text.translate(_CONTROLS)
 
 
 def note(text: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from plait.core.config import PAGE
 from plait.kernels.plan import default_num_threads, runnable_isas
 from plait.kvcache.pool import KVLayout
 from plait.models.choose import model_for
 from plait.runner.memory import available_bytes
+from plait.weights import json_text
 from plait.weights.base import Checkpoint
 from plait.weights.open import open_checkpoint
 
@@ -94,8 +97,17 @@ def model_facts(path: Path) -> ModelFacts:
             context_length=config.context_length,
             sliding_window=config.sliding_window,
             kv_bytes_per_token=per_token,
-            has_chat_template="tokenizer.chat_template" in checkpoint.config,
+            has_chat_template=_has_chat_template(checkpoint.tokenizer_source),
         )
+
+
+def _has_chat_template(source: Mapping[str, Any] | Path) -> bool:
+    """source: what `Checkpoint.tokenizer_source` gives."""
+    if not isinstance(source, Path):
+        return "tokenizer.chat_template" in source
+    config = source / "tokenizer_config.json"
+    own_file = (source / "chat_template.jinja").exists()
+    return own_file or (config.exists() and "chat_template" in json_text.read(config))
 
 
 def _formats(checkpoint: Checkpoint) -> dict[str, FormatShare]:
