@@ -5,11 +5,13 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 
 #include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -23,8 +25,8 @@ namespace {
 using Array = nb::ndarray<nb::ro, nb::device::cpu>;
 using Range = std::pair<int64_t, int64_t>;
 
-template <class T>
-using NewArray = nb::ndarray<nb::numpy, T>;
+template <class T, int kNumDims = 2>
+using NewArray = nb::ndarray<nb::numpy, T, nb::ndim<kNumDims>, nb::c_contig>;
 
 void require(bool condition, const std::string& message) {
   if (!condition) throw nb::value_error(message.c_str());
@@ -46,13 +48,13 @@ const T* data_of(const Array& array, size_t num_dims, const char* name, const ch
   return static_cast<const T*>(array.data());
 }
 
-template <class T>
-NewArray<T> new_array(int64_t rows, int64_t cols, T** data) {
-  auto owned = std::make_unique<T[]>(static_cast<size_t>(rows * cols));
-  *data = owned.get();
+template <class T, int kNumDims>
+NewArray<T, kNumDims> new_array(const size_t (&shape)[kNumDims]) {
+  size_t size = 1;
+  for (size_t dim : shape) size *= dim;
+  auto owned = std::make_unique<T[]>(size);
   nb::capsule owner(owned.get(), [](void* p) noexcept { delete[] static_cast<T*>(p); });
-  owned.release();
-  return NewArray<T>(*data, {static_cast<size_t>(rows), static_cast<size_t>(cols)}, owner);
+  return NewArray<T, kNumDims>(owned.release(), kNumDims, shape, owner);
 }
 
 PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, const Array& raw,
@@ -67,12 +69,11 @@ PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, c
   return new PackedMatrix(format, rows, cols, bytes, pool);
 }
 
-nb::object dequantize_row(const PackedMatrix& matrix, int64_t row) {
+NewArray<float, 1> dequantize_row(const PackedMatrix& matrix, int64_t row) {
   require(row >= 0 && row < matrix.rows(), "row outside the matrix");
-  float* data;
-  auto out = new_array<float>(1, matrix.cols(), &data);
-  matrix.dequantize_row(row, data);
-  return out.cast()[nb::int_(0)];
+  auto out = new_array<float, 1>({static_cast<size_t>(matrix.cols())});
+  matrix.dequantize_row(row, out.data());
+  return out;
 }
 
 struct Quantized {
@@ -116,10 +117,10 @@ void run(const Call& call, Pool& pool) {
   });
 }
 
-nb::object linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
-                  const std::string& activations, const std::string& isa_choice,
-                  const std::optional<Array>& bias, const std::optional<Array>& residual,
-                  const std::optional<Range>& panels) {
+NewArray<float> linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
+                       const std::string& activations, const std::string& isa_choice,
+                       const std::optional<Array>& bias, const std::optional<Array>& residual,
+                       const std::optional<Range>& panels) {
   const Isa isa = isa_by_name(isa_choice);
   const Range range = panels.value_or(Range{0, matrix.num_panels()});
   const float* inputs = data_of<float>(x, 2, "x", "float32");
@@ -138,13 +139,12 @@ nb::object linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
     offsets = data_of<float>(*bias, 1, "bias", "float32");
     require(static_cast<int64_t>(bias->shape(0)) == matrix.rows(), "bias needs one value per row");
   }
-  float* data;
-  auto out = new_array<float>(num_rows, matrix.rows(), &data);
+  auto out = new_array<float, 2>({x.shape(0), static_cast<size_t>(matrix.rows())});
   if (residual) {
     const float* initial = data_of<float>(*residual, 2, "residual", "float32");
     require(residual->size() == out.size() && residual->shape(0) == x.shape(0),
             "residual needs the shape of the result");
-    std::copy_n(initial, residual->size(), data);
+    std::copy_n(initial, residual->size(), out.data());
   }
   {
     nb::gil_scoped_release release;
@@ -154,27 +154,25 @@ nb::object linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
          is_int8,
          isa,
          range,
-         {data, matrix.rows(), offsets, residual.has_value()}},
+         {out.data(), matrix.rows(), offsets, residual.has_value()}},
         pool);
   }
-  return out.cast();
+  return out;
 }
 
-nb::object quantize_rows(const Array& x, const std::string& isa_choice) {
+std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
+    const Array& x, const std::string& isa_choice) {
   const Isa isa = isa_by_name(isa_choice);
   const float* inputs = data_of<float>(x, 2, "x", "float32");
-  const auto rows = static_cast<int64_t>(x.shape(0)), cols = static_cast<int64_t>(x.shape(1));
+  const size_t rows = x.shape(0), cols = x.shape(1);
   require(cols % kActBlock == 0, "x needs a multiple of 32 columns");
-  int8_t* values;
-  float* scales;
-  int16_t* sums;
-  auto new_values = new_array<int8_t>(rows, cols, &values);
-  auto new_scales = new_array<float>(rows, cols / kActBlock, &scales);
-  auto new_sums = new_array<int16_t>(rows, cols / 16, &sums);
-  for (int64_t t = 0; t < rows; ++t)
-    quantize_row(isa, inputs + t * cols, cols, values + t * cols, scales + t * (cols / kActBlock),
-                 sums + t * (cols / 16));
-  return nb::make_tuple(new_values, new_scales, new_sums);
+  auto values = new_array<int8_t, 2>({rows, cols});
+  auto scales = new_array<float, 2>({rows, cols / kActBlock});
+  auto sums = new_array<int16_t, 2>({rows, cols / 16});
+  for (size_t t = 0; t < rows; ++t)
+    quantize_row(isa, inputs + t * cols, static_cast<int64_t>(cols), values.data() + t * cols,
+                 scales.data() + t * (cols / kActBlock), sums.data() + t * (cols / 16));
+  return {values, scales, sums};
 }
 
 }  // namespace
