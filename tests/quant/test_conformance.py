@@ -117,7 +117,8 @@ def test_no_weight_leaves_its_range_when_the_scale_is_extreme(name: str, scale: 
     weights = np.random.default_rng(5).uniform(-1, 1, (4, 512)).astype(np.float32)
     weights *= np.float32(scale)
     back = weight_format.dequantize(weight_format.quantize(weights), weights.shape)
-    # A step below the smallest half rounds to it or to 0; the error stays within the weights' range.
+    # A step below the smallest half rounds to it or to 0; the error stays within the weights'
+    # range.
     assert float(np.abs(back - weights).max()) <= 2 * scale + 128 * 2.0**-24
 
 

@@ -1,4 +1,4 @@
-"""Small valid checkpoints, written by other people's code, for the reader tests to open and to break."""
+"""Small valid checkpoints, written by other people's code, for tests to open and to break."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from plait.weights.base import Checkpoint
 VOCABULARY = ["<s>", "hello", "Ġworld", "日本", "🙂", ""]
 METADATA: dict[str, Any] = {
     "test.u8": 7, "test.i64": -(2**40), "test.f32": 0.5, "test.yes": True, "test.no": False,
-    "test.text": "grüß\nGott", "tokens": VOCABULARY, "scores": [0.0, -1.5, 2.25], "types": [1, 2, 3],
-    "flags": [True, False, True],
+    "test.text": "grüß\nGott", "tokens": VOCABULARY, "scores": [0.0, -1.5, 2.25],
+    "types": [1, 2, 3], "flags": [True, False, True],
 }  # fmt: skip
 TENSORS = {"token_embd.weight": ("q8_0", (6, 64)), "blk.0.attn_q.weight": ("q4_k", (2, 256)),
            "blk.0.attn_norm.weight": ("f32", (64,)), "experts": ("f16", (2, 3, 4))}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The GGUF reader against files that the gguf package wrote, and against files nobody should write."""
+"""The GGUF reader against files of the gguf package, and files that nobody should write."""
 
 from __future__ import annotations
 

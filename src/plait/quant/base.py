@@ -1,7 +1,7 @@
 """What every weight format says about itself, and how to find one by name or GGUF type number.
 
-A tensor is rows of `cols` weights; each row is a run of whole blocks of `block_size` weights stored in
-`block_bytes` bytes (little endian, no padding). `dequantize` here is where the meaning of stored
+A tensor is rows of `cols` weights; each row is a run of whole blocks of `block_size` weights stored
+in `block_bytes` bytes (little endian, no padding). `dequantize` here is where the meaning of stored
 weights is defined; kernels are tested against it.
 """
 
@@ -37,8 +37,8 @@ _UNREAD: Mapping[int, str] = {
 class Format(ABC):
     """One way to store weights. Stateless; siblings fill in the facts and the two block functions.
 
-    name: public name, equal to the file's. block_size: weights per block. block_bytes: bytes per block.
-    ggml_type: the number GGUF files use for it.
+    name: public name, equal to the file's. block_size: weights per block. block_bytes: bytes per
+    block. ggml_type: the number GGUF files use for it.
     """
 
     name: ClassVar[str]
@@ -55,7 +55,7 @@ class Format(ABC):
         """Finite float32 [n, block_size] -> uint8 [n, block_bytes]; FormatError if out of range."""
 
     def nbytes(self, shape: Sequence[int]) -> int:
-        """Bytes a row-major tensor of this shape takes. Raises FormatError for impossible shapes."""
+        """Bytes a row-major tensor of this shape takes. FormatError for impossible shapes."""
         weights = 1
         for dim in shape:
             weights *= max(dim, 0)
@@ -93,7 +93,7 @@ class Format(ABC):
         return weights.reshape(tuple(shape))
 
     def quantize(self, weights: Floats) -> Bytes:
-        """float32 [rows, cols] -> uint8 [rows, bytes per row]: round to nearest, no importance data.
+        """float32 [rows, cols] -> uint8 [rows, bytes per row], rounding to nearest.
 
         Raises FormatError if cols is no whole number of blocks or a weight is not finite.
         """
@@ -110,7 +110,7 @@ def by_name(name: str) -> Format:
 
 
 def by_ggml_type(number: int) -> Format:
-    """The format a GGUF file means by this type number; FormatError naming it if we do not read it."""
+    """The format that GGUF files give this type number. FormatError naming it if unread."""
     for known in _siblings().values():
         if known.ggml_type == number:
             return known

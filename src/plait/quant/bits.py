@@ -1,7 +1,7 @@
 """Fields of a block: half-precision scales and small integers packed several to a byte.
 
 All GGUF block formats pack small integers the same way, with one parameter: `run` consecutive bytes
-hold, in their lowest bits, `run` consecutive integers, in the next bits the following `run`, and so on.
+hold, in their lowest bits, `run` consecutive integers, in the next bits the following `run`, etc.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def half(blocks: Bytes, at: int) -> Floats:
 
 
 def to_half(values: Floats) -> Bytes:
-    """float32 [n, k] -> the bytes of their f16, uint8 [n, 2k]. FormatError beyond the range of f16."""
+    """float32 [n, k] -> the bytes of their f16, uint8 [n, 2k]. FormatError beyond its range."""
     if values.size and float(np.abs(values).max()) > HALF_MAX:
         raise FormatError(
             f"weights beyond {HALF_MAX:.0f} do not fit formats with half-precision parts"
@@ -45,7 +45,7 @@ def pack(integers: Bytes, run: int, bits: int) -> Bytes:
 
 
 def nearest(weights: Floats, step: Floats, low: int, high: int) -> Floats:
-    """Whole multiples of `step` closest to the weights, clipped to [low, high]; 0 where step is 0."""
+    """weights / step, rounded and clipped to [low, high]; 0 where step is 0."""
     return np.clip(np.rint(ratio(weights, step)), low, high)
 
 

@@ -1,4 +1,7 @@
-"""Q5_1 blocks: f16 d; f16 m; u8 qh[4] (bit i: fifth bit of weight i); u8 qs[16]. Weight = d * q + m."""
+"""Q5_1 blocks: f16 d; f16 m; u8 qh[4] (bit i: fifth bit of weight i); u8 qs[16].
+
+Weight = d * q + m.
+"""
 
 from __future__ import annotations
 

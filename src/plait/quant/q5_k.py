@@ -1,6 +1,7 @@
-"""Q5_K: f16 d; f16 dmin; u8 sc[12] (8 six-bit scales and minima); u8 qh[32] (fifth bits); u8 qs[128].
+"""Q5_K: f16 d; f16 dmin; u8 sc[12] (8 scales and minima); u8 qh[32] (fifth bits); u8 qs[128].
 
-Weight = d * scale * q - dmin * minimum, 8 sub-blocks of 32; bit j of qh[l] belongs to weight 32 j + l.
+Weight = d * scale * q - dmin * minimum, 8 sub-blocks of 32. Bit j of qh[l] belongs to weight
+32 j + l.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Super-blocks of 256 weights, the common part of the k-quants.
 
-A super-block is cut into sub-blocks with a small integer scale each; the integers share one f16 factor.
-Two kinds: affine (weight = d * scale * q - dmin * minimum, all integers unsigned) and symmetric
-(weight = d * scale * q, scale and q signed).
+A super-block is cut into sub-blocks with a small integer scale each; the integers share one f16
+factor. Two kinds: affine (weight = d * scale * q - dmin * minimum, all integers unsigned) and
+symmetric (weight = d * scale * q, scale and q signed).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIZE = 256
 
 @dataclass(frozen=True)
 class Affine:
-    """d, dmin: f16 as uint8 [n, 2]. scales, minima: uint8 [n, sub-blocks]. quants: uint8 [n, 256]."""
+    """d, dmin: f16 as uint8 [n, 2]. scales, minima: uint8 [n, subs]. quants: uint8 [n, 256]."""
 
     d: Bytes
     dmin: Bytes
@@ -30,7 +30,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Symmetric:
-    """d: f16 as uint8 [n, 2]. scales: int8 [n, sub-blocks]. quants: uint8 [n, 256], offset to >= 0."""
+    """d: f16 as uint8 [n, 2]. scales: int8 [n, subs]. quants: uint8 [n, 256], offset to >= 0."""
 
     d: Bytes
     scales: np.ndarray[tuple[int, ...], np.dtype[np.int8]]
@@ -46,13 +46,13 @@ def affine_weights(d: Floats, dmin: Floats, scales: Bytes, minima: Bytes, quants
 
 
 def symmetric_weights(d: Floats, scales: Floats, quants: Floats) -> Floats:
-    """d: float32 [n, 1]; signed scales [n, sub-blocks], signed quants [n, 256] -> float32 [n, 256]."""
+    """d: float32 [n, 1]; signed scales [n, subs], signed quants [n, 256] -> float32 [n, 256]."""
     step = (d * scales)[:, :, None]
     return (step * quants.reshape(*scales.shape, -1)).reshape(-1, SIZE)
 
 
 def affine(weights: Floats, sub_block: int, scale_max: int, quant_max: int) -> Affine:
-    """Quantise float32 [n, 256] in sub-blocks; scales and minima <= scale_max, quants <= quant_max."""
+    """Quantise float32 [n, 256]; scales and minima <= scale_max, quants <= quant_max."""
     groups = weights.reshape(weights.shape[0], -1, sub_block)
     low = np.minimum(groups.min(axis=-1), np.float32(0))
     step = groups.max(axis=-1) / np.float32(quant_max) - low / np.float32(quant_max)
@@ -80,10 +80,10 @@ def symmetric(weights: Floats, sub_block: int, scale_half: int, quant_half: int)
 
 
 def unpack_pairs(packed: Bytes) -> tuple[Bytes, Bytes]:
-    """The 12 bytes of Q4_K and Q5_K -> eight 6-bit scales and eight 6-bit minima, uint8 [n, 8] each.
+    """The 12 bytes of Q4_K and Q5_K -> eight 6-bit scales and minima, uint8 [n, 8] each.
 
-    Bytes 0-3: scales 0-3 in the low six bits, two bits of scales 4-7 on top; bytes 4-7: the same for
-    the minima; bytes 8-11: the low nibbles of scales 4-7 and, above them, of minima 4-7.
+    Bytes 0-3: scales 0-3 in the low six bits, two bits of scales 4-7 on top; bytes 4-7: the same
+    for the minima; bytes 8-11: the low nibbles of scales 4-7 and, above them, of minima 4-7.
     """
     first, second, mixed = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
     low_six, two = np.uint8(0x3F), np.uint8(2)

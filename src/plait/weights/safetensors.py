@@ -1,8 +1,8 @@
 """safetensors checkpoints: one file, or a folder of shards with an index, beside a config.json.
 
-Layout of a file: u64 header length (little endian), a JSON header (name -> dtype, shape, data_offsets
-relative to the end of the header), the tensors one after the other without gaps. Source: the format
-section of the safetensors documentation.
+Layout of a file: u64 header length (little endian), a JSON header (name -> dtype, shape,
+data_offsets relative to the end of the header), the tensors one after the other without gaps.
+Source: the format section of the safetensors documentation.
 """
 
 from __future__ import annotations

