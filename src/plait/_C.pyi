@@ -23,7 +23,9 @@ class PackedMatrix:
         raw: Annotated[NDArray, dict(device="cpu", writable=False)],
         pool: Pool,
     ) -> None: ...
-    def dequantize_row(self, row: int) -> object: ...
+    def dequantize_row(
+        self, row: int
+    ) -> Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C")]: ...
     @property
     def format(self) -> str: ...
     @property
@@ -43,10 +45,14 @@ def linear(
     bias: Annotated[NDArray, dict(device="cpu", writable=False)] | None = None,
     residual: Annotated[NDArray, dict(device="cpu", writable=False)] | None = None,
     panels: tuple[int, int] | None = None,
-) -> object: ...
+) -> Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C")]: ...
 def quantize_rows(
     x: Annotated[NDArray, dict(device="cpu", writable=False)], isa: str = "auto"
-) -> object: ...
+) -> tuple[
+    Annotated[NDArray[numpy.int8], dict(shape=(None, None), order="C")],
+    Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C")],
+    Annotated[NDArray[numpy.int16], dict(shape=(None, None), order="C")],
+]: ...
 
 class Plan:
     @property

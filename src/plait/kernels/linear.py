@@ -52,15 +52,13 @@ def linear(
     the rows [8 first, 8 last) of W; the other elements of the result are the residual's, or 0.
     Raises ValueError for shapes, types or names that do not fit, and for "int8" with float weights.
     """
-    return np.asarray(
-        _C.linear(
-            packed,
-            np.ascontiguousarray(x),
-            pool,
-            activations=activations,
-            isa=isa,
-            bias=bias,
-            residual=None if residual is None else np.ascontiguousarray(residual),
-            panels=panels,
-        )
+    return _C.linear(
+        packed,
+        np.ascontiguousarray(x),
+        pool,
+        activations=activations,
+        isa=isa,
+        bias=bias,
+        residual=None if residual is None else np.ascontiguousarray(residual),
+        panels=panels,
     )
