@@ -10,7 +10,7 @@ from tokenizers import models
 
 from plait.core.errors import FormatError
 from plait.text import pretokenizers
-from plait.text.vocabulary import Kind, Vocabulary
+from plait.text.vocabulary import Kind, Vocabulary, byte_letters
 
 _FIELD = "tokenizer.ggml.merges"
 
@@ -25,20 +25,44 @@ class RankMerger:
         self, vocabulary: Vocabulary, merges: Sequence[str], family: pretokenizers.Family
     ) -> None:
         ids = vocabulary.literal_ids(Kind.NORMAL, Kind.UNDEFINED, Kind.USER_DEFINED, Kind.BYTE)
+        self._num_tokens = len(vocabulary)
+        self._lacks_letters = _add_missing_letters(ids, len(vocabulary))
         pairs = [tuple(each.split(" ", 1)) for each in merges]
-        try:
-            model = models.BPE(
-                ids, cast(list[tuple[str, str]], pairs), ignore_merges=family.whole_words
-            )
-        except Exception as error:  # the library has no narrower class for it
-            raise _diagnosis(ids, pairs, error) from error
+        model = _model(ids, pairs, vocabulary, family.whole_words)
         self._tokenizer = tokenizers.Tokenizer(model)
         self._tokenizer.pre_tokenizer = pretokenizers.build(family)
 
     def encode(self, text: str, *, after_token: bool) -> list[int]:
         """Ids of a stretch of text; where it stands makes no difference."""
         found = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
-        return list(found[0].ids)
+        if not self._lacks_letters:
+            return list(found[0].ids)
+        return [token_id for token_id in found[0].ids if token_id < self._num_tokens]
+
+
+def _add_missing_letters(ids: dict[str, int], num_tokens: int) -> bool:
+    """Give bytes without a token an id beyond the table, to be dropped after merging.
+
+    Left to itself the library drops them before, and merges what stands on either side.
+    """
+    missing = [letter for letter in byte_letters().values() if letter not in ids]
+    ids.update(zip(missing, range(num_tokens, num_tokens + len(missing)), strict=True))
+    return bool(missing)
+
+
+def _model(
+    ids: dict[str, int], pairs: list[tuple[str, ...]], vocabulary: Vocabulary, whole_words: bool
+) -> models.BPE:
+    """Control tokens are not among `ids`: text must not grow into one. Merges that would are left out."""
+    try:
+        return models.BPE(ids, cast(list[tuple[str, str]], pairs), ignore_merges=whole_words)
+    except Exception as error:  # the library has no narrower class for it
+        # Only now is it looked for what was wrong, because looking takes long.
+        control = vocabulary.literal_ids(Kind.CONTROL, Kind.UNKNOWN, Kind.UNUSED)
+        allowed = [pair for pair in pairs if control.keys().isdisjoint((*pair, "".join(pair)))]
+        if len(allowed) < len(pairs):
+            return _model(ids, allowed, vocabulary, whole_words)
+        raise _diagnosis(ids, pairs, error) from error
 
 
 def _diagnosis(ids: dict[str, int], pairs: list[tuple[str, ...]], error: Exception) -> FormatError:
