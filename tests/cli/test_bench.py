@@ -1,0 +1,81 @@
+"""`plait bench latency`: what is measured, and what is written down with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from plait.cli import bench
+from plait.cli.main import app
+from tests.cli.fakes import FakeSession, Output, Times
+
+HERE = {"threads": 2, "isa": "generic"}
+
+
+class Timed(FakeSession):
+    """Every run a second slower than the one before; the first is the warm-up."""
+
+    sessions: list[Timed] = []
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.sessions.append(self)
+
+    def _output(self, prompt: Any, text: str, params: Any) -> Any:
+        output: Output = super()._output(prompt, text, params)
+        slower = float(len(self.asked))
+        output.prompt_token_ids = prompt["prompt_token_ids"]
+        output.metrics = Times(0.0, 0.0, slower, 3 * slower)
+        return output
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(bench, "Session", Timed)
+    monkeypatch.setattr(bench, "machine", lambda: HERE)
+    out = tmp_path / "latency.json"
+    Timed.sessions.clear()
+    arguments = ["bench", "latency", "m", "--prompt-tokens", "12", "--tokens", "5", "--runs", "3"]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(out), "--threads", "2"])
+    assert result.exit_code == 0, result.output
+    assert "prefill       4.0 tok/s  (12 tokens)" in result.stdout
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def test_the_median_leaves_out_the_warm_up(record: dict[str, Any]) -> None:
+    # Runs 2, 3 and 4 take 2, 3 and 4 s to the first token, and twice that for the other 4 tokens.
+    assert [run["time_to_first_token"] for run in record["runs"]] == [2.0, 3.0, 4.0]
+    assert record["median"] == {
+        "prompt_per_second": 4.0,
+        "decode_per_second": pytest.approx(4 / 6),
+        "time_to_first_token": 3.0,
+    }
+
+
+def test_the_record_says_what_ran_and_where(record: dict[str, Any]) -> None:
+    assert (record["bench"], record["model"], record["machine"]) == ("latency", "m", HERE)
+    assert (record["prompt_tokens"], record["tokens"]) == (12, 5)
+    assert record["engine"]["threads"] == 2
+    assert set(record["load_average"]) == {"before", "after"}
+
+
+def test_every_run_has_its_own_prompt_and_no_end_token(record: dict[str, Any]) -> None:
+    asked = Timed.sessions[0].asked
+    prompts = [tuple(prompt["prompt_token_ids"]) for prompt, _ in asked]
+    assert len(set(prompts)) == len(prompts) == 4
+    assert {prompt[0] for prompt in prompts} != {prompts[0][0]}
+    for prompt, params in asked:
+        assert all(0 <= token < 100 for token in prompt["prompt_token_ids"])
+        assert (params.max_tokens, params.temperature, params.ignore_eos) == (5, 0.0, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--runs", "0"], ["--tokens", "1"], ["--prompt-tokens", "0"]]
+)
+def test_nothing_to_measure_is_refused(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, ["bench", "latency", "m", *arguments]).exit_code == 2
