@@ -5,22 +5,35 @@ computes every row from what it then reads back through them, so that a wrong pa
 slot, a wrong chunk or a wrong pattern changes the logits, as in a real model:
 
     layer 0 keeps (token, position) of every slot, in the K memory
-    layer 1 keeps a hash of what the slot saw of layer 0, in the V memory
-    logits  are a hash of what the row sees of layer 1
+    layer 1 keeps a hash of the slot and of what it saw of layer 0, in the V memory
+    logits  are a hash of the row's slot and of what it sees of layer 1
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Listing
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.core.config import PAGE
+from plait.core.config import PAGE, EngineConfig
+from plait.core.sequence import Event, Metrics
 from plait.core.step import StepInput
 from plait.core.traits import Predicts, Traits
-from plait.core.window import Floats, Ints, Pattern, PatternKind, Window, block
+from plait.core.window import (
+    FinishReason,
+    Floats,
+    Ints,
+    Pattern,
+    PatternKind,
+    TokenLogprobs,
+    Window,
+    block,
+)
+from plait.engine.build import assemble
+from plait.engine.engine import Engine
 from plait.kvcache.pool import KVLayout, Pool
 
 Hashes = NDArray[np.uint64]
@@ -117,7 +130,7 @@ class FakeRunner:
     def _write_hashes(self, item: StepInput) -> None:
         window = item.window
         slots = np.arange(window.start, window.end)
-        hashes = seen(self._entries(0, item), window)
+        hashes = mix(seen(self._entries(0, item), window), slots)
         memory = self._layer(1, item, slots)
         rows = slots - window.start
         # V is stored [PAGE][head_dim]; float32 holds 24 bits exactly.
@@ -126,8 +139,9 @@ class FakeRunner:
         self._put(1, item, slots, memory)
 
     def _logits(self, item: StepInput) -> Floats:
-        rows = seen(self._entries(1, item), item.window)[item.window.rows]
-        logits = logits_of(rows, self.traits.vocab_size)
+        window = item.window
+        hashes = mix(seen(self._entries(1, item), window), np.arange(window.start, window.end))
+        logits = logits_of(hashes[window.rows], self.traits.vocab_size)
         if item.sequence.request_id in self.broken:
             logits[:] = np.nan
         return logits
@@ -160,8 +174,64 @@ class FakeRunner:
 
 def plain_logits(tokens: Ints, pattern: Pattern, row: int, vocab_size: int = VOCAB) -> Floats:
     """What the fake model answers at `row` of a canvas, without pages, windows or caches."""
-    window = Window(0, len(tokens), pattern=pattern)
-    first = mix(tokens, np.arange(len(tokens)), 1)
-    second = seen(first, window)
+    window, slots = Window(0, len(tokens), pattern=pattern), np.arange(len(tokens))
+    second = mix(seen(mix(tokens, slots, 1), window), slots)
     entries = mix(second & np.uint64(0xFFFFFF), second >> np.uint64(40), 2)
-    return logits_of(seen(entries, window)[row : row + 1], vocab_size)
+    return logits_of(mix(seen(entries, window), slots)[row : row + 1], vocab_size)
+
+
+@dataclass
+class Answer:
+    """What the events of one request add up to."""
+
+    tokens: list[int] = field(default_factory=list)
+    reason: FinishReason | None = None
+    stop_token: int | None = None
+    error: str | None = None
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
+    metrics: Metrics | None = None
+
+
+def make_engine(traits: Traits = CAUSAL_TRAITS, *, num_pages: int = 64, **config: Any) -> Engine:
+    """An engine over a fake runner; config: fields of EngineConfig."""
+    pool = Pool(LAYOUT, num_pages)
+    return assemble(EngineConfig("fake", **config), FakeRunner(pool, traits), traits, pool)
+
+
+def runner_of(engine: Engine) -> FakeRunner:
+    assert isinstance(engine.runner, FakeRunner)
+    return engine.runner
+
+
+def collect(answers: dict[int, Answer], events: Listing[Event]) -> None:
+    """Add events to the answers; after a finish_reason nothing more may come."""
+    for event in events:
+        answer = answers.setdefault(event.request_id, Answer())
+        assert answer.reason is None, "an event after the last one"
+        answer.tokens += event.token_ids
+        answer.logprobs += event.logprobs
+        answer.reason, answer.error = event.finish_reason, event.error
+        answer.stop_token, answer.metrics = event.stop_token, event.metrics
+        if event.prompt_logprobs is not None:
+            assert answer.prompt_logprobs is None, "prompt_logprobs twice"
+            answer.prompt_logprobs = event.prompt_logprobs
+
+
+def step(engine: Engine, answers: dict[int, Answer]) -> None:
+    """One step, after which the books must balance."""
+    collect(answers, engine.step())
+    engine.scheduler.cache.check()
+
+
+def drain(engine: Engine, answers: dict[int, Answer] | None = None) -> dict[int, Answer]:
+    """Step until nothing is left; then every page must be free."""
+    answers = {} if answers is None else answers
+    for _ in range(100_000):
+        if not engine.has_work:
+            break
+        step(engine, answers)
+    assert not engine.has_work, "the engine does not come to an end"
+    pool = engine.scheduler.cache.pool
+    assert pool.num_free == pool.num_pages, "pages were leaked"
+    return answers

@@ -8,6 +8,7 @@ parameters and its seed, and on nothing else that happens here.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence as Listing
 
 from plait.core.params import SamplingParams
@@ -38,6 +39,7 @@ class Engine:
         self._requests: dict[int, Request] = {}
         self._unborn: dict[int, list[Request]] = {}
         self._num_ids = 0
+        self._id_lock = threading.Lock()  # the one thing that `prepare` changes
 
     @property
     def has_work(self) -> bool:
@@ -54,21 +56,44 @@ class Engine:
     ) -> int:
         """Queue a request; returns its id. With n > 1 choice i is the request with the id `+ i`.
 
-        The prompt is computed once: the other choices are forked when the first has its first token.
         priority: lower goes first. Raises UserError; then nothing has been queued.
+        """
+        return self.enqueue(
+            self.prepare(prompt, params, priority=priority, planner=planner, decoder=decoder)
+        )
+
+    def prepare(
+        self,
+        prompt: Listing[int] | Ints,
+        params: SamplingParams,
+        *,
+        priority: int = 0,
+        planner: str = "auto",
+        decoder: str = "auto",
+    ) -> list[Request]:
+        """What `enqueue` takes, one per choice, or a UserError.
+
+        Touches nothing that a step uses, so it may be called from any thread at any time.
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
         limit = admission.canvas_limit(ids, params, self.traits)
         parts = self._choose(planner, decoder)
-        first, *others = [
-            Request(Sequence(self._num_ids + i, ids, params, limit=limit, seed=s), *parts, priority)
-            for i, s in enumerate(admission.seeds(params))
+        first = self._take_ids(params.n)
+        requests = [
+            Request(Sequence(first + i, ids, params, limit=limit, seed=seed), *parts, priority)
+            for i, seed in enumerate(admission.seeds(params))
         ]
-        for request in (first, *others):
+        for request in requests:
             request.planner.admit(request.seq)
+            self.scheduler.check(request)
+        return requests
+
+    def enqueue(self, requests: list[Request]) -> int:
+        """Queue what `prepare` gave. The prompt is computed once, by the first: the others are forked when
+        it has its first token."""
+        first, *others = requests
         self.scheduler.add(first)
-        self._num_ids += params.n
-        self._requests |= {request.seq.request_id: request for request in (first, *others)}
+        self._requests |= {request.seq.request_id: request for request in requests}
         self._unborn[first.seq.request_id] = others
         return first.seq.request_id
 
@@ -96,17 +121,17 @@ class Engine:
         """End a request whose answer nobody wants any more."""
         return self.finish(request_id, FinishReason.CANCELLED)
 
-    def fail_all(self, error: str) -> list[Event]:
-        """End every request with the same error."""
+    def end_all(self, reason: FinishReason, error: str | None = None) -> list[Event]:
+        """End every request for the same reason."""
         return [
-            self._close(request, emission.ending(request.seq, FinishReason.ERROR, error))
+            self._close(request, emission.ending(request.seq, reason, error))
             for request in list(self._requests.values())
         ]
 
     def fork(self, request_id: int, seed: int) -> int:
         """A second request that goes on from where this one stands, sharing its pages; returns its id."""
         parent = self._requests[request_id]
-        child_id, self._num_ids = self._num_ids, self._num_ids + 1
+        child_id = self._take_ids(1)
         seq = parent.seq.fork(child_id, seed=seed % 2**64)
         child = Request(seq, parent.planner, parent.decoder, parent.priority)
         self._requests[child_id] = child
@@ -118,6 +143,12 @@ class Engine:
         request = self._requests.get(request_id)
         if request in self.scheduler.running:
             self.scheduler.preempt(request)
+
+    def _take_ids(self, count: int) -> int:
+        """The first of `count` consecutive new ids."""
+        with self._id_lock:
+            first, self._num_ids = self._num_ids, self._num_ids + count
+        return first
 
     def _forward(self, jobs: list[Job]) -> list[Floats]:
         if not jobs:

@@ -34,7 +34,7 @@ class Scheduler:
 
     running: requests that hold pages. waiting: sorted by rank, they hold none.
     refused: requests that turned out to need more memory than there is, with the reason; the engine
-        takes them from here and ends them.
+        takes them from here and ends them. is_short_of_memory: whether the last plan wanted more pages.
     """
 
     def __init__(self, cache: Cache, *, max_num_batched_tokens: int, max_num_seqs: int) -> None:
@@ -49,14 +49,14 @@ class Scheduler:
         self._arrivals = 0
         self._budget = 0
         self._jobs: dict[int, Job] = {}
-        self._is_short = False
+        self.is_short_of_memory = False
 
     @property
     def has_work(self) -> bool:
         return bool(self.running or self.waiting)
 
-    def add(self, request: Request) -> None:
-        """Queue a request whose canvas has been admitted. Raises CapacityError if it could never run."""
+    def check(self, request: Request) -> None:
+        """Raise CapacityError for a request that could never run. Changes nothing."""
         span = request.planner.span(request.seq)
         if span > self.cache.num_slots:
             raise CapacityError(
@@ -69,6 +69,9 @@ class Scheduler:
                 f"positions, but a step feeds at most {self.max_num_batched_tokens}",
                 "ask for fewer tokens, raise max_num_batched_tokens, or use the cache 'paged'",
             )
+
+    def add(self, request: Request) -> None:
+        """Queue a request that has passed `check`."""
         self._number(request)
         bisect.insort(self.waiting, request, key=_rank)
 
@@ -104,7 +107,7 @@ class Scheduler:
         self._step += 1
         self._budget = self.max_num_batched_tokens
         self._jobs = {}
-        self._is_short = False
+        self.is_short_of_memory = False
         for request in sorted(self.running, key=self._turn):
             if request in self.running:  # it may have been preempted or refused meanwhile
                 self._plan_one(request)
@@ -119,7 +122,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Move waiting requests to the running ones, best first, while everything suffices."""
-        while self.waiting and self._budget and not self._is_short:
+        while self.waiting and self._budget and not self.is_short_of_memory:
             request = self.waiting[0]
             if len(self.running) == self.max_num_seqs:
                 return
@@ -156,7 +159,7 @@ class Scheduler:
     def _make_room(self, request: Request, upto: int) -> bool:
         """Reserve slots, at the cost of worse requests if need be."""
         while not self.cache.reserve(request.seq, upto):
-            self._is_short = True
+            self.is_short_of_memory = True
             worst = max(self.running, key=_rank)
             if worst is not request:
                 self.preempt(worst)
