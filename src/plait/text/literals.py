@@ -35,6 +35,16 @@ class Literals:
         if done < len(text):
             yield text[done:]
 
+    def starts(self, text: str) -> Iterator[int]:
+        """Every place where a token starts, within another one too."""
+        if self._start is None:
+            return
+        place = 0
+        while candidate := self._start.search(text, place):
+            if self._longest(text, candidate.start()):
+                yield candidate.start()
+            place = candidate.start() + 1
+
     def _matches(self, text: str) -> Iterator[tuple[int, str]]:
         if self._start is None:
             return
