@@ -101,7 +101,7 @@ class MemoryCheckpoint:
     def raw(self, name: str) -> np.ndarray:
         return self._raw[name]
 
-    def release(self, name: str) -> None:
+    def release(self, name: str, begin: int = 0, end: int | None = None) -> None:
         """Nothing is mapped."""
 
     def dequantized(self, name: str) -> np.ndarray:

@@ -58,15 +58,21 @@ NewArray<T, kNumDims> new_array(const size_t (&shape)[kNumDims]) {
 }
 
 PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, const Array& raw,
-                   Pool& pool) {
+                   Pool& pool, const std::optional<nb::callable>& done) {
   const Format format = format_by_name(format_name);
   const uint8_t* bytes = data_of<uint8_t>(raw, 1, "raw", "uint8");
   const size_t expected = raw_bytes(format, rows, cols);
   require(raw.size() == expected, std::to_string(rows) + " x " + std::to_string(cols) + " " +
                                       format_name + " weights take " + std::to_string(expected) +
                                       " bytes, not " + std::to_string(raw.size()));
+  PackedMatrix::Done tell;
+  if (done)
+    tell = [&done](size_t begin, size_t end) {
+      nb::gil_scoped_acquire acquire;
+      (*done)(begin, end);
+    };
   nb::gil_scoped_release release;
-  return new PackedMatrix(format, rows, cols, bytes, pool);
+  return new PackedMatrix(format, rows, cols, bytes, pool, tell);
 }
 
 NewArray<float, 1> dequantize_row(const PackedMatrix& matrix, int64_t row) {
@@ -180,7 +186,7 @@ std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
 void init_linear(nb::module_& m) {
   nb::class_<PackedMatrix>(m, "PackedMatrix")
       .def(nb::new_(&pack), nb::arg("format"), nb::arg("rows"), nb::arg("cols"), nb::arg("raw"),
-           nb::arg("pool"))
+           nb::arg("pool"), nb::arg("done").none() = nb::none())
       .def("dequantize_row", &dequantize_row, nb::arg("row"))
       .def_prop_ro("format", [](const PackedMatrix& m) { return format_name(m.format()); })
       .def_prop_ro("rows", &PackedMatrix::rows)

@@ -1,4 +1,5 @@
 // PackedMatrix: from the source layout to panels, and back for one row.
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -9,6 +10,8 @@
 
 namespace plait {
 namespace {
+
+constexpr size_t kSlabBytes = size_t{8} << 20;
 
 static_assert(std::endian::native == std::endian::little, "packed words are little endian");
 
@@ -103,17 +106,23 @@ size_t raw_bytes(Format format, int64_t rows, int64_t cols) {
 }
 
 PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw,
-                           Pool& pool)
+                           Pool& pool, const Done& done)
     : format_(format), rows_(rows), cols_(cols) {
   const size_t row_bytes = raw_bytes(format, rows, cols) / static_cast<size_t>(rows);
   panel_bytes_ = bytes_per_panel(format, cols);
   data_ = Buffer(static_cast<size_t>(num_panels()) * panel_bytes_);
   const Source source{raw, rows, cols, row_bytes};
-  pool.run([&](int worker) {
-    const Share share = share_of(num_panels(), 1, worker, pool.size());
-    for (int64_t i = share.begin; i < share.end; ++i)
-      pack_panel(format, source, i, data_.data() + static_cast<size_t>(i) * panel_bytes_);
-  });
+  const auto slab = std::max<int64_t>(1, static_cast<int64_t>(kSlabBytes / panel_bytes_));
+  for (int64_t first = 0; first < num_panels(); first += slab) {
+    const int64_t count = std::min(slab, num_panels() - first);
+    pool.run([&](int worker) {
+      const Share share = share_of(count, 1, worker, pool.size());
+      for (int64_t i = first + share.begin; i < first + share.end; ++i)
+        pack_panel(format, source, i, data_.data() + static_cast<size_t>(i) * panel_bytes_);
+    });
+    const int64_t end = std::min(rows, (first + count) * kPanelRows);
+    if (done) done(static_cast<size_t>(first * kPanelRows) * row_bytes, end * row_bytes);
+  }
 }
 
 void PackedMatrix::dequantize_row(int64_t row, float* out) const {

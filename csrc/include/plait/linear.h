@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 #include "plait/buffer.h"
 #include "plait/cpu.h"
@@ -28,7 +29,11 @@ class PackedMatrix {
  public:
   // raw: raw_bytes(format, rows, cols) bytes in the source layout; throws as that does. Packs on
   // all workers of the pool.
-  PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw, Pool& pool);
+  // done(begin, end), when given, is told on the calling thread which bytes of raw are not needed
+  // any more, some megabytes at a time.
+  using Done = std::function<void(size_t begin, size_t end)>;
+  PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw, Pool& pool,
+               const Done& done = {});
 
   Format format() const { return format_; }
   int64_t rows() const { return rows_; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from plait.core.errors import FormatError
@@ -11,8 +13,8 @@ from plait.weights.base import Checkpoint
 
 
 class Weights:
-    """Loads each tensor once. Packing reads the mapped file and gives its pages back at once, so that
-    the file and the panels are never both resident."""
+    """Loads each tensor once. Packing reads the mapped file and gives its pages back as it goes, so
+    that the file and the panels are never both resident."""
 
     def __init__(self, checkpoint: Checkpoint, pool: Pool) -> None:
         self._checkpoint = checkpoint
@@ -29,8 +31,14 @@ class Weights:
                 )
             rows, cols = info.shape
             raw = self._checkpoint.raw(name)
-            self._matrices[name] = PackedMatrix(info.format_name, rows, cols, raw, self._pool)
-            self._checkpoint.release(name)
+            self._matrices[name] = PackedMatrix(
+                info.format_name,
+                rows,
+                cols,
+                raw,
+                self._pool,
+                partial(self._checkpoint.release, name),
+            )
         return self._matrices[name]
 
     def vector(self, name: str) -> Floats:

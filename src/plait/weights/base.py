@@ -77,10 +77,15 @@ class Checkpoint(ABC):
         info = self.info(name)
         return info.file.view(info.offset, info.nbytes)
 
-    def release(self, name: str) -> None:
-        """Give back the memory that reading this tensor took; it can be read again at any time."""
+    def release(self, name: str, begin: int = 0, end: int | None = None) -> None:
+        """Give back the memory that reading bytes [begin, end) of this tensor took.
+
+        They can be read again at any time. end: None for all that the tensor has.
+        """
         info = self.info(name)
-        info.file.release(info.offset, info.nbytes)
+        last = info.nbytes if end is None else end
+        assert 0 <= begin <= last <= info.nbytes
+        info.file.release(info.offset + begin, last - begin)
 
     def dequantized(self, name: str) -> Floats:
         """The weights as float32, in the tensor's shape."""
