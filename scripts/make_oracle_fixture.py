@@ -16,30 +16,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from oracle_continuation import NUM_GREEDY, Continuation, continue_one, guess_together
 from oracle_model import build
 from transformers import AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
 PROMPTS = FIXTURES / "oracle" / "prompts.json"
 TEXT = FIXTURES / "text" / "english.txt"
-NUM_TOP, NUM_RANDOM, NUM_GREEDY = 64, 192, 128
+NUM_TOP, NUM_RANDOM = 64, 192
 WINDOW, NUM_WINDOWS = 512, 40
 SEED = 20_240
 
 
-class Answer(NamedTuple):
-    """What is recorded for one prompt; P = 3 positions, G = 128 steps."""
+class Prefilled(NamedTuple):
+    """A prompt after its forward: recorded arrays, KV cache, logits [vocabulary] of its end."""
 
-    positions: np.ndarray  # int32 [P]
-    top_ids: np.ndarray  # int32 [P, 64], best first
-    top_logits: np.ndarray  # float32 [P, 64]
-    random_ids: np.ndarray  # int32 [P, 192]
-    random_logits: np.ndarray  # float32 [P, 192]
-    logsumexp: np.ndarray  # float64 [P]
-    greedy_ids: np.ndarray  # int32 [G]
-    greedy_logits: np.ndarray  # float32 [G]
-    greedy_second_ids: np.ndarray  # int32 [G]
-    greedy_margins: np.ndarray  # float32 [G]
+    arrays: dict[str, np.ndarray]
+    cache: DynamicCache
+    last_row: torch.Tensor
 
 
 def prompt_ids(entry: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -74,8 +68,8 @@ def rows_of(logits: torch.Tensor, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def answer(model: PreTrainedModel, ids: list[int], seed: int) -> Answer:
-    """Logits at three positions, then 128 greedy tokens, past any end token too."""
+def prefill(model: PreTrainedModel, ids: list[int], seed: int) -> Prefilled:
+    """One forward over the prompt; logits at a third, two thirds and the end."""
     positions = np.array([len(ids) // 3, 2 * len(ids) // 3, len(ids) - 1], dtype=np.int32)
     cache = DynamicCache(config=model.config)
     out = model(
@@ -83,30 +77,42 @@ def answer(model: PreTrainedModel, ids: list[int], seed: int) -> Answer:
         past_key_values=cache,
         logits_to_keep=torch.from_numpy(positions).long(),
     )
-    rows = rows_of(out.logits[0], seed)
-    row, steps = out.logits[0, -1], []
-    for step in range(NUM_GREEDY):
-        best = torch.topk(row, 2)
-        steps.append((*best.indices.tolist(), *best.values.tolist()))
-        if step + 1 < NUM_GREEDY:
-            row = model(best.indices[:1].view(1, 1), past_key_values=cache).logits[0, -1]
-    first, second, logit, runner_up = (np.array(column) for column in zip(*steps, strict=True))
-    return Answer(
-        positions=positions,
-        **rows,
-        greedy_ids=first.astype(np.int32),
-        greedy_logits=logit.astype(np.float32),
-        greedy_second_ids=second.astype(np.int32),
-        greedy_margins=(logit - runner_up).astype(np.float32),
-    )
+    arrays = {"positions": positions, **rows_of(out.logits[0], seed)}
+    return Prefilled(arrays, cache, out.logits[0, -1].clone())
 
 
-def cache_error(model: PreTrainedModel, ids: list[int], result: Answer) -> float:
-    """Largest difference of a greedy step's best logit between the cached and one whole forward."""
-    whole = torch.tensor([[*ids, *result.greedy_ids[:-1].tolist()]])
+def guesses(model: PreTrainedModel, prompts: list[Prefilled]) -> list[Continuation]:
+    """A guess for every prompt, made in two batches: short prompts and long ones."""
+    found: dict[int, Continuation] = {}
+    for is_long in (False, True):
+        group = [
+            index
+            for index, prompt in enumerate(prompts)
+            if (prompt.cache.get_seq_length() > WINDOW) == is_long
+        ]
+        firsts = [int(prompts[index].last_row.argmax()) for index in group]
+        batch = guess_together(model, [prompts[index].cache for index in group], firsts)
+        found.update(zip(group, batch, strict=True))
+    return [found[index] for index in range(len(prompts))]
+
+
+def whole_forward(model: PreTrainedModel, ids: list[int], greedy: Continuation) -> torch.Tensor:
+    """Best logits of the steps [G] again, from one forward over everything without a cache."""
+    whole = torch.tensor([[*ids, *greedy.ids[:-1, 0].tolist()]])
     logits = model(whole, use_cache=False, logits_to_keep=NUM_GREEDY).logits[0]
-    picked = logits.gather(1, torch.from_numpy(result.greedy_ids).long()[:, None])[:, 0]
-    return float(np.abs(picked.numpy() - result.greedy_logits).max())
+    return logits.gather(1, greedy.ids[:, :1])[:, 0]
+
+
+def greedy_arrays(greedy: Continuation, again: torch.Tensor) -> dict[str, np.ndarray]:
+    """The recorded part of a continuation; `again` is the same best logits, computed otherwise."""
+    logits = greedy.logits.numpy()
+    return {
+        "greedy_ids": greedy.ids[:, 0].numpy().astype(np.int32),
+        "greedy_second_ids": greedy.ids[:, 1].numpy().astype(np.int32),
+        "greedy_logits": logits[:, 0],
+        "greedy_margins": logits[:, 0] - logits[:, 1],
+        "greedy_noise": np.abs(again.numpy() - logits[:, 0]),
+    }
 
 
 def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
@@ -124,7 +130,9 @@ def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> di
     }
 
 
-def provenance(model_name: str, gguf_path: Path, extra: dict[str, Any]) -> np.ndarray:
+def provenance(
+    model_name: str, gguf_path: Path, prompts: list[str], is_guessing: bool
+) -> np.ndarray:
     """How the file came to be, as one JSON string."""
     with gguf_path.open("rb") as file:
         model_hash = hashlib.file_digest(file, "sha256").hexdigest()
@@ -140,52 +148,60 @@ def provenance(model_name: str, gguf_path: Path, extra: dict[str, Any]) -> np.nd
         "versions": {name: version(name) for name in names},
         "seed": SEED,
         "text_sha256": hashlib.sha256(TEXT.read_bytes()).hexdigest(),
-        **extra,
+        "prompts": prompts,
+        "continuation": "guessed in a batch, verified" if is_guessing else "token by token",
     }
     return np.array(json.dumps(record, sort_keys=True))
 
 
-def stack(results: list[Answer], prompts: list[list[int]]) -> dict[str, np.ndarray]:
+def stack(answers: list[dict[str, np.ndarray]], prompts: list[list[int]]) -> dict[str, np.ndarray]:
     """All prompts' answers as arrays with the prompt as first axis."""
-    arrays = {field: np.stack([getattr(r, field) for r in results]) for field in Answer._fields}
+    arrays = {name: np.stack([one[name] for one in answers]) for name in answers[0]}
     arrays["prompt_ids"] = np.array([token for ids in prompts for token in ids], dtype=np.int32)
     arrays["prompt_offsets"] = np.cumsum([0, *map(len, prompts)]).astype(np.int32)
     return arrays
 
 
+def answers_of(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    is_guessing: bool,
+) -> list[dict[str, np.ndarray]]:
+    """Every array of every prompt; progress and the beginnings of the answers go to stderr."""
+    filled = [prefill(model, ids, SEED + number) for number, ids in enumerate(prompts)]
+    guessed = guesses(model, filled) if is_guessing else [None] * len(filled)
+    answers, began = [], time.monotonic()
+    for ids, prompt, guess in zip(prompts, filled, guessed, strict=True):
+        greedy = continue_one(model, prompt.cache, prompt.last_row, guess)
+        again = whole_forward(model, ids, greedy)
+        answers.append(prompt.arrays | greedy_arrays(greedy, again))
+        text = tokenizer.decode(greedy.ids[:40, 0].tolist())
+        print(
+            f"{time.monotonic() - began:7.0f} s ({len(ids)}): {text!r}", file=sys.stderr, flush=True
+        )
+    return answers
+
+
 @torch.inference_mode()
 def main() -> None:
-    """Runs the model over every prompt, one after the other, and writes the fixture."""
+    """Runs the model over every prompt and writes the fixture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="name of the fixture")
     parser.add_argument("gguf", type=Path)
     parser.add_argument("--perplexity", action="store_true")
+    parser.add_argument("--guess", action="store_true", help="guess continuations in a batch first")
     options = parser.parse_args()
     torch.set_num_threads(1)  # one thread never waits at a barrier on a busy machine
     model = build(options.gguf)
     tokenizer = AutoTokenizer.from_pretrained(options.gguf.parent, gguf_file=options.gguf.name)
     entries = json.loads(PROMPTS.read_text(encoding="utf-8"))["prompts"]
     prompts = [prompt_ids(entry, tokenizer) for entry in entries]
-    results, began = [], time.monotonic()
-    for number, (entry, ids) in enumerate(zip(entries, prompts, strict=True)):
-        result = answer(model, ids, SEED + number)
-        results.append(result)
-        seconds, text = time.monotonic() - began, tokenizer.decode(result.greedy_ids[:40].tolist())
-        print(
-            f"{seconds:7.0f} s {entry['name']} ({len(ids)}): {text!r}", file=sys.stderr, flush=True
-        )
-    longest = max(range(len(prompts)), key=lambda index: len(prompts[index]))
-    extra: dict[str, Any] = {
-        "prompts": [entry["name"] for entry in entries],
-        "cached_vs_whole_max_abs": {
-            entries[index]["name"]: cache_error(model, prompts[index], results[index])
-            for index in (0, longest)
-        },
-    }
-    arrays = stack(results, prompts)
+    arrays = stack(answers_of(model, prompts, tokenizer, options.guess), prompts)
     if options.perplexity:
         arrays |= perplexity(model, tokenizer)
-    arrays["provenance"] = provenance(options.model, options.gguf, extra)
+    names = [entry["name"] for entry in entries]
+    arrays["provenance"] = provenance(options.model, options.gguf, names, options.guess)
     target = FIXTURES / "oracle" / f"{options.model}.npz"
     np.savez_compressed(target, **arrays)
     print(f"{target.name}: {target.stat().st_size:,} bytes", file=sys.stderr)
