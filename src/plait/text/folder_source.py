@@ -8,7 +8,8 @@ the first may be absent.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -39,7 +40,8 @@ class LibraryCodec:
         """See `Codec`."""
         with self._lock:  # the setting belongs to the whole tokenizer, not to one call
             self._library.encode_special_tokens = not parse_special
-            found = self._library.encode_batch_fast([text], add_special_tokens=False)
+            with _failing("tokenizer.json cannot encode this text"):
+                found = self._library.encode_batch_fast([text], add_special_tokens=False)
         return list(found[0].ids)
 
     def encode_marked(self, text: str, mark: str) -> list[int]:
@@ -110,13 +112,22 @@ def _library(path: Path) -> tokenizers.Tokenizer:
             f"no {path.name} in {path.parent}",
             "a model folder needs it; older layouts (tokenizer.model, vocab.json) are not read",
         )
-    try:
+    with _failing(f"{path.name} is not a tokenizer"):
         library = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library has no narrower class for it
-        raise FormatError(f"{path.name} is not a tokenizer: {str(error)[:200]}") from error
     library.no_truncation()
     library.no_padding()
     return library
+
+
+@contextmanager
+def _failing(problem: str) -> Iterator[None]:
+    """The library raises bare Exceptions, and where it panics something that is not even one."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise FormatError(f"{problem}: {str(error)[:200]}") from error
 
 
 def _vocabulary(library: tokenizers.Tokenizer) -> tuple[Vocabulary, str]:
@@ -149,8 +160,9 @@ def _kind(name: str, added: tokenizers.AddedToken | None, byte_level: bool) -> K
 
 def _surroundings(library: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the post-processor puts before and after a text, found by encoding one."""
-    plain = library.encode("a", add_special_tokens=False).ids
-    whole = library.encode("a", add_special_tokens=True).ids
+    with _failing("tokenizer.json cannot encode a letter"):
+        plain = library.encode("a", add_special_tokens=False).ids
+        whole = library.encode("a", add_special_tokens=True).ids
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
             return tuple(whole[:start]), tuple(whole[start + len(plain) :])

@@ -13,6 +13,7 @@ from plait.text import pretokenizers
 from plait.text.vocabulary import Kind, Vocabulary, byte_letters
 
 _FIELD = "tokenizer.ggml.merges"
+_HINT = "the file is damaged or was converted wrongly"
 
 
 class RankMerger:
@@ -28,6 +29,9 @@ class RankMerger:
         self._num_tokens = len(vocabulary)
         self._lacks_letters = _add_missing_letters(ids, len(vocabulary))
         pairs = [tuple(each.split(" ", 1)) for each in merges]
+        # The library panics over a merge into an unknown token, so that is found out first.
+        if not ids.keys() >= {each.replace(" ", "", 1) for each in merges}:
+            pairs = _usable(pairs, ids, vocabulary)
         model = _model(ids, pairs, vocabulary, family.whole_words)
         self._tokenizer = tokenizers.Tokenizer(model)
         self._tokenizer.pre_tokenizer = pretokenizers.build(family)
@@ -50,29 +54,39 @@ def _add_missing_letters(ids: dict[str, int], num_tokens: int) -> bool:
     return bool(missing)
 
 
+Pairs = list[tuple[str, ...]]
+
+
 def _model(
-    ids: dict[str, int], pairs: list[tuple[str, ...]], vocabulary: Vocabulary, whole_words: bool
+    ids: dict[str, int], pairs: Pairs, vocabulary: Vocabulary, whole_words: bool
 ) -> models.BPE:
-    """Control tokens are not among `ids`: text must not grow into one. Merges that would are left out."""
-    try:
+    def build(pairs: Pairs) -> models.BPE:
         return models.BPE(ids, cast(list[tuple[str, str]], pairs), ignore_merges=whole_words)
+
+    try:
+        return build(pairs)
     except Exception as error:  # the library has no narrower class for it
-        # Only now is it looked for what was wrong, because looking takes long.
-        control = vocabulary.literal_ids(Kind.CONTROL, Kind.UNKNOWN, Kind.UNUSED)
-        allowed = [pair for pair in pairs if control.keys().isdisjoint((*pair, "".join(pair)))]
-        if len(allowed) < len(pairs):
-            return _model(ids, allowed, vocabulary, whole_words)
-        raise _diagnosis(ids, pairs, error) from error
+        usable = _usable(pairs, ids, vocabulary)
+        if len(usable) == len(pairs):
+            raise FormatError(f"{_FIELD}: {error}", _HINT) from error
+        return build(usable)
 
 
-def _diagnosis(ids: dict[str, int], pairs: list[tuple[str, ...]], error: Exception) -> FormatError:
-    """Which merge it was: looked for only after the library refused, because looking takes long."""
-    hint = "the file is damaged or was converted wrongly"
+def _usable(pairs: Pairs, ids: dict[str, int], vocabulary: Vocabulary) -> Pairs:
+    """The merges without those of or into control tokens: text must not grow into one.
+
+    Raises FormatError for a merge that needs a token which does not exist. It takes long, so it is
+    called only when something is wrong.
+    """
+    control = vocabulary.literal_ids(Kind.CONTROL, Kind.UNKNOWN, Kind.UNUSED).keys()
+    usable: Pairs = []
     for number, pair in enumerate(pairs):
         if len(pair) != 2:
-            return FormatError(f"{_FIELD}: merge {number} is no pair: {pair[0][:80]!r}", hint)
-        for token in (*pair, "".join(pair)):
-            if token not in ids:
-                problem = f"merge {number} needs a token {token[:80]!r}, which does not exist"
-                return FormatError(f"{_FIELD}: {problem}", hint)
-    return FormatError(f"{_FIELD}: {error}", hint)
+            raise FormatError(f"{_FIELD}: merge {number} is no pair: {pair[0][:80]!r}", _HINT)
+        needed = {*pair, "".join(pair)}
+        for token in needed - ids.keys() - control:
+            problem = f"merge {number} needs a token {token[:80]!r}, which does not exist"
+            raise FormatError(f"{_FIELD}: {problem}", _HINT)
+        if needed.isdisjoint(control):
+            usable.append(pair)
+    return usable
