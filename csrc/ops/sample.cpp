@@ -11,11 +11,33 @@
 namespace plait {
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kMax = std::numeric_limits<float>::max();
 
-// x = k ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial of degree 13 (error below
-// 2^-57), times 2^k through the exponent bits.
-inline double small_exp(double x) {
+// exp(x) for x <= 0, 0 below -87 (where results would be subnormal); within 2^-21 of the true
+// value. x = k ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial of degree 7, times
+// 2^k through the exponent bits.
+inline float small_exp(float x) {
+  constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest whole number in the low bits
+  const float bounded = x > -87.0f ? x : -87.0f;
+  const float shifted = bounded * 0x1.715476p0f + kRound;
+  const float k = shifted - kRound;
+  const float r = (bounded - k * 0x1.63p-1f) - k * -0x1.bd0106p-13f;
+  float y = 1.0f / 5040.0f;
+  y = y * r + 1.0f / 720.0f;
+  y = y * r + 1.0f / 120.0f;
+  y = y * r + 1.0f / 24.0f;
+  y = y * r + 1.0f / 6.0f;
+  y = y * r + 0.5f;
+  y = y * r + 1.0f;
+  y = y * r + 1.0f;
+  const uint32_t power = (std::bit_cast<uint32_t>(shifted) + 127) << 23;
+  const float result = y * std::bit_cast<float>(power);
+  return x >= -87.0f ? result : 0.0f;
+}
+
+// The same in float64, within 2 ulp: degree 13, 0 below -708.
+inline double exact_exp(double x) {
   constexpr double kInverse[] = {1.0 / 6227020800.0,
                                  1.0 / 479001600.0,
                                  1.0 / 39916800.0,
@@ -30,7 +52,7 @@ inline double small_exp(double x) {
                                  0.5,
                                  1.0,
                                  1.0};
-  constexpr double kRound = 0x1.8p52;  // adding it leaves the nearest whole number in the low bits
+  constexpr double kRound = 0x1.8p52;
   const double bounded = x > -708.0 ? x : -708.0;
   const double shifted = bounded * 0x1.71547652b82fep0 + kRound;
   const double k = shifted - kRound;
@@ -43,22 +65,22 @@ inline double small_exp(double x) {
   return x >= -708.0 ? result : 0.0;
 }
 
-bool in_range(int32_t id, const std::vector<double>& score) {
+bool in_range(int32_t id, const std::vector<float>& score) {
   return id >= 0 && static_cast<size_t>(id) < score.size();
 }
 
 // False when a logit is NaN or +inf.
-bool load(std::span<const float> logits, std::vector<double>& score) {
+bool load(std::span<const float> logits, std::vector<float>& score) {
   int32_t is_bad = 0;
-  for (float x : logits) is_bad |= x <= std::numeric_limits<float>::max() ? 0 : 1;
+  for (float x : logits) is_bad |= x <= kMax ? 0 : 1;
   score.assign(logits.begin(), logits.end());
   return is_bad == 0;
 }
 
 // Maximum, in independent lanes so that the compiler may use vectors; -inf when empty.
-double max_of(const std::vector<double>& values) {
-  constexpr size_t kLanes = 8;
-  double lanes[kLanes];
+float max_of(std::span<const float> values) {
+  constexpr size_t kLanes = 16;
+  float lanes[kLanes];
   std::fill_n(lanes, kLanes, -kInf);
   const size_t whole = values.size() / kLanes * kLanes;
   for (size_t i = 0; i < whole; i += kLanes)
@@ -66,6 +88,11 @@ double max_of(const std::vector<double>& values) {
       lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
   for (size_t i = whole; i < values.size(); ++i) lanes[0] = std::max(lanes[0], values[i]);
   return *std::max_element(lanes, lanes + kLanes);
+}
+
+// A score after an operation in float64. Impossible stays impossible, the rest stays finite.
+float rounded(double score) {
+  return score == -kInf ? -kInf : static_cast<float>(std::clamp<double>(score, -kMax, kMax));
 }
 
 void penalise(const SampleSettings& s, SampleScratch& scratch) {
@@ -79,15 +106,15 @@ void penalise(const SampleSettings& s, SampleScratch& scratch) {
     if (!in_range(id, score)) continue;
     if (counts[id] < 0) {
       counts[id] = 0;
-      score[id] =
-          score[id] > 0.0 ? score[id] / s.repetition_penalty : score[id] * s.repetition_penalty;
+      const double old = score[id];
+      score[id] = rounded(old > 0.0 ? old / s.repetition_penalty : old * s.repetition_penalty);
     }
     counts[id] += i >= s.num_prompt;
   }
   for (size_t id = 0; id < score.size(); ++id) {
     if (counts[id] <= 0) continue;
-    score[id] -= s.frequency_penalty * counts[id];
-    score[id] -= s.presence_penalty;
+    const double frequency = s.frequency_penalty * counts[id];
+    score[id] = rounded((score[id] - frequency) - s.presence_penalty);
   }
 }
 
@@ -99,27 +126,31 @@ void process(const SampleSettings& s, bool is_held, SampleScratch& scratch) {
     for (int32_t id : s.held)
       if (in_range(id, score)) score[id] = -kInf;
   for (size_t i = 0; i < s.bias_ids.size(); ++i)
-    if (in_range(s.bias_ids[i], score)) score[s.bias_ids[i]] += s.bias[i];
+    if (in_range(s.bias_ids[i], score))
+      score[s.bias_ids[i]] = rounded(score[s.bias_ids[i]] + s.bias[i]);
   penalise(s, scratch);
 }
 
-// exponent[i] = (score[i] - best) / temperature and weight[i] = exp(exponent[i]) for all ids.
-void weigh_all(double best, double temperature, SampleScratch& s) {
-  const size_t n = s.score.size();
-  s.exponent.resize(n);
-  s.weight.resize(n);
-  for (size_t i = 0; i < n; ++i) s.exponent[i] = (s.score[i] - best) / temperature;
-  for (size_t i = 0; i < n; ++i) s.weight[i] = small_exp(s.exponent[i]);
+auto all_ids(const SampleScratch& s) {
+  return std::views::iota(int32_t{0}, static_cast<int32_t>(s.score.size()));
 }
 
-double sum(const std::vector<double>& values) {
-  double total = 0.0;
-  for (double value : values) total += value;
-  return total;
+// For the given ids: exponent = (score - best) / temperature, weight = exp(exponent).
+template <typename Ids>
+void weigh(const Ids& ids, float best, double temperature, SampleScratch& s) {
+  const float divisor =
+      std::max(static_cast<float>(temperature), std::numeric_limits<float>::min());
+  s.exponent.resize(s.score.size());
+  s.weight.resize(s.score.size());
+  const float* score = s.score.data();
+  float* exponent = s.exponent.data();
+  float* weight = s.weight.data();
+  for (int32_t id : ids) exponent[id] = (score[id] - best) / divisor;
+  for (int32_t id : ids) weight[id] = small_exp(exponent[id]);
 }
 
 template <typename Ids>
-double sum_of(const Ids& ids, const std::vector<double>& weight) {
+double sum_of(const Ids& ids, const std::vector<float>& weight) {
   double total = 0.0;
   for (int32_t id : ids) total += weight[id];
   return total;
@@ -187,7 +218,7 @@ void keep_top_p(SampleScratch& s, double top_p) {
 
 void keep_min_p(SampleScratch& s, double min_p) {
   double best = 0.0;
-  for (int32_t id : s.ids) best = std::max(best, s.weight[id]);
+  for (int32_t id : s.ids) best = std::max<double>(best, s.weight[id]);
   std::erase_if(s.ids, [&](int32_t id) { return s.weight[id] < min_p * best; });
 }
 
@@ -195,29 +226,21 @@ void keep_min_p(SampleScratch& s, double min_p) {
 // The logarithm of the total cancels in |-log p - H|, which leaves |mean exponent - exponent|.
 void keep_typical(SampleScratch& s, double typical_p) {
   double weighted = 0.0;
-  for (int32_t id : s.ids) weighted += s.weight[id] * s.exponent[id];
+  for (int32_t id : s.ids) weighted += static_cast<double>(s.weight[id]) * s.exponent[id];
   const double mean = weighted / sum_of(s.ids, s.weight);
   keep_share(s, typical_p, [&](int32_t id) { return std::abs(mean - s.exponent[id]); });
 }
 
-// exponent and weight of the ids in the scratch alone.
-void weigh_some(double best, double temperature, SampleScratch& s) {
-  s.exponent.resize(s.score.size());
-  s.weight.resize(s.score.size());
-  for (int32_t id : s.ids) s.exponent[id] = (s.score[id] - best) / temperature;
-  for (int32_t id : s.ids) s.weight[id] = small_exp(s.exponent[id]);
-}
-
-void filter(const SampleSettings& settings, double best, SampleScratch& s) {
+void filter(const SampleSettings& settings, float best, SampleScratch& s) {
   if (settings.top_k > 0 && static_cast<size_t>(settings.top_k) < s.score.size()) {
     keep_best(s, static_cast<size_t>(settings.top_k));
     std::sort(s.ids.begin(), s.ids.end());
-    weigh_some(best, settings.temperature, s);
+    weigh(s.ids, best, settings.temperature, s);
   } else {
     keep_all(s);
-    weigh_all(best, settings.temperature, s);
+    weigh(all_ids(s), best, settings.temperature, s);
   }
-  std::erase_if(s.ids, [&](int32_t id) { return s.weight[id] == 0.0; });
+  std::erase_if(s.ids, [&](int32_t id) { return s.weight[id] == 0.0f; });
   if (settings.top_p < 1.0) keep_top_p(s, settings.top_p);
   if (settings.min_p > 0.0) keep_min_p(s, settings.min_p);
   if (settings.typical_p < 1.0) keep_typical(s, settings.typical_p);
@@ -225,7 +248,7 @@ void filter(const SampleSettings& settings, double best, SampleScratch& s) {
 
 // Inverse CDF: the first id, in ascending order, at which the mass passes random * total.
 template <typename Ids>
-int32_t draw(const Ids& ids, const std::vector<double>& weight, double random) {
+int32_t draw(const Ids& ids, const std::vector<float>& weight, double random) {
   const double wanted = random * sum_of(ids, weight);
   double mass = 0.0;
   int32_t last = 0;
@@ -237,16 +260,29 @@ int32_t draw(const Ids& ids, const std::vector<double>& weight, double random) {
   return last;  // random * total was rounded up to the total
 }
 
-int32_t choose(const SampleSettings& settings, double best, double random, SampleScratch& s) {
+int32_t choose(const SampleSettings& settings, float best, double random, SampleScratch& s) {
   const bool has_filter = settings.top_k > 0 || settings.top_p < 1.0 || settings.min_p > 0.0 ||
                           settings.typical_p < 1.0;
   if (has_filter) {
     filter(settings, best, s);
     return draw(s.ids, s.weight, random);
   }
-  weigh_all(best, settings.temperature, s);
-  return draw(std::views::iota(int32_t{0}, static_cast<int32_t>(s.weight.size())), s.weight,
-              random);
+  weigh(all_ids(s), best, settings.temperature, s);
+  return draw(all_ids(s), s.weight, random);
+}
+
+// The sum of exp(score - best) in float64, in ascending id order. A chunk at a time, so that the
+// exponentials are vectors and only the sum is not.
+double total_of(std::span<const float> score, double best) {
+  constexpr size_t kChunk = 256;
+  double values[kChunk];
+  double total = 0.0;
+  for (size_t from = 0; from < score.size(); from += kChunk) {
+    const size_t n = std::min(kChunk, score.size() - from);
+    for (size_t i = 0; i < n; ++i) values[i] = exact_exp(score[from + i] - best);
+    for (size_t i = 0; i < n; ++i) total += values[i];
+  }
+  return total;
 }
 
 }  // namespace
@@ -270,7 +306,7 @@ double uniform(uint64_t seed, uint64_t position) {
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-double exp_nonpositive(double x) {
+float exp_nonpositive(float x) {
   return small_exp(x);
 }
 
@@ -280,16 +316,14 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
   if (!load(logits, scratch.score)) return RowState::kNotANumber;
   process(settings, is_held, scratch);
   const auto& score = scratch.score;
-  const double best = max_of(score);
+  const float best = max_of(score);
   if (best == -kInf) return RowState::kNothingLeft;
-  if (!std::isfinite(best)) return RowState::kNotANumber;
   choice.token = static_cast<int32_t>(std::find(score.begin(), score.end(), best) - score.begin());
-  if (settings.temperature > 0.0) {
+  if (settings.temperature > 0.0)
     choice.token = choose(settings, best, uniform(settings.seed, position), scratch);
-  }
   if (want_confidence) {
-    weigh_all(best, 1.0, scratch);
-    choice.confidence = scratch.weight[choice.token] / sum(scratch.weight);
+    weigh(all_ids(scratch), best, 1.0, scratch);
+    choice.confidence = scratch.weight[choice.token] / sum_of(all_ids(scratch), scratch.weight);
   }
   return RowState::kFine;
 }
@@ -300,18 +334,17 @@ RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_t
   const auto& score = scratch.score;
   const double best = max_of(score);
   if (best == -kInf) return RowState::kNothingLeft;
-  weigh_all(best, 1.0, scratch);
-  const double log_total = std::log(sum(scratch.weight));
-  const double own = score[token];
+  const double log_total = std::log(total_of(score, best));
+  const float own = score[token];
   result.token = (own - best) - log_total;
   result.rank =
-      1 + static_cast<int32_t>(std::ranges::count_if(score, [&](double x) { return x > own; }));
+      1 + static_cast<int32_t>(std::ranges::count_if(score, [&](float x) { return x > own; }));
   scratch.ids.clear();
   if (num_top > 0) keep_best(scratch, std::min(num_top, score.size()));
-  for (size_t i = 0; i < scratch.ids.size(); ++i)
-    scratch.weight[i] = (score[scratch.ids[i]] - best) - log_total;
+  scratch.logprob.clear();
+  for (int32_t id : scratch.ids) scratch.logprob.push_back((score[id] - best) - log_total);
   result.top = scratch.ids;
-  result.top_logprob = std::span(scratch.weight).first(scratch.ids.size());
+  result.top_logprob = scratch.logprob;
   return RowState::kFine;
 }
 

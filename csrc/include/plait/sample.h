@@ -1,10 +1,10 @@
 // Choosing a token from one row of logits, and the log-probabilities of a row.
 //
 // Everything here is a function of its arguments alone: sums run in ascending id order in float64,
-// the exponential is our own, and random numbers are counted, not drawn from a stream. The NumPy
-// twin (src/plait/kernels/sampling_reference.py) does the same operations in the same order and
-// agrees bit for bit, so nothing here may be re-associated or contracted (the build sets
-// -ffp-contract=off).
+// the exponential is our own, and random numbers are counted, not drawn from a stream. Scores and
+// weights are float32, as the logits are. The NumPy twin (src/plait/kernels/sampling_reference.py)
+// does the same operations in the same order and agrees bit for bit, so nothing here may be
+// re-associated or contracted (the build sets -ffp-contract=off).
 #pragma once
 
 #include <array>
@@ -22,8 +22,8 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint3
 // w0 * 2^32 + w1, of which the upper 53 bits count.
 double uniform(uint64_t seed, uint64_t position);
 
-// exp(x) for x <= 0, within 2 ulp; 0 below -708 (where results would be subnormal).
-double exp_nonpositive(double x);
+// The exponential that weighs tokens: exp(x) for x <= 0, within 2^-21 of it; 0 below -87.
+float exp_nonpositive(float x);
 
 // What a request asks of its rows. Ids outside the vocabulary are ignored.
 struct SampleSettings {
@@ -55,17 +55,17 @@ enum class RowState { kFine, kNotANumber, kNothingLeft };
 
 // Memory that calls reuse; one per thread.
 struct SampleScratch {
-  std::vector<double> score, exponent, weight;
+  std::vector<float> score, exponent, weight;
   std::vector<int32_t> ids, edge, counts;
+  std::vector<double> logprob;
 };
 
 // Chooses a token. In order: held and forbidden ids leave; logit bias; repetition penalty over the
 // whole history (scores above 0 are divided, the others multiplied), frequency and presence penalty
 // over the output; then either the best score (temperature 0) or: top_k, softmax at the
 // temperature, top_p, min_p, typical_p, each on what the one before left, renormalised; one draw by
-// inverse CDF in ascending id order. Ties go to the lower id everywhere. kNotANumber: a logit (or a
-// score made of it) is NaN or +inf; kNothingLeft: every score is -inf. confidence is filled in only
-// when asked for.
+// inverse CDF in ascending id order. Ties go to the lower id everywhere. kNotANumber: a logit is NaN
+// or +inf; kNothingLeft: every score is -inf. confidence is filled in only when asked for.
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice);

@@ -15,9 +15,12 @@ from plait.core.window import NO_INTS, Floats, Ints, TokenLogprobs
 
 Doubles = NDArray[np.float64]
 
-_TAYLOR = [1.0 / math.factorial(n) for n in range(13, -1, -1)]
-_LOG2_E, _ROUND = float.fromhex("0x1.71547652b82fep0"), float.fromhex("0x1.8p52")
-_LN2_HIGH, _LN2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
+_TAYLOR = [np.float32(1.0 / math.factorial(n)) for n in range(7, -1, -1)]
+_LOG2_E, _ROUND = np.float32(float.fromhex("0x1.715476p0")), np.float32(float.fromhex("0x1.8p23"))
+_LN2_HIGH = np.float32(float.fromhex("0x1.63p-1"))
+_LN2_LOW = np.float32(float.fromhex("-0x1.bd0106p-13"))
+_LOWEST = np.float32(-87.0)
+_MAX = np.finfo(np.float32).max
 _WORD = 0xFFFFFFFF
 
 
@@ -42,16 +45,16 @@ def uniform(seed: int, position: int) -> float:
     return (words[0] << 32 | words[1]) // 2**11 * 2.0**-53
 
 
-def exp_nonpositive(x: Doubles) -> Doubles:
-    """exp(x) for x <= 0, 0 below -708."""
-    bounded = np.where(x > -708.0, x, -708.0)
+def exp_nonpositive(x: Floats) -> Floats:
+    """The exponential that weighs tokens, float32: x <= 0, 0 below -87."""
+    bounded = np.maximum(x, _LOWEST)
     shifted = bounded * _LOG2_E + _ROUND
     k = shifted - _ROUND
     r = (bounded - k * _LN2_HIGH) - k * _LN2_LOW
     y = np.full_like(x, _TAYLOR[0])
     for coefficient in _TAYLOR[1:]:
         y = y * r + coefficient
-    return np.where(x >= -708.0, np.ldexp(y, k.astype(np.int64)), 0.0)
+    return np.where(x >= _LOWEST, np.ldexp(y, k.astype(np.int32)), np.float32(0.0))
 
 
 def sample(
@@ -75,69 +78,71 @@ def sample(
         token = choose(score, params, uniform(seed, position))
         tokens.append(token)
         if want_confidence:
-            weight = exp_nonpositive(score - score.max())
+            weight = exp_nonpositive(score - score.max()).astype(np.float64)
             confidence.append(weight[token] / _total(weight))
     return np.array(tokens, np.int32), np.array(confidence, np.float64)
 
 
 def process(
     row: Floats, params: SamplingParams, forbidden: Ints, history: Ints, num_prompt: int
-) -> Doubles:
-    """Scores float64 [vocab_size] after bias and penalties. Raises FloatingPointError."""
-    if not np.all(row <= np.finfo(np.float32).max):
+) -> Floats:
+    """Scores float32 [vocab_size] after bias and penalties. Raises FloatingPointError."""
+    if not np.all(row <= _MAX):
         raise FloatingPointError("NaN or +inf")
-    score = row.astype(np.float64)
+    score = row.copy()
     score[[i for i in forbidden.tolist() if 0 <= i < len(row)]] = -np.inf
     for token, bias in params.logit_bias.items():
-        score[token] += bias
+        score[token] = _rounded(score[token : token + 1].astype(np.float64) + bias)[0]
     if params.has_penalties:
         seen = np.unique(history)
-        score[seen] = np.where(
-            score[seen] > 0.0,
-            score[seen] / params.repetition_penalty,
-            score[seen] * params.repetition_penalty,
-        )
+        old, r = score[seen].astype(np.float64), params.repetition_penalty
+        score[seen] = _rounded(np.where(old > 0.0, old / r, old * r))
         output, counts = np.unique(history[num_prompt:], return_counts=True)
-        score[output] -= params.frequency_penalty * counts
-        score[output] -= params.presence_penalty
+        penalised = score[output].astype(np.float64) - params.frequency_penalty * counts
+        score[output] = _rounded(penalised - params.presence_penalty)
     if score.max() == -np.inf:
         raise FloatingPointError("no token is possible")
     return score
 
 
-def choose(score: Doubles, params: SamplingParams, random: float) -> int:
+def _rounded(score: Doubles) -> Floats:
+    """float64 -> float32: impossible stays impossible, the rest stays finite."""
+    return np.where(score == -np.inf, -np.inf, np.clip(score, -_MAX, _MAX)).astype(np.float32)
+
+
+def choose(score: Floats, params: SamplingParams, random: float) -> int:
     """The token, given scores and a random number."""
     if params.is_greedy:
         return int(np.argmax(score))
-    ids, exponent, weight = _filtered(score, params)
+    ids, weight = _filtered(score, params)
     mass = np.cumsum(weight)
     index = int(np.searchsorted(mass, random * mass[-1], side="right"))
     return int(ids[min(index, len(ids) - 1)])
 
 
 def token_logprobs(logits: Floats, tokens: Ints, count: int) -> list[TokenLogprobs]:
-    """`sampling.token_logprobs`, row by row."""
+    """`sampling.token_logprobs`, row by row, with NumPy's exponential (so equal to about 1e-14)."""
     results = []
     for row, token in zip(logits, tokens.tolist(), strict=True):
-        score = process(row, SamplingParams(), NO_INTS, NO_INTS, 0)
-        best = score.max()
-        logprob = (score - best) - math.log(_total(exp_nonpositive(score - best)))
+        score = process(row, SamplingParams(), NO_INTS, NO_INTS, 0).astype(np.float64)
+        logprob = (score - score.max()) - math.log(_total(np.exp(score - score.max())))
         top = np.argsort(-score, kind="stable")[:count].tolist()
         rank = 1 + int(np.sum(score > score[token]))
         results.append(TokenLogprobs(float(logprob[token]), rank, {i: logprob[i] for i in top}))
     return results
 
 
-def _filtered(score: Doubles, params: SamplingParams) -> tuple[Ints, Doubles, Doubles]:
-    """Surviving ids in ascending order, their exponents and weights."""
+def _filtered(score: Floats, params: SamplingParams) -> tuple[Ints, Doubles]:
+    """Surviving ids in ascending order, and their weights."""
     ids = np.arange(len(score))
     if 0 < params.top_k < len(score):
         ids = np.sort(np.argsort(-score, kind="stable")[: params.top_k])
+    divisor = max(np.float32(params.temperature), np.finfo(np.float32).tiny)
     with np.errstate(over="ignore"):
-        exponent = (score[ids] - score.max()) / params.temperature
-    weight = exp_nonpositive(exponent)
+        exponent = ((score - score.max()) / divisor)[ids]
+    weight = exp_nonpositive(exponent).astype(np.float64)
     keep = weight > 0.0
-    ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
+    ids, exponent, weight = ids[keep], exponent[keep].astype(np.float64), weight[keep]
     if params.top_p < 1.0:
         keep = _share(weight, -exponent, params.top_p)
         ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
@@ -147,8 +152,8 @@ def _filtered(score: Doubles, params: SamplingParams) -> tuple[Ints, Doubles, Do
     if params.typical_p < 1.0:
         mean = _total(weight * exponent) / _total(weight)
         keep = _share(weight, np.abs(mean - exponent), params.typical_p)
-        ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
-    return ids.astype(np.int32), exponent, weight
+        ids, weight = ids[keep], weight[keep]
+    return ids.astype(np.int32), weight
 
 
 def _share(weight: Doubles, key: Doubles, share: float) -> NDArray[np.bool_]:
