@@ -32,7 +32,7 @@ struct Packed : Weights<F> {
   static constexpr int kUnitBlocks = P::kUnitBlocks;
   static constexpr int kUnitBytes = P::kUnitBytes;
   static constexpr int kBlockBytes = P::kBlockBytes;
-  static constexpr bool kPrefetches = true;
+  static constexpr bool kIsExpanded = false;
 
   // Chunks 2 kPair and 2 kPair + 1 of the block whose vectors begin at `block`.
   template <int kPair>
@@ -109,7 +109,7 @@ struct Expanded {
   static constexpr int kChunksAt = kMinimaAt * (kHasMin ? 2 : 1);
   static constexpr int kUnitBytes = kChunksAt + 8 * kVectorBytes;
   static constexpr int kBlockBytes = kUnitBytes;
-  static constexpr bool kPrefetches = false;
+  static constexpr bool kIsExpanded = true;
 
   template <int kPair>
   static PLAIT_INLINE void pair(Cursor block, Bytes& first, Bytes& second) {

@@ -107,57 +107,140 @@ struct Accumulator {
 
 template <class S, int kVectors, int kTokens>
 struct Tile {
+  // With groups of 16 and no `dot` a group's weights fit the registers, its sums do not: then token
+  // after token, else chunk after chunk.
+  static constexpr bool kTokenByToken = S::kGroup == 16 && !kHasDot;
+
   Floats total[kVectors][kTokens];
   Floats low[S::kHasMin ? kVectors : 1][kTokens];
   const int8_t* values[kTokens];
 
-  // Chunk after chunk, all tokens: the weights pass through registers, the sums stay there.
-  template <int kGroup>
-  PLAIT_INLINE void dots(const Cursor (&block)[kVectors], const Tokens& x, int64_t group,
-                         Accumulator<S> (&sums)[kVectors][kTokens]) {
-    unroll<S::kGroup / 8>([&](auto step) PLAIT_LAMBDA {
-      constexpr int kPair = kGroup * S::kGroup / 8 + step.value;
-      Bytes weights[2][kVectors];
+  using Sums = Accumulator<S>[kVectors][kTokens];
+
+  static PLAIT_INLINE int64_t groups(const Tokens& x) { return x.cols / S::kGroup; }
+
+  template <int kPair>
+  PLAIT_INLINE void load_pair(const Cursor (&block)[kVectors], Bytes (&first)[kVectors],
+                              Bytes (&second)[kVectors]) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v)
-        S::template pair<kPair>(block[v], weights[0][v], weights[1][v]);
+    for (int v = 0; v < kVectors; ++v) S::template pair<kPair>(block[v], first[v], second[v]);
+  }
+
+  // One chunk of the group that begins at column kFirst of the block, one token, all vectors.
+  template <int kFirst, int kChunk>
+  PLAIT_INLINE void step(const Bytes (&weights)[kVectors], const Bytes (&magnitudes)[kVectors],
+                         const Tokens& x, int64_t column, int t, Sums& sums) {
+    const Bytes a = splat_chunk(values[t] + kFirst + 4 * kChunk);
+    const int32_t* offset =
+        S::kHasOffset ? x.offsets + t * groups(x) + (column + kFirst) / S::kGroup : nullptr;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      sums[v][t].template step<kChunk>(weights[v], magnitudes[v], a, offset);
+  }
+
+  // total += scale * x scale * sum, for one token.
+  PLAIT_INLINE void add_token(const Floats (&scale)[kVectors], const Tokens& x, int64_t column,
+                              int t, const Sums& sums) {
+    const Floats x_scale = splat(x.scales[t * (x.cols / 32) + column / 32]);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      total[v][t] = fma(to_float(sums[v][t].total), mul(scale[v], x_scale), total[v][t]);
+  }
+
+  template <int kFirst>
+  PLAIT_INLINE void chunk_by_chunk(const Cursor (&block)[kVectors], const Floats (&scale)[kVectors],
+                                   const Tokens& x, int64_t column) {
+    Sums sums;
+    unroll<S::kGroup / 8>([&](auto pair) PLAIT_LAMBDA {
+      Bytes weights[2][kVectors];
+      load_pair<kFirst / 8 + pair.value>(block, weights[0], weights[1]);
       unroll<2>([&](auto half) PLAIT_LAMBDA {
         Bytes magnitudes[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) magnitudes[v] = magnitude(weights[half.value][v]);
 #pragma GCC unroll 8
-        for (int t = 0; t < kTokens; ++t) {
-          const Bytes a = splat_chunk(values[t] + 8 * kPair + 4 * half.value);
-          const int32_t* offset =
-              S::kHasOffset ? x.offsets + t * (x.cols / S::kGroup) + group : nullptr;
-#pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v)
-            sums[v][t].template step<2 * step.value + half.value>(weights[half.value][v],
-                                                                  magnitudes[v], a, offset);
-        }
+        for (int t = 0; t < kTokens; ++t)
+          step<kFirst, 2 * pair.value + half.value>(weights[half.value], magnitudes, x, column, t,
+                                                    sums);
       });
     });
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) add_token(scale, x, column, t, sums);
   }
 
-  PLAIT_INLINE void add_group(const Cursor (&unit)[kVectors], int block, int group, const Tokens& x,
-                              int64_t column, const Accumulator<S> (&sums)[kVectors][kTokens]) {
-    Floats scale[kVectors], minimum[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      scale[v] = S::scale(unit[v], block, group);
-      if constexpr (S::kHasMin) minimum[v] = S::minimum(unit[v], block, group);
-    }
+  template <int kFirst>
+  PLAIT_INLINE void token_by_token(const Cursor (&block)[kVectors], const Floats (&scale)[kVectors],
+                                   const Tokens& x, int64_t column) {
+    Sums sums;
+    Bytes weights[S::kGroup / 4][kVectors];
+    unroll<S::kGroup / 8>([&](auto pair) PLAIT_LAMBDA {
+      load_pair<kFirst / 8 + pair.value>(block, weights[2 * pair.value],
+                                         weights[2 * pair.value + 1]);
+    });
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      const Floats x_scale = splat(x.scales[t * (x.cols / 32) + column / 32]);
+      unroll<S::kGroup / 4>([&](auto chunk) PLAIT_LAMBDA {
+        step<kFirst, chunk.value>(weights[chunk.value], weights[chunk.value], x, column, t, sums);
+      });
+      add_token(scale, x, column, t, sums);
+    }
+  }
+
+  PLAIT_INLINE void add_low(const Cursor (&unit)[kVectors], int block, int group, const Tokens& x,
+                            int64_t column) {
+    Floats minimum[kVectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        total[v][t] = fma(to_float(sums[v][t].total), mul(scale[v], x_scale), total[v][t]);
-        if constexpr (S::kHasMin)
-          low[v][t] =
-              fma(minimum[v], splat(x.sums[t * (x.cols / S::kGroup) + column / S::kGroup + group]),
-                  low[v][t]);
-      }
+    for (int v = 0; v < kVectors; ++v) minimum[v] = S::minimum(unit[v], block, group);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const Floats sum = splat(x.sums[t * groups(x) + column / S::kGroup + group]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) low[v][t] = fma(minimum[v], sum, low[v][t]);
+    }
+  }
+
+  // All minima before all else: the sums stay in registers, and packed weights are not walked
+  // twice.
+  PLAIT_INLINE void add_all_lows(const Cursor (&weights)[kVectors], const Tokens& x) {
+    Cursor unit[kVectors];
+    for (int v = 0; v < kVectors; ++v) unit[v] = weights[v];
+    for (int64_t column = 0; column < x.cols; column += 32) {
+      unroll<S::kGroups>([&](auto group)
+                             PLAIT_LAMBDA { add_low(unit, 0, group.value, x, column); });
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
+    }
+  }
+
+  PLAIT_INLINE void add_block(const Cursor (&unit)[kVectors], int block, const Tokens& x,
+                              int64_t column) {
+    Cursor chunks[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      chunks[v] = S::block(unit[v], block);
+      if constexpr (!S::kIsExpanded)
+        for (int line = 0; line < S::kBlockBytes; line += 64)
+          prefetch(chunks[v].at + kPrefetchAhead + line);
+    }
+    unroll<S::kGroups>([&](auto group) PLAIT_LAMBDA {
+      constexpr int kFirst = group.value * S::kGroup;
+      Floats scale[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) scale[v] = S::scale(unit[v], block, group.value);
+      if constexpr (kTokenByToken)
+        token_by_token<kFirst>(chunks, scale, x, column);
+      else
+        chunk_by_chunk<kFirst>(chunks, scale, x, column);
+      if constexpr (S::kHasMin && !S::kIsExpanded) add_low(unit, block, group.value, x, column);
+    });
+    for (int t = 0; t < kTokens; ++t) values[t] += 32;
+  }
+
+  PLAIT_INLINE void start(const Tokens& x) {
+    for (int t = 0; t < kTokens; ++t) {
+      values[t] = x.values + t * x.cols;
+      for (int v = 0; v < kVectors; ++v) total[v][t] = splat(0.0f);
+      for (int v = 0; S::kHasMin && v < kVectors; ++v) low[v][t] = splat(0.0f);
     }
   }
 };
@@ -167,33 +250,14 @@ template <class S, int kVectors, int kTokens>
   Tile<S, kVectors, kTokens> tile;
   const Tokens x = in.tokens;
   Cursor unit[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    unit[v] = in.weights[v];
-    for (int t = 0; t < kTokens; ++t) tile.total[v][t] = splat(0.0f);
-    for (int t = 0; S::kHasMin && t < kTokens; ++t) tile.low[v][t] = splat(0.0f);
-  }
-  for (int t = 0; t < kTokens; ++t) tile.values[t] = x.values + t * x.cols;
-
+  for (int v = 0; v < kVectors; ++v) unit[v] = in.weights[v];
+  tile.start(x);
+  if constexpr (S::kHasMin && S::kIsExpanded) tile.add_all_lows(unit, x);
   for (int64_t column = 0; column < x.cols;) {
-    for (int block = 0; block < S::kUnitBlocks; ++block, column += 32) {
-      Cursor chunks[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        chunks[v] = S::block(unit[v], block);
-        if constexpr (S::kPrefetches)
-          for (int line = 0; line < S::kBlockBytes; line += 64)
-            prefetch(chunks[v].at + kPrefetchAhead + line);
-      }
-      unroll<S::kGroups>([&](auto group) PLAIT_LAMBDA {
-        Accumulator<S> sums[kVectors][kTokens];
-        tile.template dots<group.value>(chunks, x, column / S::kGroup + group.value, sums);
-        tile.add_group(unit, block, group.value, x, column, sums);
-      });
-      for (int t = 0; t < kTokens; ++t) tile.values[t] += 32;
-    }
+    for (int block = 0; block < S::kUnitBlocks; ++block, column += 32)
+      tile.add_block(unit, block, x, column);
     for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
   }
-
   for (int v = 0; v < kVectors; ++v)
     for (int t = 0; t < kTokens; ++t)
       emit(*in.out, in.first_token + t, in.rows[v], in.row_end,
