@@ -4,9 +4,12 @@ from __future__ import annotations
 
 
 def main() -> None:
-    from plait.cli.main import app
+    try:
+        from plait.cli.main import app
 
-    app()
+        app()
+    except KeyboardInterrupt:  # before the command line was there to take it
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

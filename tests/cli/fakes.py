@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from plait.cli.session import Session
@@ -50,12 +51,22 @@ class Output:
 class FakeSession(Session):
     """Everything a command asks of a Session. asked: every (prompt, params) so far."""
 
-    def __init__(self, config: EngineConfig | None = None, pieces: list[Any] | None = None) -> None:
+    def __init__(
+        self,
+        config: EngineConfig | None = None,
+        template: Path | None = None,
+        pieces: list[Any] | None = None,
+    ) -> None:
         self.config = config or EngineConfig()
         self.name = self.config.model
         self.pieces = pieces if pieces is not None else ["You said", ": ", "{prompt}"]
+        self.template = None
         self.output = None
         self.asked: list[tuple[Any, SamplingParams]] = []
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return ("2 threads",)
 
     @property
     def context_length(self) -> int:

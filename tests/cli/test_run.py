@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[FakeSession]:
     """Every session that a command opened."""
     opened: list[FakeSession] = []
 
-    def open_session(config: EngineConfig) -> FakeSession:
+    def open_session(config: EngineConfig, template: Path | None) -> FakeSession:
         opened.append(FakeSession(config))
         return opened[-1]
 
@@ -180,7 +181,9 @@ def test_a_users_mistake_is_two_lines_at_most(
 def test_the_exit_code_is_the_errors(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
-    monkeypatch.setattr(command, "Session", lambda config: FakeSession(config, ["part", error]))
+    monkeypatch.setattr(
+        command, "Session", lambda config, _: FakeSession(config, None, ["part", error])
+    )
     result = plait("run", "hi")
     assert result.exit_code == code
     assert result.stdout == "part\n"
@@ -188,7 +191,9 @@ def test_the_exit_code_is_the_errors(
 
 def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        command, "Session", lambda config: FakeSession(config, [UserError("what happened")])
+        command,
+        "Session",
+        lambda config, _: FakeSession(config, None, [UserError("what happened")]),
     )
     for arguments in (["--debug", "run", "hi"], ["run", "hi", "--debug"]):
         result = plait(*arguments)
@@ -198,7 +203,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch: pytest.Monkey
 
 def test_an_error_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        command, "Session", lambda config: FakeSession(config, [AssertionError("a bug")])
+        command, "Session", lambda config, _: FakeSession(config, None, [AssertionError("a bug")])
     )
     assert isinstance(plait("run", "hi").exception, AssertionError)
 

@@ -71,9 +71,8 @@ def latency(
 def _run(session: Session, number: int, prompt_tokens: int, tokens: int) -> dict[str, Any]:
     """One request with a prompt of its own, so that no run finds another's prefix cached."""
     params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-    vocabulary = session.vocab_size
-    prompt = [(7919 * number + 31 * place) % vocabulary for place in range(prompt_tokens)]
-    result = timings(session.generate({"prompt_token_ids": prompt}, params))
+    ids = [(7919 * number + 31 * place) % session.vocab_size for place in range(prompt_tokens)]
+    result = timings(session.generate({"prompt_token_ids": ids}, params))
     note(f"run {number}: {result['prompt_per_second']:.1f} {result['decode_per_second']:.1f} tok/s")
     return result
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from plait.cli.conversation import Conversation
-from plait.cli.flags import ENGINE, SAMPLING
+from plait.cli.flags import ENGINE, SAMPLING, System, TemplateFile
 from plait.cli.names import default_model
 from plait.cli.options import takes
 from plait.cli.repl import Repl, history
@@ -30,16 +30,13 @@ def chat(
     *,
     sampling: SamplingParams,
     engine: EngineConfig,
-    system: Annotated[str, typer.Option("-s", "--system", help="System message.")] = "",
+    system: System = "",
+    template: TemplateFile = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say how fast each answer was.")] = False,
 ) -> None:
     """Talk with a model. /? lists the commands, Ctrl-C stops an answer, Ctrl-D ends."""
-    talk(
-        Session(replace(engine, model=model or default_model())),
-        sampling,
-        system=system,
-        stats=stats,
-    )
+    session = Session(replace(engine, model=model or default_model()), template)
+    talk(session, sampling, system=system, stats=stats)
 
 
 def talk(session: Session, sampling: SamplingParams, *, system: str, stats: bool) -> None:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from plait.cli.options import Flag, Panel, biases, pairs, size
 from plait.core import registry
 from plait.core.config import EngineConfig
 from plait.core.params import SamplingParams
+
+TemplateFile = Annotated[
+    Path | None, typer.Option("--chat-template", help="Jinja file instead of the model's own.")
+]
+System = Annotated[str, typer.Option("-s", "--system", help="System message.")]
 
 
 def _siblings(room: str) -> str:

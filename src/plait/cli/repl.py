@@ -90,6 +90,8 @@ class Repl:
     def do_show(self, _: str) -> None:
         """/show: the model, the system message and how much has been said."""
         note(f"model {self.session.name}, context {self.session.context_length:,} tokens")
+        for line in self.session.words:
+            note(line)
         note(f"system {self.conversation.system or '(none)'}")
         note(f"{len(self.conversation.messages)} messages")
 

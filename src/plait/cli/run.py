@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from plait.cli.flags import ENGINE, SAMPLING
+from plait.cli.flags import ENGINE, SAMPLING, System, TemplateFile
 from plait.cli.names import split
 from plait.cli.options import takes
 from plait.cli.session import Session
@@ -42,7 +42,8 @@ def run(
     *,
     sampling: SamplingParams,
     engine: EngineConfig,
-    system: Annotated[str, typer.Option("-s", "--system", help="System message.")] = "",
+    system: System = "",
+    template: TemplateFile = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Continue the text; no chat template.")
     ] = False,
@@ -60,11 +61,11 @@ def run(
     _check(sampling, style)
     text = join(prompt, piped_text())
     if text:
-        answer(Session(engine), text, sampling, system=system, style=style)
+        answer(Session(engine, template), text, sampling, system=system, style=style)
     elif sys.stdin.isatty() and prompt is None and not (raw or as_json):
         from plait.cli.chat import talk
 
-        talk(Session(engine), sampling, system=system, stats=stats)
+        talk(Session(engine, template), sampling, system=system, stats=stats)
     else:
         raise UserError("there is no prompt", "give one as an argument or through a pipe")
 
@@ -84,6 +85,9 @@ def answer(
     session: Session, text: str, sampling: SamplingParams, *, system: str, style: Style
 ) -> None:
     """Print the answer (or the record) to stdout, the rest to stderr."""
+    if style.stats:
+        for line in session.words:
+            note(line)
     prompt = session.ask(text, system=system, raw=style.raw)
     if style.as_json:
         output = session.generate(prompt, sampling)
