@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from plait.text import merges
 from plait.text.pretokenizers import FAMILIES
 from plait.text.tokenizer import Tokenizer
 from tests.text import models, oracle
@@ -74,6 +75,19 @@ def test_real_vocabularies_decode_like_the_oracle(name: str) -> None:
 @pytest.mark.parametrize("pre", oracle.FAMILIES)
 def test_pretokenizers_cut_like_the_oracle(pre: str) -> None:
     assert_encodes_like(f"bytes {pre}", small("bytes", pre), oracle.NUM_SMALL_STRINGS)
+
+
+@pytest.mark.parametrize("pre", oracle.FAMILIES)
+def test_long_texts_are_cut_where_nothing_changes(
+    pre: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = small("bytes", pre)
+    for first in range(0, oracle.NUM_SMALL_STRINGS, 300):
+        text = " ".join(strings(oracle.NUM_SMALL_STRINGS)[first : first + 300])
+        monkeypatch.setattr(merges, "CHUNK_LETTERS", 1 << 30)
+        whole = tokenizer.encode(text)
+        monkeypatch.setattr(merges, "CHUNK_LETTERS", 1)
+        assert tokenizer.encode(text) == whole
 
 
 def test_sentencepiece_encodes_like_the_oracle() -> None:

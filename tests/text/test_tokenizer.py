@@ -8,7 +8,7 @@ import pytest
 
 from plait.core.errors import FormatError, UserError
 from plait.text.tokenizer import Tokenizer
-from tests.text import models, small
+from tests.text import models, oracle, small
 from tests.text.small import BYTE, CONTROL, NORMAL, USER
 
 
@@ -118,11 +118,19 @@ def test_an_id_outside_the_vocabulary_is_refused() -> None:
             tokenizer.decode([token_id])
 
 
-def test_long_texts_need_no_special_care() -> None:
-    text = "hello" * 100_000 + " " * 100_000
-    for tokenizer in (small.tokenizer(), Tokenizer.from_gguf(small.pieces({"▁": 0.0, "▁▁": -1.0}))):
-        ids = tokenizer.encode(text, add_special=False)
-        assert tokenizer.decode(ids, at_start=True) == text
+@pytest.mark.parametrize("pre", sorted(set(oracle.FAMILIES) - {"smollm"}))
+@pytest.mark.parametrize("unit", [" ", "\n", " \n", "a", "ab ", "1", "-", "哈", "\t "])
+def test_long_runs_are_encoded(pre: str, unit: str) -> None:
+    tokenizer = small.tokenizer(pre=pre, add_bos_token=False)
+    text = unit * 30_000 + "x"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.large  # a gigabyte of memory, ten seconds
+def test_a_very_long_run_of_spaces_is_encoded() -> None:
+    """An expression that backtracks gives up after ten million steps."""
+    tokenizer = small.tokenizer(pre="qwen2")
+    assert len(tokenizer.encode(" " * 10_500_000 + "x")) == 10_500_001
 
 
 HOSTILE: list[tuple[dict[str, Any], str]] = [

@@ -8,8 +8,7 @@ the first may be absent.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,6 +19,7 @@ from plait.core.errors import FormatError, NotFoundError
 from plait.text.codec import Parts
 from plait.text.endings import ending_ids
 from plait.text.fields import MAX_TOKENS
+from plait.text.library import library_errors
 from plait.text.literals import Literals
 from plait.text.vocabulary import Kind, Vocabulary, byte_of_name
 
@@ -40,7 +40,7 @@ class LibraryCodec:
         """See `Codec`."""
         with self._lock:  # the setting belongs to the whole tokenizer, not to one call
             self._library.encode_special_tokens = not parse_special
-            with _failing("tokenizer.json cannot encode this text"):
+            with library_errors("tokenizer.json cannot encode this text"):
                 found = self._library.encode_batch_fast([text], add_special_tokens=False)
         return list(found[0].ids)
 
@@ -112,22 +112,11 @@ def _library(path: Path) -> tokenizers.Tokenizer:
             f"no {path.name} in {path.parent}",
             "a model folder needs it; older layouts (tokenizer.model, vocab.json) are not read",
         )
-    with _failing(f"{path.name} is not a tokenizer"):
+    with library_errors(f"{path.name} is not a tokenizer"):
         library = tokenizers.Tokenizer.from_str(text)
     library.no_truncation()
     library.no_padding()
     return library
-
-
-@contextmanager
-def _failing(problem: str) -> Iterator[None]:
-    """The library raises bare Exceptions, and where it panics something that is not even one."""
-    try:
-        yield
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise FormatError(f"{problem}: {str(error)[:200]}") from error
 
 
 def _vocabulary(library: tokenizers.Tokenizer) -> tuple[Vocabulary, str]:
@@ -160,7 +149,7 @@ def _kind(name: str, added: tokenizers.AddedToken | None, byte_level: bool) -> K
 
 def _surroundings(library: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the post-processor puts before and after a text, found by encoding one."""
-    with _failing("tokenizer.json cannot encode a letter"):
+    with library_errors("tokenizer.json cannot encode a letter"):
         plain = library.encode("a", add_special_tokens=False).ids
         whole = library.encode("a", add_special_tokens=True).ids
     for start in range(len(whole) - len(plain) + 1):

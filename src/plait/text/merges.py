@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import tokenizers
 from tokenizers import models
 
-from plait.core.errors import FormatError
+from plait.core.errors import FormatError, UserError
 from plait.text import pretokenizers
+from plait.text.library import library_errors
 from plait.text.vocabulary import Kind, Vocabulary, byte_letters
 
 _FIELD = "tokenizer.ggml.merges"
+CHUNK_LETTERS = 1 << 16
+_CHUNK_END = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")
 _HINT = "the file is damaged or was converted wrongly"
 
 
@@ -38,10 +42,30 @@ class RankMerger:
 
     def encode(self, text: str, *, after_token: bool) -> list[int]:
         """Ids of a stretch of text; where it stands makes no difference."""
-        found = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = []
+        for chunk in _chunks(text):
+            with library_errors("the text cannot be encoded", UserError):
+                found = self._tokenizer.encode_batch_fast([chunk], add_special_tokens=False)
+            ids += found[0].ids
         if not self._lacks_letters:
-            return list(found[0].ids)
-        return [token_id for token_id in found[0].ids if token_id < self._num_tokens]
+            return ids
+        return [token_id for token_id in ids if token_id < self._num_tokens]
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """A long text in pieces, so that it does not take two hundred bytes of memory per letter.
+
+    Every family cuts between a letter and a space that another letter follows, and looks no further
+    than the space, so nothing changes.
+    """
+    start = 0
+    while len(text) - start > CHUNK_LETTERS:
+        place = _CHUNK_END.search(text, start + CHUNK_LETTERS)
+        if place is None:
+            break
+        yield text[start : place.start()]
+        start = place.start()
+    yield text[start:]
 
 
 def _add_missing_letters(ids: dict[str, int], num_tokens: int) -> bool:
