@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from plait._C import runnable_isas
 
+from plait._C import runnable_isas
 from plait.kernels import reference_linear as reference
 from plait.kernels.linear import PackedMatrix, Pool, linear, quantize_rows
 from tests.kernels.raw_weights import ALL, BLOCKS, HALVES, block_size, meaning, random_raw

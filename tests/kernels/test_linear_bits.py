@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from plait._C import runnable_isas
 
+from plait._C import runnable_isas
 from plait.kernels.linear import PackedMatrix, Pool, linear
 from tests.kernels.raw_weights import ALL, BLOCKS, FLOATS, block_size, random_raw
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plait._C import runnable_isas
 
+from plait._C import runnable_isas
 from plait.kernels.linear import PackedMatrix, Pool, linear, quantize_rows
 from tests.kernels.raw_weights import ALL, FLOATS, block_size, random_raw
 
