@@ -1,0 +1,115 @@
+"""Composition: which parts are chosen, and what is refused, with the way out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from plait.core.errors import CapacityError, NotFoundError, UserError
+from plait.core.params import SamplingParams
+from plait.core.window import FULL
+from plait.decoding import sample, threshold
+from plait.iteration import autoregressive, block
+from plait.kvcache import none, paged
+from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, drain, make_engine
+
+PARAMS = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
+
+
+def test_auto_is_what_the_model_calls_for() -> None:
+    planner, decoder = make_engine(CAUSAL_TRAITS)._choose("auto", "auto")
+    assert isinstance(planner, autoregressive.Planner)
+    assert isinstance(decoder, sample.Decoder)
+    planner, decoder = make_engine(BLOCK_TRAITS)._choose("auto", "auto")
+    assert isinstance(planner, block.Planner)
+    assert isinstance(decoder, threshold.Decoder)
+    assert isinstance(make_engine().scheduler.cache, paged.Cache)
+    assert isinstance(make_engine(cache="none").scheduler.cache, none.Cache)
+
+
+def test_a_named_decoder_is_the_engines_own() -> None:
+    _, decoder = make_engine(BLOCK_TRAITS, decoder="sample")._choose("auto", "auto")
+    assert isinstance(decoder, sample.Decoder)
+
+
+def test_a_request_may_choose_another_part() -> None:
+    engine = make_engine(BLOCK_TRAITS, options={"threshold": "0.99"})
+    own = engine.add([1, 2], PARAMS)
+    at_once = engine.add([1, 2], PARAMS, decoder="sample")
+    answers = drain(engine)
+    whole = make_engine(BLOCK_TRAITS, decoder="sample")
+    key = whole.add([1, 2], PARAMS)
+    assert drain(whole)[key].tokens == answers[at_once].tokens != answers[own].tokens
+
+
+def test_parts_are_built_once() -> None:
+    engine = make_engine()
+    assert engine._choose("auto", "auto") == engine._choose("autoregressive", "sample")
+
+
+def test_options_reach_the_part_they_belong_to() -> None:
+    engine = make_engine(BLOCK_TRAITS, options={"threshold": "0.3", "planner.block_size": "4"})
+    planner, decoder = engine._choose("auto", "auto")
+    assert isinstance(planner, block.Planner)
+    assert planner.size == 4
+    assert decoder.options == threshold.Options(threshold=0.3)
+
+
+def test_an_option_of_a_part_that_is_not_in_use_is_refused() -> None:
+    with pytest.raises(UserError, match="threshold"):
+        make_engine(options={"threshold": "0.3"})
+    with pytest.raises(UserError, match=r"threshold=-1\.0 is out of range"):
+        make_engine(BLOCK_TRAITS, options={"threshold": "-1"})
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "right"),
+    [("planner", "blok", "block"), ("decoder", "sampel", "sample"), ("cache", "page", "paged")],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(part: str, wrong: str, right: str) -> None:
+    with pytest.raises(NotFoundError, match=wrong) as refusal:
+        make_engine(**{part: wrong})
+    assert right in refusal.value.hint
+
+
+def test_a_planner_that_does_not_fit_the_model_is_refused() -> None:
+    with pytest.raises(UserError, match="by blocks") as refusal:
+        make_engine(CAUSAL_TRAITS, planner="block")
+    assert "autoregressive" in refusal.value.hint
+    with pytest.raises(UserError, match="left to right"):
+        make_engine(BLOCK_TRAITS, planner="autoregressive")
+    with pytest.raises(UserError, match="full attention"):
+        make_engine(replace(BLOCK_TRAITS, pattern=FULL))
+    engine = make_engine(CAUSAL_TRAITS)
+    with pytest.raises(UserError, match="by blocks"):
+        engine.add([1], PARAMS, planner="block")
+
+
+def test_a_budget_below_the_smallest_window_is_refused() -> None:
+    with pytest.raises(UserError, match="max_num_batched_tokens=7") as refusal:
+        make_engine(BLOCK_TRAITS, max_num_batched_tokens=7)
+    assert refusal.value.hint == "at least 8"
+
+
+def test_the_context_is_what_model_memory_and_cache_allow() -> None:
+    assert make_engine(num_pages=4).traits.context_length == 128
+    assert make_engine(num_pages=1000).traits.context_length == 4096
+    assert make_engine(num_pages=1000, max_model_len=99).traits.context_length == 99
+    assert make_engine(num_pages=1000, cache="none").traits.context_length == 512
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "numbers"),
+    [
+        ({"max_model_len": 5000, "num_pages": 1000}, UserError, ("5000", "4096")),
+        ({"max_model_len": 200, "num_pages": 4}, CapacityError, ("200", "128")),
+        ({"max_model_len": 600, "cache": "none"}, CapacityError, ("600", "512")),
+    ],
+)
+def test_a_context_that_cannot_be_is_refused_with_both_numbers(
+    config: dict[str, object], kind: type[UserError], numbers: tuple[str, str]
+) -> None:
+    with pytest.raises(kind) as refusal:
+        make_engine(**config)  # type: ignore[arg-type]
+    assert all(number in refusal.value.message for number in numbers)
