@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -88,3 +89,19 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
         assert (
             any(one.exists() for one in found) or Path(path).stem.removeprefix("test_") in names
         ), path
+
+
+def test_every_function_that_the_map_names_exists() -> None:
+    text = (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/<>*]+\.py):(\w+)`", text)
+    assert len(named) >= 10
+    for path, name in named:
+        files = sorted(SRC.glob(re.sub(r"<\w+>", "*", path)))
+        defined = [name in _definitions(file) for file in files]
+        assert any(defined), f"{path}:{name}"
+
+
+def _definitions(file: Path) -> set[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
