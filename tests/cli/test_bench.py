@@ -79,3 +79,15 @@ def test_every_run_has_its_own_prompt_and_no_end_token(record: dict[str, Any]) -
 )
 def test_nothing_to_measure_is_refused(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, ["bench", "latency", "m", *arguments]).exit_code == 2
+
+
+def test_a_record_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "Session", Timed)
+    monkeypatch.setattr(bench, "machine", lambda: HERE)
+    out = tmp_path / "missing" / "latency.json"
+    Timed.sessions.clear()
+    result = CliRunner().invoke(app, ["bench", "latency", "m", "--runs", "1", "--out", str(out)])
+    assert (result.exit_code, Timed.sessions) == (1, [])
+    assert result.stderr.splitlines()[-1] == f"plait: No such file or directory: {out}"

@@ -10,6 +10,7 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,19 +111,28 @@ def test_ctrl_c_ends_a_run_with_130(screen: Screen) -> None:
     assert screen.settings() == screen.before
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def start(*arguments: str, stdout: Any) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "run", "some-model", "talk"],
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         env=environment,
     )
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = start("run", "some-model", "talk", stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stderr is not None
     assert process.stdout.read(5) == b"word0"
     process.stdout.close()
-    assert process.wait(timeout=30) == 141
-    assert process.stderr.read() == b""
-    process.stderr.close()
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (141, b"")
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        process = start("run", "some-model", "talk", stdout=full)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (1, b"plait: No space left on device\n")

@@ -98,8 +98,10 @@ def test_stdin_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_terminal_or_no_stdin_is_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
     assert piped_text() is None
+    assert terminal.is_interactive()
     monkeypatch.setattr(sys, "stdin", None)
     assert piped_text() is None
+    assert not terminal.is_interactive()
 
 
 def test_a_download_is_one_line_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,8 @@ def latency(
     Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
     end tokens ignored, every run with another prompt. The load average says what else was running.
     """
+    if out is not None:
+        out.touch()  # a file that cannot be written is better noticed before the runs
     session = Session(replace(engine, model=model or default_model()))
     load = [os.getloadavg()[0]]
     results = [_run(session, number, prompt_tokens, tokens) for number in range(runs + 1)][1:]

@@ -41,17 +41,32 @@ class Plait(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # The interpreter flushes stdout once more at exit; that must not complain again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_stdout()
             raise typer.Exit(BROKEN_PIPE) from None
-        except UserError as error:
+        except (UserError, OSError) as error:
             if ctx.params["debug"]:
                 raise
-            complain(str(error))
-            raise typer.Exit(error.exit_code) from None
+            raise typer.Exit(_explained(error)) from None
         except KeyboardInterrupt:
             print(file=sys.stderr)
             raise typer.Exit(130) from None
+
+
+def _explained(error: UserError | OSError) -> int:
+    """Say what went wrong; returns the exit code. An OSError is the machine's way to refuse."""
+    if isinstance(error, UserError):
+        complain(str(error))
+        return error.exit_code
+    if error.filename is None:  # a stream, most likely stdout
+        _forget_stdout()
+    where = "" if error.filename is None else f": {error.filename}"
+    complain(f"{error.strerror or error}{where}")
+    return 1
+
+
+def _forget_stdout() -> None:
+    """The interpreter flushes stdout once more at exit; that must not complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

@@ -12,7 +12,7 @@ from pathlib import Path
 from plait.cli.conversation import Conversation
 from plait.cli.session import Session
 from plait.cli.stats import footer
-from plait.cli.terminal import Answer, complain, note
+from plait.cli.terminal import Answer, complain, is_interactive, note
 from plait.core.errors import UserError
 
 QUOTES = '"""'
@@ -145,21 +145,21 @@ def read_message() -> str | None:
 def _read_line(prompt: str) -> str | None:
     # input() edits with readline only when both ends are a terminal; otherwise it would write its
     # prompt to stdout, which belongs to the answer.
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if is_interactive() and sys.stdout.isatty():
         with contextlib.suppress(EOFError):
             return input(prompt)
         note("")
         return None
-    if sys.stdin.isatty():
+    if is_interactive():
         print(prompt, end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
+    line = sys.stdin.readline() if sys.stdin is not None else ""
     return line.rstrip("\n") if line else None
 
 
 @contextlib.contextmanager
 def history() -> Iterator[None]:
     """Line editing with the history of earlier sessions, where the terminal has it."""
-    if not sys.stdin.isatty():
+    if not is_interactive():
         yield
         return
     import readline

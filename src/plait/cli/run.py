@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -15,7 +14,7 @@ from plait.cli.names import split
 from plait.cli.options import takes
 from plait.cli.session import Session
 from plait.cli.stats import footer, timings
-from plait.cli.terminal import Answer, note, piped_text
+from plait.cli.terminal import Answer, is_interactive, note, piped_text
 from plait.core.config import EngineConfig
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
@@ -62,7 +61,7 @@ def run(
     text = join(prompt, piped_text())
     if text:
         answer(Session(engine, template), text, sampling, system=system, style=style)
-    elif sys.stdin.isatty() and prompt is None and not (raw or as_json):
+    elif is_interactive() and prompt is None and not (raw or as_json):
         from plait.cli.chat import talk
 
         talk(Session(engine, template), sampling, system=system, stats=stats)

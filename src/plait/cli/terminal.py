@@ -61,9 +61,14 @@ def complain(message: str) -> None:
     print(f"plait: {message}", file=sys.stderr, flush=True)
 
 
+def is_interactive() -> bool:
+    """Whether somebody types into stdin. It may also be a pipe, or closed."""
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
 def piped_text() -> str | None:
     """What was piped into stdin; None when stdin is a terminal or closed."""
-    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.closed or is_interactive():
         return None
     data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
     if len(data) > MAX_STDIN_BYTES:
