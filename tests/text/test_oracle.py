@@ -98,6 +98,14 @@ def test_sentencepiece_decodes_like_the_oracle() -> None:
     assert_decodes_like("pieces", small("pieces"))
 
 
+@pytest.mark.parametrize(("kind", "pre"), [("bytes", "qwen2"), ("pieces", "")])
+def test_the_least_number_of_tokens_is_not_exceeded(kind: str, pre: str) -> None:
+    tokenizer = small(kind, pre)
+    for text in strings(oracle.NUM_SMALL_STRINGS):
+        assert tokenizer.min_tokens(text) <= len(tokenizer.encode(text, add_special=False))
+    assert tokenizer.min_tokens("x" * 1_000_000) > 10_000
+
+
 def lossless(kind: str, pre: str) -> Callable[[str], bool]:
     tokenizer = small(kind, pre)
 

@@ -28,6 +28,7 @@ class Tokenizer:
         self._prefix = list(parts.prefix_ids)
         self._suffix = list(parts.suffix_ids)
         self.space_prefix = parts.space_prefix
+        self._longest_name = max(1, max(map(len, self._vocabulary.names)))
         self.bos_id = parts.bos_id
         self.eos_id = parts.eos_id
         self.eos_ids = parts.eos_ids
@@ -75,6 +76,13 @@ class Tokenizer:
         """
         ids = self._codec.encode(_characters(text), parse_special=parse_special)
         return [*self._prefix, *ids, *self._suffix] if add_special else ids
+
+    def min_tokens(self, text: str) -> int:
+        """A number of tokens that the text surely needs, at no cost (letters over the longest token).
+
+        To refuse a text that is far too long before it is encoded, which takes seconds for megabytes.
+        """
+        return -(-len(text) // self._longest_name)
 
     def encode_marked(self, text: str, mark: str) -> list[int]:
         """As `encode` with parse_special and without add_special, except at marks.
