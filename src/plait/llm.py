@@ -43,8 +43,7 @@ class LLM:
         progress: called with (bytes done, bytes in total, label) during a download. Raises UserError.
         """
         config = EngineConfig(**settings) if model is None else EngineConfig(model, **settings)
-        built = build(config, progress)
-        self.tokenizer = Tokenizer.from_source(built.tokenizer_source)
+        built = build(config, progress, self._read_ends)
         self.traits = built.traits
         self.words = built.words
         self._worker = Worker(built.engine)
@@ -145,6 +144,10 @@ class LLM:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _read_ends(self, tokenizer_source: Any) -> frozenset[int]:
+        self.tokenizer = Tokenizer.from_source(tokenizer_source)
+        return self.tokenizer.eos_ids
 
     def _encoded(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         """Text, if there is one, and token ids."""

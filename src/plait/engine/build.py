@@ -38,14 +38,26 @@ class Built:
     close: Callable[[], None]
 
 
-def build(config: EngineConfig, progress: Progress | None = None) -> Built:
+def build(
+    config: EngineConfig,
+    progress: Progress | None = None,
+    read_ends: Callable[[Any], frozenset[int]] | None = None,
+) -> Built:
     """The engine for a configuration: fetches the model if need be, loads it, puts the parts together.
 
-    progress: called with (bytes done, bytes in total, label) during a download. Raises UserError.
+    progress: called with (bytes done, bytes in total, label) during a download. read_ends: from the
+    tokenizer source to the ids that end an answer, besides those the model's configuration names.
+    Raises UserError; then nothing is left open.
     """
     path = hub.resolve(config.model, offline=config.offline, progress=progress)
     loaded = load(config, path)
-    engine = assemble(config, loaded.runner, loaded.traits, loaded.pool)
+    try:
+        ends = read_ends(loaded.tokenizer_source) if read_ends else frozenset()
+        traits = replace(loaded.traits, eos_ids=loaded.traits.eos_ids | ends)
+        engine = assemble(config, loaded.runner, traits, loaded.pool)
+    except BaseException:
+        loaded.close()
+        raise
     return Built(engine, engine.traits, loaded.tokenizer_source, loaded.words, loaded.close)
 
 
