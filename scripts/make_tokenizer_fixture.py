@@ -170,8 +170,8 @@ def disagreements(tokenizer: LlamaCpp, source: Metadata, count: int) -> list[str
 
 
 def explained(name: str, texts: list[str]) -> tuple[str, str]:
-    literal = sum("\u2581\u2581" in text for text in texts)
-    why = "two U+2581 in a row, which only SentencePiece takes for spaces"
+    literal = sum("\u2581" in text and "  " in text.replace("\u2581", " ") for text in texts)
+    why = "a U+2581 in a run of spaces, which only SentencePiece takes for a space"
     return name, f"{len(texts)} strings, {literal} of them with {why}"
 
 

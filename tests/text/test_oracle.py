@@ -103,7 +103,7 @@ def test_the_least_number_of_tokens_is_not_exceeded(kind: str, pre: str) -> None
     tokenizer = small(kind, pre)
     for text in strings(oracle.NUM_SMALL_STRINGS):
         assert tokenizer.min_tokens(text) <= len(tokenizer.encode(text, add_special=False))
-    assert tokenizer.min_tokens("x" * 1_000_000) > 10_000
+    assert tokenizer.min_tokens("x" * 1_000_000) > 1_000
 
 
 def lossless(kind: str, pre: str) -> Callable[[str], bool]:
