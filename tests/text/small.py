@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import settings
+
 from plait.text.tokenizer import Tokenizer
 from plait.text.vocabulary import Kind, byte_letters
 
@@ -11,6 +13,9 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = (
     int(Kind[name])
     for name in ("NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE")
 )  # fmt: skip
+
+repeatable = settings(derandomize=True, deadline=None, database=None)
+"""For tests over random examples: the same ones every time."""
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"

@@ -102,6 +102,7 @@ FRAGMENTS = st.lists(
 ).map("".join)
 
 
+@small.repeatable
 @given(template=st.sampled_from(TEMPLATES), contents=st.lists(FRAGMENTS, min_size=1, max_size=4))
 def test_no_template_completes_what_a_user_began(template: str, contents: list[str]) -> None:
     messages = [message for content in contents for message in chat(content)]

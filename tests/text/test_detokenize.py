@@ -56,6 +56,7 @@ SIZES = st.lists(st.integers(0, 5), max_size=8)
 STOPS = st.lists(st.text("aé你 hel", min_size=1, max_size=4), max_size=4)
 
 
+@small.repeatable
 @given(ids=IDS | BYTES | DAMAGED, sizes=SIZES, stops=STOPS)
 @example(ids=spelt(b"\xe4\xbd"), sizes=[1], stops=[])
 @example(ids=spelt("你".encode()), sizes=[1, 1, 1], stops=["你"])
@@ -67,12 +68,14 @@ def test_pieces_are_the_whole_text_cut_at_the_first_stop(
     assert (text, detokenizer.stopped) == cut(TOKENIZER.decode(ids), stops)
 
 
+@small.repeatable
 @given(ids=IDS | BYTES, sizes=SIZES, stops=STOPS)
 def test_special_tokens_can_be_shown(ids: list[int], sizes: list[int], stops: list[str]) -> None:
     text, detokenizer = stream(ids, sizes, stops, skip_special=False)
     assert (text, detokenizer.stopped) == cut(TOKENIZER.decode(ids, skip_special=False), stops)
 
 
+@small.repeatable
 @given(ids=BYTES, sizes=SIZES, stops=STOPS)
 def test_the_stop_string_can_be_kept(ids: list[int], sizes: list[int], stops: list[str]) -> None:
     text, detokenizer = stream(ids, sizes, stops, include_stop=True)
@@ -81,6 +84,7 @@ def test_the_stop_string_can_be_kept(ids: list[int], sizes: list[int], stops: li
     assert detokenizer.stopped == stop
 
 
+@small.repeatable
 @given(ids=BYTES, stops=STOPS)
 def test_nothing_given_out_is_ever_taken_back(ids: list[int], stops: list[str]) -> None:
     detokenizer, given_out = Detokenizer(TOKENIZER, stops), ""

@@ -30,6 +30,7 @@ PIECES = st.dictionaries(
 )
 
 
+@small.repeatable
 @given(scores=PIECES, text=st.text("abc ▁", max_size=40))
 def test_merges_as_defined(scores: dict[str, float], text: str) -> None:
     scores = dict.fromkeys("abc▁", -9.0) | scores
