@@ -37,7 +37,7 @@ class Worker:
         self.engine = engine
         self._listeners: dict[int, OnEvent] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may call shutdown at any moment
         self._is_closed = False
         self._must_drain = True
         self._thread = threading.Thread(target=self._run, name="plait-engine", daemon=True)
