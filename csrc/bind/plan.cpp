@@ -127,8 +127,7 @@ void run(Plan& plan, const Ints& tokens, const Ints& positions, const Table& win
     demand(static_cast<int>(embeddings->shape(1)) == plan.width(), "embeddings of another width");
   }
   if (first > 0) {
-    demand(hidden && hidden->shape(0) == rows &&
-               static_cast<int>(hidden->shape(1)) == from.width,
+    demand(hidden && hidden->shape(0) == rows && static_cast<int>(hidden->shape(1)) == from.width,
            "hidden rows of another shape");
     batch.hidden = hidden->data();
   }
@@ -186,9 +185,8 @@ void init_plan(nb::module_& m) {
                         const Columns& output) { plan.wanted(view_of(x), view_of(output)); })
       .def("run", &run, nb::arg("tokens"), nb::arg("positions"), nb::arg("windows"),
            nb::arg("pages"), nb::arg("masks"), nb::arg("wanted"), nb::arg("kv"), nb::arg("out"),
-           nb::arg("embeddings").none(), nb::arg("embedding_rows").none(),
-           nb::arg("hidden").none(), nb::arg("first"), nb::arg("last"), nb::arg("entry"),
-           nb::arg("exit").none());
+           nb::arg("embeddings").none(), nb::arg("embedding_rows").none(), nb::arg("hidden").none(),
+           nb::arg("first"), nb::arg("last"), nb::arg("entry"), nb::arg("exit").none());
   m.def("make_plan", &make_plan, nb::arg("widths"), nb::arg("result"), nb::arg("kv"),
         nb::arg("kv_type"), nb::arg("int8"), nb::arg("isa"), nb::arg("pool"));
 }

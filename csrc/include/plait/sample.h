@@ -64,8 +64,8 @@ struct SampleScratch {
 // whole history (scores above 0 are divided, the others multiplied), frequency and presence penalty
 // over the output; then either the best score (temperature 0) or: top_k, softmax at the
 // temperature, top_p, min_p, typical_p, each on what the one before left, renormalised; one draw by
-// inverse CDF in ascending id order. Ties go to the lower id everywhere. kNotANumber: a logit is NaN
-// or +inf; kNothingLeft: every score is -inf. confidence is filled in only when asked for.
+// inverse CDF in ascending id order. Ties go to the lower id everywhere. kNotANumber: a logit is
+// NaN or +inf; kNothingLeft: every score is -inf. confidence is filled in only when asked for.
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice);
