@@ -115,19 +115,21 @@ template <class W, int kVectors, int kTokens>
       store_aligned(in.totals + (t * kVectors + v) * kVectorRows, total[v][t]);
 }
 
-constexpr int kFloatTileTokens = 6;
+template <int kVectors>
+constexpr int kFloatTileTokens = kVectors == 4 ? 1 : 6;
 constexpr int64_t kFloatTokenBlock = 96;
 
 template <class W, int kVectors>
 void run_float_tiles(FloatTileInput in, int64_t count) {
   const float* x = in.x;
   float* totals = in.totals;
-  const int64_t num_tiles = (count + kFloatTileTokens - 1) / kFloatTileTokens;
+  constexpr int kMaxTokens = kFloatTileTokens<kVectors>;
+  const int64_t num_tiles = (count + kMaxTokens - 1) / kMaxTokens;
   for (int64_t i = 0; i < num_tiles; ++i) {
     const int64_t begin = count * i / num_tiles, end = count * (i + 1) / num_tiles;
     in.x = x + begin * in.x_stride;
     in.totals = totals + begin * kVectors * kVectorRows;
-    unroll<kFloatTileTokens>([&](auto index) PLAIT_LAMBDA {
+    unroll<kMaxTokens>([&](auto index) PLAIT_LAMBDA {
       if (end - begin == index.value + 1) float_tile<W, kVectors, index.value + 1>(in);
     });
   }

@@ -11,8 +11,14 @@
 namespace plait::PLAIT_ISA {
 namespace {
 
+// The sanitizers multiply every inlined copy: there, functions stay functions.
+#if defined(__SANITIZE_ADDRESS__)
+#define PLAIT_INLINE inline
+#define PLAIT_LAMBDA
+#else
 #define PLAIT_INLINE inline __attribute__((always_inline))
 #define PLAIT_LAMBDA __attribute__((always_inline))
+#endif
 
 // body(std::integral_constant<int, 0>), ..., <kCount - 1>: for loops whose index must be a
 // constant.
