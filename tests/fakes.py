@@ -120,6 +120,8 @@ class FakeRunner:
     def _write_tokens(self, item: StepInput) -> None:
         window = item.window
         slots = np.arange(window.start, window.end)
+        for page in item.view.pages[window.start // PAGE :].tolist():
+            assert not self.pool.is_shared(page), f"page {page} is written but not owned"
         positions = slots if window.positions is None else window.positions
         memory = self._layer(0, item, slots)
         # K is stored [head_dim][PAGE].

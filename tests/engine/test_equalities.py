@@ -246,9 +246,10 @@ def test_forks_do_not_disturb_each_other(traits: Traits) -> None:
 
 
 @pytest.mark.parametrize("cache", ["paged", "none"])
-def test_several_choices_are_several_requests(traits: Traits, cache: str) -> None:
+@pytest.mark.parametrize("length", [45, 64])
+def test_several_choices_are_several_requests(traits: Traits, cache: str, length: int) -> None:
     engine = make_engine(traits, cache=cache, max_num_batched_tokens=1024)
-    prompt = list(range(45))
+    prompt = [i % VOCAB for i in range(length)]
     params = SamplingParams(n=4, max_tokens=30, seed=3)
     first = engine.add(prompt, params)
     answers = drain(engine)
