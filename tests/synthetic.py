@@ -68,6 +68,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+def deepnorm_beta(layers: int) -> float:
+    """Gain that DeepNorm initialises the value, output and feed-forward weights of a decoder with:
+    (8 N)^(-1/4) (arXiv:2203.00555)."""
+    return float((8 * layers) ** -0.25)
+
+
 class MemoryCheckpoint:
     """Tensors in memory behind the face of weights.base.Checkpoint.
 
@@ -137,15 +143,18 @@ def checkpoint(
             "mlp.up_proj": (inner, width),
             "mlp.down_proj": (width, inner),
         }
+        deep = config.get("norm_type") == "deepnorm"
         for name, shape in shapes.items():
-            tensors[f"{layer}{name}.weight"] = random(*shape, scale=2 * shape[1] ** -0.5)
+            gained = deep and name not in ("self_attn.q_proj", "self_attn.k_proj")
+            gain = deepnorm_beta(config["num_hidden_layers"]) if gained else 1.0
+            tensors[f"{layer}{name}.weight"] = random(*shape, scale=2 * gain * shape[1] ** -0.5)
         norms = ["input_layernorm", "post_attention_layernorm"]
         family = config["model_type"]
         if family == "gemma3_text":
             norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
         for name in norms:
             tensors[f"{layer}{name}.weight"] = 1 + random(width, scale=0.1)
-        if config.get("norm_type") == "deepnorm":
+        if deep:
             for name in norms:
                 tensors[f"{layer}{name}.bias"] = random(width, scale=0.1)
         if family in ("qwen3", "sdar", "gemma3_text"):

@@ -13,7 +13,7 @@ from plait.models.choose import model_for, trace
 from plait.models.mindllm import deepnorm_alpha
 from tests.models import independent
 from tests.runner.test_executors import Bench, feed
-from tests.synthetic import CONFIGS, LLAMA, checkpoint
+from tests.synthetic import CONFIGS, LLAMA, checkpoint, deepnorm_beta
 
 
 def ours_and_theirs(config: dict[str, Any], length: int = 70) -> tuple[np.ndarray, np.ndarray]:
@@ -44,8 +44,13 @@ def test_mindllm_shape_equals_an_independent_implementation(name: str) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
 
 
-def test_deepnorm_scale_follows_from_the_depth() -> None:
+def test_deepnorm_constants_follow_from_the_depth() -> None:
     assert deepnorm_alpha(18) == pytest.approx(36**0.25)
+    assert deepnorm_beta(18) == pytest.approx(144**-0.25)
+    weights = checkpoint(CONFIGS["mindllm-deepnorm"])
+    spread = weights.dequantized("model.layers.0.mlp.up_proj.weight").std()
+    layers = CONFIGS["mindllm-deepnorm"]["num_hidden_layers"]
+    assert spread == pytest.approx(2 * 64**-0.5 * (8 * layers) ** -0.25, rel=0.05)
 
 
 def test_every_model_file_has_a_synthetic_checkpoint() -> None:
