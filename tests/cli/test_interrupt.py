@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -33,6 +34,12 @@ app(args=sys.argv[1:])
 """
 
 
+def become_foreground(terminal: int) -> None:
+    """In the child: own the terminal, and listen to Ctrl-C even if the tests run in the background."""
+    os.login_tty(os.dup(terminal))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Screen:
     """A program on a pseudo-terminal."""
 
@@ -44,7 +51,7 @@ class Screen:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments],
-            preexec_fn=lambda: os.login_tty(os.dup(slave)),
+            preexec_fn=lambda: become_foreground(slave),
             env=environment,
         )
 
