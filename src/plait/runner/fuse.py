@@ -72,10 +72,15 @@ def _goes_into(node: Node, following: Node | None, readers: Counter[int]) -> boo
 
 
 def _adds_last(node: Node, last: Op, readers: Counter[int]) -> bool:
-    """Is `node` x + y in place, with y made by the last op and read by nobody else?"""
+    """Is `node` x + y in place, with y made by the last op and read by nobody else?
+
+    A linear op without a prologue may read its input while it writes: then that must not be x.
+    """
     x, y = node.inputs
+    reads_x = last.prologue is None and any(value.buffer == x.buffer for value in last.inputs)
     return (
         node.output == x
+        and not (last.kind == "linear" and reads_x)
         and last.output == y
         and last.residual is None
         and last.kind in ("linear", "rmsnorm")
