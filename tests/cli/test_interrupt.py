@@ -105,6 +105,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(screen: Screen) -> None:
     screen.wait_for(">>> ")
     screen.type("\x03")
     screen.wait_for("/bye")
+    screen.wait_for(">>> ")  # before that the terminal is not readline's, and would keep the key
     screen.type("\x04")
     assert screen.end() == 0
     assert screen.settings() == screen.before
