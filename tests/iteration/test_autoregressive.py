@@ -88,6 +88,11 @@ def test_scoring_goes_on_where_it_was_after_a_preemption() -> None:
     assert shape(PLANNER.next(seq, 60, 10)) == (60, 70, list(range(4, 10)))
 
 
+def test_scoring_goes_back_behind_what_is_stored() -> None:
+    seq = sequence(200, prompt_logprobs=0)
+    assert shape(PLANNER.next(seq, 150, 10)) == (0, 10, list(range(10)))
+
+
 def test_a_prompt_of_one_token_has_nothing_to_score() -> None:
     seq = sequence(1, 0, prompt_logprobs=0)
     assert seq.is_complete
