@@ -11,12 +11,14 @@ constexpr int64_t kExpandFrom = 32;
 // Tokens that share one expansion: enough to make it cheap, few enough to stay in the second cache.
 constexpr int64_t kTokenBlock = 126;
 
-// How wide the tiles are: as many sums as the registers hold. Under the sanitizers a tile of two
-// tests the same template and compiles in minutes instead of an hour.
+// How wide the tiles are: as many sums as the registers hold. Under the sanitizers tiles of two
+// test the same templates and compile in a fraction of the time.
 #if defined(__SANITIZE_ADDRESS__)
+constexpr int kDecodeTokens = 2;
 template <class S>
 constexpr int kTileTokens = 2;
 #else
+constexpr int kDecodeTokens = 4;
 template <class S>
 constexpr int kTileTokens = S::kSignTrick || S::kLargest > 31 ? 4 : 6;
 #endif
@@ -30,8 +32,9 @@ class Int8Linear {
   }
 
   void run() {
-    if (call_.num_rows == 1) return stream();
-    if (call_.num_rows < kExpandFrom) return decode();
+    if (call_.num_rows == 1) return decode<4, 1>();
+    if (call_.num_rows == 2) return decode<4, 2>();
+    if (call_.num_rows < kExpandFrom) return decode<2, kDecodeTokens>();
     for (int64_t token = 0; token < call_.num_rows; token += kTokenBlock) {
       const int64_t left = call_.num_rows - token;
       expand_and_multiply(token, left < kTokenBlock ? left : kTokenBlock);
@@ -41,6 +44,7 @@ class Int8Linear {
  private:
   using S = Packed<F>;
   using E = ExpandedOf<F>;
+  static constexpr int64_t kBytesPerBlock = S::kUnitBytes / S::kUnitBlocks;
 
   // Scratch: sums of all tokens, then two vectors of expanded panels.
   void prepare(const QuantizedRows& x) {
@@ -75,7 +79,9 @@ class Int8Linear {
             .tokens = tokens_,
             .first_token = 0,
             .out = &call_.out,
-            .row_end = panels_.row_end()};
+            .row_end = panels_.row_end(),
+            .ahead = nullptr,
+            .ahead_per_block = 0};
   }
 
   void point(TileInput& in, int index, int64_t vector) const {
@@ -83,26 +89,19 @@ class Int8Linear {
     in.rows[index] = panels_.first_row(vector);
   }
 
-  // One token: four distant parts of the range at once, so that four streams of memory are open.
-  void stream() const {
-    TileInput in = input();
-    const int64_t quarter = panels_.num_vectors() / 4;
-    for (int64_t i = 0; i < quarter; ++i) {
-      for (int v = 0; v < 4; ++v) point(in, v, v * quarter + i);
-      tile<S, 4, 1>(in);
-    }
-    for (int64_t i = 4 * quarter; i < panels_.num_vectors(); ++i) {
-      point(in, 0, i);
-      tile<S, 1, 1>(in);
-    }
-  }
-
-  // A few tokens: decode each panel for every tile.
+  // A few tokens: decodes the weights for every tile. The vectors of a tile come from distant parts
+  // of the range, so that as many streams of memory are open.
+  template <int kVectors, int kMaxTokens>
   void decode() const {
     TileInput in = input();
-    for (int64_t i = 0; i < panels_.num_vectors(); ++i) {
+    const int64_t share = panels_.num_vectors() / kVectors;
+    for (int64_t i = 0; i < share; ++i) {
+      for (int v = 0; v < kVectors; ++v) point(in, v, v * share + i);
+      run_tiles<S, kVectors, kMaxTokens>(in, call_.num_rows);
+    }
+    for (int64_t i = share * kVectors; i < panels_.num_vectors(); ++i) {
       point(in, 0, i);
-      run_tiles<S, 1, kTileTokens<S>>(in, call_.num_rows);
+      run_tiles<S, 1, kMaxTokens>(in, call_.num_rows);
     }
   }
 
@@ -119,11 +118,15 @@ class Int8Linear {
         in.weights[v] = {bytes, 0};
         in.rows[v] = panels_.first_row(i + v);
       }
+      if (i + 2 < panels_.num_vectors()) {
+        in.ahead = panels_.cursor(i + 2).at;
+        in.ahead_per_block = 2 * kVectorPanels * kBytesPerBlock;
+      }
       run_tiles<E, 2, kTileTokens<S>>(in, count);
     }
     if (even == panels_.num_vectors()) return;
     point(in, 0, even);
-    run_tiles<S, 1, kTileTokens<S>>(in, count);
+    run_tiles<S, 1, kDecodeTokens>(in, count);
   }
 
   const LinearCall& call_;

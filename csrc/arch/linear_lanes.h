@@ -206,6 +206,10 @@ PLAIT_INLINE Floats load_rows(const float* at, int64_t count) {
 PLAIT_INLINE void prefetch(const uint8_t* at) {
   _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
 }
+// Into the second cache only.
+PLAIT_INLINE void prefetch_far(const uint8_t* at) {
+  _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+}
 
 }  // namespace
 }  // namespace plait::PLAIT_ISA

@@ -39,6 +39,9 @@ struct TileInput {
   int64_t first_token;
   const LinearOutput* out;
   int64_t row_end;  // rows from here on are not written
+  // What to fetch on the way, this many bytes with each block of 32 columns.
+  const uint8_t* ahead;
+  int64_t ahead_per_block;
 };
 
 // A call's panels as vectors of panels.
@@ -253,9 +256,14 @@ template <class S, int kVectors, int kTokens>
   for (int v = 0; v < kVectors; ++v) unit[v] = in.weights[v];
   tile.start(x);
   if constexpr (S::kHasMin && S::kIsExpanded) tile.add_all_lows(unit, x);
+  const uint8_t* ahead = in.ahead;
   for (int64_t column = 0; column < x.cols;) {
-    for (int block = 0; block < S::kUnitBlocks; ++block, column += 32)
+    for (int block = 0; block < S::kUnitBlocks; ++block, column += 32) {
+      if constexpr (S::kIsExpanded)
+        for (const uint8_t* end = ahead + in.ahead_per_block; ahead < end; ahead += 64)
+          prefetch_far(ahead);
       tile.add_block(unit, block, x, column);
+    }
     for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
   }
   for (int v = 0; v < kVectors; ++v)
@@ -283,6 +291,7 @@ void run_tiles(TileInput in, int64_t count) {
     in.tokens = first.from(begin, S::kGroup);
     in.first_token = first_token + begin;
     run_tile<S, kVectors, kMaxTokens>(static_cast<int>(end - begin), in);
+    in.ahead_per_block = 0;  // once is enough
   }
 }
 
