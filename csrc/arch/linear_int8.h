@@ -27,7 +27,7 @@ template <class F>
 class Int8Linear {
  public:
   Int8Linear(const LinearCall& call, const QuantizedRows& x)
-      : call_(call), panels_(call), cols_(call.weights.cols()) {
+      : call_(call), x_(x), panels_(call), cols_(call.weights.cols()) {
     prepare(x);
   }
 
@@ -48,11 +48,11 @@ class Int8Linear {
 
   // Scratch: sums of all tokens, then two vectors of expanded panels.
   void prepare(const QuantizedRows& x) {
-    const int64_t per_token = cols_ / S::kGroup;
+    const int64_t per_token = x.stride() / S::kGroup;
     const size_t side = static_cast<size_t>((call_.num_rows * per_token * 4 + 63) / 64 * 64);
     uint8_t* scratch = call_.scratch.bytes(side + 2 * expanded_bytes());
     expanded_ = scratch + side;
-    tokens_ = {x.values, x.scales, nullptr, nullptr, cols_};
+    tokens_ = {x.values, x.scales, nullptr, nullptr, x.stride()};
     if constexpr (S::kHasOffset) {
       auto* offsets = reinterpret_cast<int32_t*>(scratch);
       for (int64_t i = 0; i < call_.num_rows * per_token; ++i) offsets[i] = -S::kOffset * sum(x, i);
@@ -78,6 +78,9 @@ class Int8Linear {
             .rows = {},
             .tokens = tokens_,
             .first_token = 0,
+            .num_blocks = cols_ / 32,
+            .fine_blocks = x_.fine_blocks,
+            .num_fine = x_.num_fine,
             .out = &call_.out,
             .row_end = panels_.row_end(),
             .ahead = nullptr,
@@ -130,6 +133,7 @@ class Int8Linear {
   }
 
   const LinearCall& call_;
+  const QuantizedRows& x_;
   const VectorRange panels_;
   const int64_t cols_;
   Tokens tokens_{};

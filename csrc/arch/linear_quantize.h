@@ -57,5 +57,13 @@ void quantize_row(const float* x, int64_t cols, int8_t* values, float* scales, i
                    sums + 2 * block);
 }
 
+void quantize_rest(const float* x, const int8_t* values, float scale, int8_t* rest,
+                   float* rest_scale, int16_t* rest_sums) {
+  float left[kActBlock];
+  for (int i = 0; i < kActBlock; ++i)
+    left[i] = __builtin_fmaf(static_cast<float>(-values[i]), scale, x[i]);
+  quantize_row(left, kActBlock, rest, rest_scale, rest_sums);
+}
+
 }  // namespace
 }  // namespace plait::PLAIT_ISA

@@ -26,7 +26,7 @@ void f32(const LinearCall& call, const float* x, int64_t x_stride) {
 }  // namespace
 
 const LinearTable& linear_table() {
-  static constexpr LinearTable table{quantize_row, int8, f32};
+  static constexpr LinearTable table{quantize_row, quantize_rest, int8, f32};
   return table;
 }
 

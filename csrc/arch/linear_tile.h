@@ -17,6 +17,7 @@ constexpr int kMaxVectors = 4;
 constexpr int64_t kPrefetchAhead = 1024;
 
 // Activations of the tokens of a tile, and per group of columns what the format needs of their sum.
+// Their columns are those of W and then the rests of the fine blocks.
 struct Tokens {
   const int8_t* values;    // [][cols]
   const float* scales;     // [][cols / 32]
@@ -37,6 +38,9 @@ struct TileInput {
   int64_t rows[kMaxVectors];  // first row of W of each vector
   Tokens tokens;
   int64_t first_token;
+  int64_t num_blocks;  // of 32 columns of W
+  const int32_t* fine_blocks;
+  int64_t num_fine;
   const LinearOutput* out;
   int64_t row_end;  // rows from here on are not written
   // What to fetch on the way, this many bytes with each block of 32 columns.
@@ -202,17 +206,32 @@ struct Tile {
     }
   }
 
+  // Calls body(units, block of the unit, first column of the activations) for the blocks of W in
+  // order, then for the fine ones again.
+  template <class Body>
+  static PLAIT_INLINE void for_each_block(const TileInput& in, const Body& body) {
+    int64_t column = 0;
+    for (int64_t run = -1; run < in.num_fine; ++run) {
+      const int64_t first = run < 0 ? 0 : in.fine_blocks[run];
+      const int64_t end = run < 0 ? in.num_blocks : first + 1;
+      Cursor unit[kVectors];
+      for (int v = 0; v < kVectors; ++v)
+        unit[v] = in.weights[v].plus(first / S::kUnitBlocks * S::kUnitBytes);
+      for (int64_t block = first; block < end; ++block, column += 32) {
+        body(unit, static_cast<int>(block % S::kUnitBlocks), column);
+        if (block % S::kUnitBlocks == S::kUnitBlocks - 1)
+          for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
+      }
+    }
+  }
+
   // All minima before all else: the sums stay in registers, and packed weights are not walked
   // twice.
-  PLAIT_INLINE void add_all_lows(const Cursor (&weights)[kVectors], const Tokens& x) {
-    Cursor unit[kVectors];
-    for (int v = 0; v < kVectors; ++v) unit[v] = weights[v];
-    for (int64_t column = 0; column < x.cols; column += 32) {
+  PLAIT_INLINE void add_all_lows(const TileInput& in) {
+    for_each_block(in, [&](const Cursor(&unit)[kVectors], int, int64_t column) PLAIT_LAMBDA {
       unroll<S::kGroups>([&](auto group)
-                             PLAIT_LAMBDA { add_low(unit, 0, group.value, x, column); });
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
-    }
+                             PLAIT_LAMBDA { add_low(unit, 0, group.value, in.tokens, column); });
+    });
   }
 
   PLAIT_INLINE void add_block(const Cursor (&unit)[kVectors], int block, const Tokens& x,
@@ -252,20 +271,16 @@ template <class S, int kVectors, int kTokens>
 [[gnu::noinline]] void tile(const TileInput& in) {
   Tile<S, kVectors, kTokens> tile;
   const Tokens x = in.tokens;
-  Cursor unit[kVectors];
-  for (int v = 0; v < kVectors; ++v) unit[v] = in.weights[v];
   tile.start(x);
-  if constexpr (S::kHasMin && S::kIsExpanded) tile.add_all_lows(unit, x);
+  if constexpr (S::kHasMin && S::kIsExpanded) tile.add_all_lows(in);
   const uint8_t* ahead = in.ahead;
-  for (int64_t column = 0; column < x.cols;) {
-    for (int block = 0; block < S::kUnitBlocks; ++block, column += 32) {
-      if constexpr (S::kIsExpanded)
-        for (const uint8_t* end = ahead + in.ahead_per_block; ahead < end; ahead += 64)
-          prefetch_far(ahead);
-      tile.add_block(unit, block, x, column);
-    }
-    for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
-  }
+  tile.for_each_block(
+      in, [&](const Cursor(&unit)[kVectors], int block, int64_t column) PLAIT_LAMBDA {
+        if constexpr (S::kIsExpanded)
+          for (const uint8_t* end = ahead + in.ahead_per_block; ahead < end; ahead += 64)
+            prefetch_far(ahead);
+        tile.add_block(unit, block, x, column);
+      });
   for (int v = 0; v < kVectors; ++v)
     for (int t = 0; t < kTokens; ++t)
       emit(*in.out, in.first_token + t, in.rows[v], in.row_end,

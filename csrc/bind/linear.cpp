@@ -82,15 +82,48 @@ NewArray<float, 1> dequantize_row(const PackedMatrix& matrix, int64_t row) {
   return out;
 }
 
+// Fine blocks as a caller gives them: int32, ascending.
+struct Fine {
+  const int32_t* blocks = nullptr;
+  int64_t count = 0;
+
+  Fine(const std::optional<Array>& given, int64_t cols) {
+    if (!given) return;
+    blocks = data_of<int32_t>(*given, 1, "fine", "int32");
+    count = static_cast<int64_t>(given->shape(0));
+    for (int64_t i = 0; i < count; ++i)
+      require(blocks[i] > (i == 0 ? -1 : blocks[i - 1]) && blocks[i] < cols / kActBlock,
+              "fine must name blocks of 32 columns, ascending");
+  }
+};
+
 struct Quantized {
+  QuantizedRows rows;
   std::vector<int8_t> values;
   std::vector<float> scales;
   std::vector<int16_t> sums;
 
-  Quantized(int64_t rows, int64_t cols)
-      : values(static_cast<size_t>(rows * cols)),
-        scales(static_cast<size_t>(rows * cols / kActBlock)),
-        sums(static_cast<size_t>(rows * cols / 16)) {}
+  Quantized(int64_t num_rows, int64_t cols, const Fine& fine)
+      : rows{nullptr, nullptr, nullptr, cols, fine.blocks, fine.count},
+        values(static_cast<size_t>(num_rows * rows.stride())),
+        scales(values.size() / kActBlock),
+        sums(values.size() / 16) {
+    rows.values = values.data();
+    rows.scales = scales.data();
+    rows.sums = sums.data();
+  }
+
+  void quantize(Isa isa, const float* x, int64_t row) {
+    int8_t* to = values.data() + row * rows.stride();
+    float* scale = scales.data() + row * (rows.stride() / kActBlock);
+    int16_t* sum = sums.data() + row * (rows.stride() / 16);
+    quantize_row(isa, x, rows.cols, to, scale, sum);
+    for (int64_t i = 0; i < rows.num_fine; ++i) {
+      const int64_t block = rows.fine_blocks[i], rest = rows.cols / kActBlock + i;
+      quantize_rest(isa, x + block * kActBlock, to + block * kActBlock, scale[block],
+                    to + rest * kActBlock, scale + rest, sum + 2 * rest);
+    }
+  }
 };
 
 struct Call {
@@ -100,24 +133,23 @@ struct Call {
   bool is_int8;
   Isa isa;
   Range panels;
+  Fine fine;
   LinearOutput out;
 };
 
 void run(const Call& call, Pool& pool) {
   const int64_t cols = call.matrix.cols();
-  Quantized x(call.is_int8 ? call.num_rows : 0, cols);
-  const QuantizedRows rows{x.values.data(), x.scales.data(), x.sums.data(), cols};
+  Quantized x(call.is_int8 ? call.num_rows : 0, cols, call.fine);
   pool.run([&](int worker) {
     static thread_local LinearScratch scratch;
     const Share tokens = share_of(call.num_rows, 1, worker, pool.size());
     for (int64_t t = tokens.begin; call.is_int8 && t < tokens.end; ++t)
-      quantize_row(call.isa, call.x + t * cols, cols, x.values.data() + t * cols,
-                   x.scales.data() + t * (cols / kActBlock), x.sums.data() + t * (cols / 16));
+      x.quantize(call.isa, call.x + t * cols, t);
     pool.barrier();
     const Share share = share_of(call.panels.second - call.panels.first, 1, worker, pool.size());
     const int64_t begin = call.panels.first + share.begin, end = call.panels.first + share.end;
     if (call.is_int8)
-      linear_int8(call.isa, call.matrix, rows, call.num_rows, begin, end, call.out, scratch);
+      linear_int8(call.isa, call.matrix, x.rows, call.num_rows, begin, end, call.out, scratch);
     else
       linear_f32(call.isa, call.matrix, call.x, cols, call.num_rows, begin, end, call.out, scratch);
   });
@@ -126,7 +158,7 @@ void run(const Call& call, Pool& pool) {
 NewArray<float> linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
                        const std::string& activations, const std::string& isa_choice,
                        const std::optional<Array>& bias, const std::optional<Array>& residual,
-                       const std::optional<Range>& panels) {
+                       const std::optional<Range>& panels, const std::optional<Array>& fine) {
   const Isa isa = isa_by_name(isa_choice);
   const Range range = panels.value_or(Range{0, matrix.num_panels()});
   const float* inputs = data_of<float>(x, 2, "x", "float32");
@@ -160,6 +192,7 @@ NewArray<float> linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
          is_int8,
          isa,
          range,
+         Fine(fine, matrix.cols()),
          {out.data(), matrix.rows(), offsets, residual.has_value()}},
         pool);
   }
@@ -167,17 +200,21 @@ NewArray<float> linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
 }
 
 std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
-    const Array& x, const std::string& isa_choice) {
+    const Array& x, const std::string& isa_choice, const std::optional<Array>& fine) {
   const Isa isa = isa_by_name(isa_choice);
   const float* inputs = data_of<float>(x, 2, "x", "float32");
   const size_t rows = x.shape(0), cols = x.shape(1);
   require(cols % kActBlock == 0, "x needs a multiple of 32 columns");
-  auto values = new_array<int8_t, 2>({rows, cols});
-  auto scales = new_array<float, 2>({rows, cols / kActBlock});
-  auto sums = new_array<int16_t, 2>({rows, cols / 16});
-  for (size_t t = 0; t < rows; ++t)
-    quantize_row(isa, inputs + t * cols, static_cast<int64_t>(cols), values.data() + t * cols,
-                 scales.data() + t * (cols / kActBlock), sums.data() + t * (cols / 16));
+  Quantized made(static_cast<int64_t>(rows), static_cast<int64_t>(cols),
+                 Fine(fine, static_cast<int64_t>(cols)));
+  for (size_t t = 0; t < rows; ++t) made.quantize(isa, inputs + t * cols, static_cast<int64_t>(t));
+  const auto stride = static_cast<size_t>(made.rows.stride());
+  auto values = new_array<int8_t, 2>({rows, stride});
+  auto scales = new_array<float, 2>({rows, stride / kActBlock});
+  auto sums = new_array<int16_t, 2>({rows, stride / 16});
+  std::copy(made.values.begin(), made.values.end(), values.data());
+  std::copy(made.scales.begin(), made.scales.end(), scales.data());
+  std::copy(made.sums.begin(), made.sums.end(), sums.data());
   return {values, scales, sums};
 }
 
@@ -194,8 +231,10 @@ void init_linear(nb::module_& m) {
       .def_prop_ro("bytes", &PackedMatrix::bytes);
   m.def("linear", &linear, nb::arg("packed"), nb::arg("x"), nb::arg("pool"), nb::kw_only(),
         nb::arg("activations") = "int8", nb::arg("isa") = "auto", nb::arg("bias") = nb::none(),
-        nb::arg("residual") = nb::none(), nb::arg("panels") = nb::none());
-  m.def("quantize_rows", &quantize_rows, nb::arg("x"), nb::arg("isa") = "auto");
+        nb::arg("residual") = nb::none(), nb::arg("panels") = nb::none(),
+        nb::arg("fine") = nb::none());
+  m.def("quantize_rows", &quantize_rows, nb::arg("x"), nb::arg("isa") = "auto",
+        nb::arg("fine") = nb::none());
 }
 
 }  // namespace plait::bind

@@ -183,6 +183,9 @@ void init_plan(nb::module_& m) {
                      float alpha) { plan.add(view_of(x), view_of(y), view_of(output), alpha); })
       .def("wanted", [](Plan& plan, const Columns& x,
                         const Columns& output) { plan.wanted(view_of(x), view_of(output)); })
+      .def("watch", &Plan::watch, nb::arg("on"))
+      .def("energy", &Plan::energy, nb::arg("op"))
+      .def("refine", &Plan::refine, nb::arg("op"), nb::arg("blocks"))
       .def("run", &run, nb::arg("tokens"), nb::arg("positions"), nb::arg("windows"),
            nb::arg("pages"), nb::arg("masks"), nb::arg("wanted"), nb::arg("kv"), nb::arg("out"),
            nb::arg("embeddings").none(), nb::arg("embedding_rows").none(), nb::arg("hidden").none(),

@@ -24,6 +24,8 @@ struct LinearCall {
 
 struct LinearTable {
   void (*quantize_row)(const float* x, int64_t cols, int8_t* values, float* scales, int16_t* sums);
+  void (*quantize_rest)(const float* x, const int8_t* values, float scale, int8_t* rest,
+                        float* rest_scale, int16_t* rest_sums);
   void (*int8)(const LinearCall& call, const QuantizedRows& x);
   void (*f32)(const LinearCall& call, const float* x, int64_t x_stride);
 };

@@ -71,6 +71,15 @@ const float* Plan::rope_row(int table, int row) const {
   return rope.rows.data() + static_cast<size_t>(row) * 2 * rope.frequencies.size();
 }
 
+void Plan::refine(int op, std::vector<int32_t> blocks) {
+  const auto num_blocks = static_cast<int32_t>(energy(op).size());
+  for (size_t i = 0; i < blocks.size(); ++i)
+    demand(blocks[i] >= (i == 0 ? 0 : blocks[i - 1] + 1) && blocks[i] < num_blocks,
+           "refine: blocks of the op's input, ascending");
+  most_cols_ = std::max<int64_t>(most_cols_, (num_blocks + blocks.size()) * kActBlock);
+  ops_[op]->refine(std::move(blocks));
+}
+
 void Plan::check(const Batch& batch, int64_t num_pages_listed, int64_t num_masks) const {
   demand(batch.num_rows > 0, "an empty batch");
   int32_t next = 0;

@@ -20,13 +20,18 @@ class LinearOp final : public Op {
       (quantized ? needs_int8_ : needs_float_) = true;
       quantized_.push_back(quantized);
     }
+    if (needs_int8_) energy_.resize(static_cast<size_t>(cols_ / kActBlock));
   }
+
+  std::vector<float> energy() const override { return energy_; }
+  void refine(std::vector<int32_t> blocks) override { fine_ = std::move(blocks); }
 
   void run(const Step& step) override {
     const int rows = step.plan.num_rows(step, spec_.output);
     if (rows == 0) return;
     make_input(step, rows);
     step.plan.pool().barrier();
+    if (step.plan.is_watching() && step.worker == 0) add_energy(step.plan, rows);
     multiply(step, rows);
   }
 
@@ -59,18 +64,40 @@ class LinearOp final : public Op {
       x = made;
     }
     if (!needs_int8_) return;
-    const int64_t at = row * cols_ + begin;
-    quantize_row(plan.isa(), x, n, reinterpret_cast<int8_t*>(act.values.data()) + at,
-                 reinterpret_cast<float*>(act.scales.data()) + at / kActBlock,
-                 reinterpret_cast<int16_t*>(act.sums.data()) + at / 16);
+    int8_t* values = reinterpret_cast<int8_t*>(act.values.data()) + row * stride();
+    float* scales = reinterpret_cast<float*>(act.scales.data()) + row * (stride() / kActBlock);
+    int16_t* sums = reinterpret_cast<int16_t*>(act.sums.data()) + row * (stride() / 16);
+    quantize_row(plan.isa(), x, n, values + begin, scales + begin / kActBlock, sums + begin / 16);
+    for (size_t i = 0; i < fine_.size(); ++i) {
+      const int64_t from = int64_t{fine_[i]} * kActBlock;
+      if (from < begin || from >= end) continue;
+      const int64_t to = cols_ + static_cast<int64_t>(i) * kActBlock;
+      quantize_rest(plan.isa(), x + from - begin, values + from, scales[fine_[i]], values + to,
+                    scales + to / kActBlock, sums + to / 16);
+    }
+  }
+
+  int64_t stride() const { return quantized(nullptr, nullptr, nullptr).stride(); }
+
+  QuantizedRows quantized(const int8_t* values, const float* scales, const int16_t* sums) const {
+    return {values, scales, sums, cols_, fine_.data(), static_cast<int64_t>(fine_.size())};
+  }
+
+  void add_energy(Plan& plan, int rows) {
+    const auto* scales = reinterpret_cast<const float*>(plan.activations().scales.data());
+    for (int64_t row = 0; row < rows; ++row)
+      for (size_t block = 0; block < energy_.size(); ++block) {
+        const float scale = scales[row * (stride() / kActBlock) + static_cast<int64_t>(block)];
+        energy_[block] += scale * scale;
+      }
   }
 
   void multiply(const Step& step, int rows) {
     Plan& plan = step.plan;
     auto& act = plan.activations();
-    const QuantizedRows quantized{reinterpret_cast<const int8_t*>(act.values.data()),
-                                  reinterpret_cast<const float*>(act.scales.data()),
-                                  reinterpret_cast<const int16_t*>(act.sums.data()), cols_};
+    const QuantizedRows x = quantized(reinterpret_cast<const int8_t*>(act.values.data()),
+                                      reinterpret_cast<const float*>(act.scales.data()),
+                                      reinterpret_cast<const int16_t*>(act.sums.data()));
     const bool made = spec_.prologue != Prologue::none;
     const float* floats =
         made ? reinterpret_cast<const float*>(act.floats.data()) : plan.at(spec_.inputs[0], 0);
@@ -85,7 +112,7 @@ class LinearOp final : public Op {
       LinearScratch& scratch = plan.scratch(step.worker);
       if (share.begin < share.end) {
         if (quantized_[i])
-          linear_int8(plan.isa(), weight, quantized, rows, share.begin, share.end, out, scratch);
+          linear_int8(plan.isa(), weight, x, rows, share.begin, share.end, out, scratch);
         else
           linear_f32(plan.isa(), weight, floats, float_stride, rows, share.begin, share.end, out,
                      scratch);
@@ -97,6 +124,8 @@ class LinearOp final : public Op {
   LinearSpec spec_;
   int64_t cols_;
   std::vector<bool> quantized_;
+  std::vector<float> energy_;
+  std::vector<int32_t> fine_;
   bool needs_int8_ = false;
   bool needs_float_ = false;
 };

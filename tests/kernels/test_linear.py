@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from plait._C import runnable_isas
+from plait.core.window import NO_INTS
 from plait.kernels import reference_linear as reference
 from plait.kernels.linear import PackedMatrix, Pool, linear, quantize_rows
 from tests.kernels.raw_weights import ALL, BLOCKS, HALVES, block_size, meaning, random_raw
@@ -49,9 +50,10 @@ def test_the_int8_path(name: str, isa: str) -> None:
     packed, weights = pack(name, raw, columns(name)), meaning(name, raw)
     for num_tokens in NUM_TOKENS:
         x = activations(num_tokens, columns(name), num_tokens)
-        got = linear(packed, x, POOL, isa=isa)
-        want = reference.linear_int8(weights, x)
-        assert_close(got, want, np.abs(x) @ np.abs(weights).T)
+        size = np.abs(x) @ np.abs(weights).T
+        for fine in (NO_INTS, np.array([1, columns(name) // 32 - 1], np.int32)):
+            got = linear(packed, x, POOL, isa=isa, fine=fine)
+            assert_close(got, reference.linear_int8(weights, x, fine=fine), size)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -136,9 +138,11 @@ def test_quantized_rows_are_the_twins(isa: str) -> None:
     x[8, :32] = np.arange(32) * 0.5  # ties
     x[8, 31] = 127.0
     x[9, :32] = 3.4e38
-    for got, want in zip(quantize_rows(x, isa), reference.quantize_rows(x), strict=True):
-        assert got.dtype == want.dtype
-        np.testing.assert_array_equal(got, want)
+    for fine in (NO_INTS, np.array([0, 1, 9], np.int32)):
+        pairs = zip(quantize_rows(x, isa, fine), reference.quantize_rows(x, fine), strict=True)
+        for got, want in pairs:
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want)
 
 
 def test_quantizing_rounds_by_at_most_half_a_step() -> None:
@@ -148,3 +152,10 @@ def test_quantizing_rounds_by_at_most_half_a_step() -> None:
     assert np.all(error <= np.repeat(scales, 32, axis=1) * 0.5001)
     assert np.all(np.abs(values.astype(int)).reshape(20, -1, 32).max(axis=-1) == 127)
     np.testing.assert_array_equal(sums, values.reshape(20, -1, 16).sum(axis=-1))
+
+
+def test_fine_blocks_are_kept_to_fifteen_bits() -> None:
+    x, fine = activations(20, 256), np.array([0, 5], np.int32)
+    values, scales, _ = quantize_rows(x, fine=fine)
+    error = np.abs(reference.dequantize_rows(values, scales, fine) - x).reshape(20, -1, 32)
+    assert np.all(error[:, fine] <= scales[:, fine, None] * 0.5001 / 254)

@@ -26,6 +26,12 @@ def activations(packed: PackedMatrix, num_tokens: int) -> NDArray[np.float32]:
     return np.random.default_rng(2).standard_normal((num_tokens, packed.cols)).astype(np.float32)
 
 
+def fine_blocks(packed: PackedMatrix, path: str) -> list[NDArray[np.int32] | None]:
+    """None at all, and the first and last block."""
+    last = packed.cols // 32 - 1
+    return [None, np.array([0, last], np.int32)] if path == "int8" else [None]
+
+
 def assert_same_bits(got: NDArray[np.float32], want: NDArray[np.float32]) -> None:
     np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
 
@@ -35,10 +41,12 @@ def assert_same_bits(got: NDArray[np.float32], want: NDArray[np.float32]) -> Non
 def test_the_number_of_rows_changes_nothing(name: str, path: str, isa: str) -> None:
     packed = matrix(name)
     x = activations(packed, 260)
-    whole = linear(packed, x, POOL, activations=path, isa=isa)
-    for first, count in SLICES:
-        part = linear(packed, x[first : first + count], POOL, activations=path, isa=isa)
-        assert_same_bits(part, whole[first : first + count])
+    for fine in fine_blocks(packed, path):
+        whole = linear(packed, x, POOL, activations=path, isa=isa, fine=fine)
+        for first, count in SLICES:
+            rows = slice(first, first + count)
+            part = linear(packed, x[rows], POOL, activations=path, isa=isa, fine=fine)
+            assert_same_bits(part, whole[rows])
 
 
 @pytest.mark.parametrize(("name", "path"), PATHS)
@@ -46,9 +54,11 @@ def test_every_table_gives_the_same_bits(name: str, path: str) -> None:
     packed = matrix(name)
     for num_tokens in (1, 6, 37):
         x = activations(packed, num_tokens)
-        want = linear(packed, x, POOL, activations=path, isa="generic")
-        for isa in ISAS:
-            assert_same_bits(linear(packed, x, POOL, activations=path, isa=isa), want)
+        for fine in fine_blocks(packed, path):
+            want = linear(packed, x, POOL, activations=path, isa="generic", fine=fine)
+            for isa in ISAS:
+                got = linear(packed, x, POOL, activations=path, isa=isa, fine=fine)
+                assert_same_bits(got, want)
 
 
 @pytest.mark.parametrize("isa", ISAS)

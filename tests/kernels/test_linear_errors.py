@@ -55,6 +55,9 @@ def test_activations_that_do_not_fit() -> None:
             linear(packed, x, POOL)
     with pytest.raises(ValueError, match="multiple of 32"):
         quantize_rows(np.zeros((1, 33), np.float32))
+    for blocks in ([2], [-1], [1, 0], [0, 0]):
+        with pytest.raises(ValueError, match="ascending"):
+            linear(packed, np.zeros((2, 64), np.float32), POOL, fine=np.array(blocks, np.int32))
 
 
 def test_options_that_do_not_fit() -> None:

@@ -82,24 +82,41 @@ struct Activations {
   std::vector<float> x, scales;
   std::vector<int8_t> values;
   std::vector<int16_t> sums;
+  std::vector<int32_t> fine;  // the last block, when there are blocks
   int64_t cols;
+  int64_t stride;
 
-  Activations(Isa isa, int64_t tokens, int64_t num_cols)
-      : x(tokens * num_cols),
-        scales(tokens * num_cols / 32),
-        values(tokens * num_cols),
-        sums(tokens * num_cols / 16),
-        cols(num_cols) {
+  Activations(Isa isa, int64_t tokens, int64_t num_cols) : x(tokens * num_cols), cols(num_cols) {
     for (auto& value : x) value = uniform(-2, 2);
-    for (int64_t t = 0; cols % 32 == 0 && t < tokens; ++t)
-      quantize_row(isa, x.data() + t * cols, cols, values.data() + t * cols,
-                   scales.data() + t * (cols / 32), sums.data() + t * (cols / 16));
+    if (cols % 32 != 0) return;
+    fine.push_back(static_cast<int32_t>(cols / 32 - 1));
+    stride = cols + 32;
+    values.resize(tokens * stride);
+    scales.resize(values.size() / 32);
+    sums.resize(values.size() / 16);
+    for (int64_t t = 0; t < tokens; ++t) {
+      int8_t* q = values.data() + t * stride;
+      float* scale = scales.data() + t * stride / 32;
+      int16_t* sum = sums.data() + t * stride / 16;
+      quantize_row(isa, x.data() + t * cols, cols, q, scale, sum);
+      quantize_rest(isa, x.data() + t * cols + cols - 32, q + cols - 32, scale[cols / 32 - 1],
+                    q + cols, scale + cols / 32, sum + cols / 16);
+    }
   }
 
-  QuantizedRows rows() const { return {values.data(), scales.data(), sums.data(), cols}; }
+  QuantizedRows rows() const {
+    return {values.data(), scales.data(), sums.data(),
+            cols,          fine.data(),   static_cast<int64_t>(fine.size())};
+  }
   double value(int64_t token, int64_t k, bool is_int8) const {
     if (!is_int8) return x[token * cols + k];
-    return static_cast<double>(values[token * cols + k]) * scales[(token * cols + k) / 32];
+    const double held = part(token, k);
+    return k < cols - 32 ? held : held + part(token, k + 32);
+  }
+
+ private:
+  double part(int64_t token, int64_t k) const {
+    return static_cast<double>(values[token * stride + k]) * scales[(token * stride + k) / 32];
   }
 };
 

@@ -42,6 +42,14 @@ void quantize_row(const float* x, int64_t cols, int8_t* values, float* scales, i
                    sums + 2 * block);
 }
 
+void quantize_rest(const float* x, const int8_t* values, float scale, int8_t* rest,
+                   float* rest_scale, int16_t* rest_sums) {
+  float left[kActBlock];
+  for (int i = 0; i < kActBlock; ++i)
+    left[i] = std::fma(static_cast<float>(-values[i]), scale, x[i]);
+  quantize_block(left, rest, rest_scale, rest_sums);
+}
+
 void write(const LinearCall& call, int64_t token, int64_t row, float value) {
   float* at = call.out.data + token * call.out.stride + row;
   if (call.out.bias != nullptr) value += call.out.bias[row];
@@ -80,16 +88,22 @@ void unpack_row(const uint8_t* panel, int lane, int64_t cols, const IntegerRow& 
 }
 
 template <class F>
-float dot_int8(const IntegerRow& row, const int8_t* x, const float* x_scales, int64_t cols) {
+float dot_int8(const IntegerRow& row, const QuantizedRows& all, int64_t token) {
   constexpr int kGroup = Panel<F>::kGroup;
+  constexpr int64_t kGroups = kActBlock / kGroup;
+  const int8_t* x = all.values + token * all.stride();
+  const float* x_scales = all.scales + token * (all.stride() / kActBlock);
   float total = 0, low = 0;
-  for (int64_t group = 0; group < cols / kGroup; ++group) {
+  for (int64_t at = 0; at < all.stride() / kGroup; ++at) {
+    const int64_t rest = at - all.cols / kGroup;
+    const int64_t group =
+        rest < 0 ? at : all.fine_blocks[rest / kGroups] * kGroups + rest % kGroups;
     int dot = 0, sum = 0;
-    for (int64_t i = group * kGroup; i < (group + 1) * kGroup; ++i) {
-      dot += row.weights[i] * x[i];
-      sum += x[i];
+    for (int64_t i = 0; i < kGroup; ++i) {
+      dot += row.weights[group * kGroup + i] * x[at * kGroup + i];
+      sum += x[at * kGroup + i];
     }
-    const float x_scale = x_scales[group * kGroup / kActBlock];
+    const float x_scale = x_scales[at * kGroup / kActBlock];
     total = std::fma(static_cast<float>(dot), row.scales[group] * x_scale, total);
     if (Panel<F>::kHasMin)
       low = std::fma(row.minima[group], x_scale * static_cast<float>(sum), low);
@@ -108,8 +122,7 @@ void int8_of(const LinearCall& call, const QuantizedRows& x) {
     unpack_row<F>(call.weights.panel(index / kPanelRows), static_cast<int>(index % kPanelRows),
                   cols, row);
     for (int64_t token = 0; token < call.num_rows; ++token)
-      write(call, token, index,
-            dot_int8<F>(row, x.values + token * cols, x.scales + token * (cols / kActBlock), cols));
+      write(call, token, index, dot_int8<F>(row, x, token));
   });
 }
 
@@ -135,7 +148,7 @@ void f32(const LinearCall& call, const float* x, int64_t x_stride) {
 }  // namespace
 
 const LinearTable& linear_table() {
-  static constexpr LinearTable table{quantize_row, int8, f32};
+  static constexpr LinearTable table{quantize_row, quantize_rest, int8, f32};
   return table;
 }
 

@@ -54,13 +54,19 @@ class PackedMatrix {
   Buffer data_;
 };
 
-// Rows of activations, int8 per block of 32 with one scale; stored row after row.
+// Rows of activations, int8 per block of 32 with one scale; stored row after row. Of some blocks
+// ("fine" ones, the same for every row) what rounding left over is quantised once more and follows
+// the row as further blocks, which meet the weights of the block they belong to.
 struct QuantizedRows {
-  const int8_t* values;  // [rows][cols]
-  const float* scales;   // [rows][cols / 32]: largest magnitude / 127
+  const int8_t* values;  // [rows][stride()]
+  const float* scales;   // [rows][stride() / 32]: largest magnitude / 127
   const int16_t*
-      sums;  // [rows][cols / 16]: sum of the values, for formats with a minimum or an offset
-  int64_t cols;
+      sums;  // [rows][stride() / 16]: sum of the values, for formats with a minimum or an offset
+  int64_t cols;                // of W
+  const int32_t* fine_blocks;  // [num_fine], ascending, each below cols / 32
+  int64_t num_fine;
+
+  int64_t stride() const { return cols + kActBlock * num_fine; }
 };
 
 struct LinearOutput {
@@ -86,6 +92,11 @@ bool has_int8_path(Format format);
 // see csrc/ops/linear_table.h for the last bit. Non-finite inputs give finite garbage, not a crash.
 void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,
                   int16_t* sums);
+
+// What one block of quantised activations leaves over, x - float(value) * scale in one rounding,
+// quantised as a block of its own.
+void quantize_rest(Isa isa, const float* x, const int8_t* values, float scale, int8_t* rest,
+                   float* rest_scale, int16_t* rest_sums);
 
 // Output columns [8 * panel_begin, 8 * panel_end) for all `num_rows` rows of x; one thread's share.
 void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,

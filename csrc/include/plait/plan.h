@@ -45,6 +45,9 @@ class Op {
   // True when each worker reads and writes only its own share of the token rows, so that a
   // neighbour of the same kind needs no barrier between.
   virtual bool is_row_local() const { return false; }
+  // See Plan::energy and Plan::refine; only linear ops with quantised activations have any.
+  virtual std::vector<float> energy() const { return {}; }
+  virtual void refine(std::vector<int32_t>) {}
 };
 
 // How a linear op makes its input rows.
@@ -90,6 +93,15 @@ class Plan {
   void wanted(View x, View output);
   // Registers a set of rotary frequencies; returns its number for rope().
   int rope_table(std::vector<float> inverse_frequencies);
+
+  // Which activations are worth keeping finer: while watched, each linear op adds up, per block of
+  // 32 columns of its input, the squares of the scales, to which the noise of rounding is
+  // proportional. energy(op) is empty for an op that rounds nothing.
+  void watch(bool on) { watching_ = on; }
+  bool is_watching() const { return watching_; }
+  std::vector<float> energy(int op) const { return ops_.at(op)->energy(); }
+  // Makes these blocks of the op's input fine (see QuantizedRows): ascending, each once.
+  void refine(int op, std::vector<int32_t> blocks);
 
   // Runs ops [first, last). With first > 0 Batch::hidden is copied to `entry` before; with `exit`
   // not null its rows are copied to Batch::out after. The batch must have been checked (see
@@ -156,7 +168,8 @@ class Plan {
   std::vector<int32_t> limits_;
   std::vector<LinearScratch> scratch_;
   Activations activations_;
-  int64_t most_cols_ = 0;
+  int64_t most_cols_ = 0;  // of an op's activations, rests included
+  bool watching_ = false;
 };
 
 }  // namespace plait

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.core.window import Floats
+from plait.core.window import NO_INTS, Floats, Ints
 
 ACT_BLOCK = 32
 _LARGEST = np.finfo(np.float32).max
@@ -17,8 +17,26 @@ _SMALLEST = np.float32(2.0**-100)
 Quantized = tuple[NDArray[np.int8], Floats, NDArray[np.int16]]
 
 
-def quantize_rows(x: Floats) -> Quantized:
-    """Float32 [M, K] -> values int8 [M, K], scales float32 [M, K / 32], sums int16 [M, K / 16].
+def quantize_rows(x: Floats, fine: Ints = NO_INTS) -> Quantized:
+    """Float32 [M, K] -> values int8 [M, K + 32 F], scales float32 (one per 32), sums int16 (one per 16).
+
+    fine: int32 [F], ascending blocks of 32 columns; what rounding left of them is quantised again and
+    follows.
+    """
+    values, scales, sums = _quantize(x)
+    if not len(fine):
+        return values, scales, sums
+    blocks = x.reshape(len(x), -1, ACT_BLOCK)[:, fine].astype(np.float64)
+    held = values.reshape(len(x), -1, ACT_BLOCK)[:, fine] * scales[:, fine, None].astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        rests = _quantize((blocks - held).astype(np.float32).reshape(len(x), -1))
+    whole = zip((values, scales, sums), rests, strict=True)
+    values, scales, sums = (np.concatenate(pair, axis=1) for pair in whole)
+    return values, scales, sums
+
+
+def _quantize(x: Floats) -> Quantized:
+    """A row's own blocks.
 
     With m the largest magnitude of a block (not-a-number and infinities count as the largest float):
     scale = m / 127, value = x * (127 / m) rounded half to even; zero where m < 2^-100.
@@ -38,17 +56,27 @@ def quantize_rows(x: Floats) -> Quantized:
     return values, scales[..., 0], sums
 
 
-def dequantize_rows(values: NDArray[np.int8], scales: Floats) -> NDArray[np.float64]:
+def dequantize_rows(
+    values: NDArray[np.int8], scales: Floats, fine: Ints = NO_INTS
+) -> NDArray[np.float64]:
     """What quantised activations stand for: float64 [M, K]."""
-    return values.astype(np.float64) * np.repeat(scales.astype(np.float64), ACT_BLOCK, axis=-1)
+    whole = values.reshape(len(values), -1, ACT_BLOCK) * scales.astype(np.float64)[..., None]
+    blocks, rests = np.split(whole, [whole.shape[1] - len(fine)], axis=1)
+    blocks[:, fine] += rests
+    return blocks.reshape(len(values), -1)
 
 
 def linear_int8(
-    weights: Floats, x: Floats, bias: Floats | None = None, residual: Floats | None = None
+    weights: Floats,
+    x: Floats,
+    bias: Floats | None = None,
+    residual: Floats | None = None,
+    fine: Ints = NO_INTS,
 ) -> Floats:
     """weights [N, K], x [M, K] -> [M, N], the activations quantised first."""
-    values, scales, _ = quantize_rows(x)
-    return _finish(dequantize_rows(values, scales) @ weights.astype(np.float64).T, bias, residual)
+    values, scales, _ = quantize_rows(x, fine)
+    coarse = dequantize_rows(values, scales, fine)
+    return _finish(coarse @ weights.astype(np.float64).T, bias, residual)
 
 
 def linear_f32(

@@ -11,6 +11,7 @@ from plait.core.window import Floats
 from plait.kernels.plan import Plan, Pool, make_plan
 from plait.kvcache import pool as kv_pool
 from plait.models.base import AttentionSpec, Graph, Rope, Value
+from plait.runner import fine
 from plait.runner.batch import Batch, flatten
 from plait.runner.fuse import Fused, Op, fuse
 from plait.runner.weights import Weights
@@ -52,6 +53,8 @@ class NativeRunner:
         )
         _Emitter(self._plan, self.weights).emit(self._fused)
         self._out: Floats = np.zeros((0, self._fused.result.width), np.float32)
+        if activations == "int8":
+            self._refine(kv)
 
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [rows wanted, vocab] per input."""
@@ -89,6 +92,19 @@ class NativeRunner:
         first, _ = self._fused.cuts[since]
         self._run(batch, out, first, self._plan.num_ops, hidden, since=since)
         return out
+
+    def _refine(self, kv: kv_pool.Pool) -> None:
+        """Watch every linear op over one page of tokens and choose its fine blocks."""
+        page = kv.allocate()
+        assert page is not None
+        self._plan.watch(True)
+        self.forward([fine.probe(page, self._fused.result.width)])
+        self._plan.watch(False)
+        kv.release(page)
+        for index, op in enumerate(self._fused.ops):
+            if energy := self._plan.energy(index):
+                is_head = op.output.buffer == self._fused.result.buffer
+                self._plan.refine(index, fine.choose(energy, is_head=is_head).tolist())
 
     def _room(self, rows: int) -> Floats:
         if len(self._out) < rows:

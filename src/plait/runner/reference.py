@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from plait.core.step import StepInput
-from plait.core.window import Floats
+from plait.core.window import NO_INTS, Floats, Ints
 from plait.kernels import reference as ops
-from plait.kernels.reference_linear import quantize_rows
+from plait.kernels.reference_linear import dequantize_rows, quantize_rows
 from plait.kvcache.pool import Pool
 from plait.models.base import AttentionSpec, Graph, Node, Rope, Value
+from plait.runner import fine
 from plait.runner.batch import Batch, flatten
 from plait.weights.base import Checkpoint
 
@@ -29,6 +30,9 @@ class ReferenceRunner:
         self._kv = kv.data
         self._int8 = activations == "int8"
         self._tensors: dict[str, Floats] = {}
+        self._fine: dict[Value, Ints] = {}
+        if self._int8:
+            self._refine(kv)
 
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [rows wanted, vocab] per input."""
@@ -47,9 +51,12 @@ class ReferenceRunner:
     def _walk(self, inputs: Listing[StepInput], batch: Batch, until: int) -> dict[int, Floats]:
         step = _Step(inputs, batch)
         for node in self._graph.nodes[:until]:
-            result = getattr(self, f"_{node.kind}")(node, step)
-            step.write(node.output, result, self._graph.widths[node.output.buffer])
+            self._do(node, step)
         return step.buffers
+
+    def _do(self, node: Node, step: _Step) -> None:
+        result = getattr(self, f"_{node.kind}")(node, step)
+        step.write(node.output, result, self._graph.widths[node.output.buffer])
 
     def _tensor(self, name: str) -> Floats:
         if name not in self._tensors:
@@ -76,7 +83,7 @@ class ReferenceRunner:
 
     def _linear(self, node: Node, step: _Step) -> Floats:
         x = step.read(node.inputs[0])
-        coarse = self._coarse(x) if self._int8 and x.shape[1] % 32 == 0 else x
+        coarse = self._coarse(x, node) if self._int8 and x.shape[1] % 32 == 0 else x
         parts = []
         for name, bias in zip(node.weights, node.vectors, strict=True):
             is_float = self._checkpoint.info(name).format_name in _FLOAT_FORMATS
@@ -84,12 +91,27 @@ class ReferenceRunner:
             parts.append(y if bias is None else y + self._tensor(bias))
         return np.concatenate(parts, axis=1)
 
-    @staticmethod
-    def _coarse(x: Floats) -> Floats:
+    def _coarse(self, x: Floats, node: Node) -> Floats:
         """x as its int8 blocks hold it."""
-        values, scales, _ = quantize_rows(x)
-        blocks = values.reshape(*scales.shape, 32) * scales[..., None]
-        return np.asarray(blocks.reshape(x.shape), np.float32)
+        blocks = self._fine.get(node.output, NO_INTS)
+        values, scales, _ = quantize_rows(x, blocks)
+        return dequantize_rows(values, scales, blocks).astype(np.float32)
+
+    def _refine(self, kv: Pool) -> None:
+        """Choose the fine blocks of every linear op from one page of tokens, as the native executor does."""
+        result = self._graph.result
+        page = kv.allocate()
+        assert page is not None and result is not None
+        inputs = [fine.probe(page, result.width)]
+        step, chosen = _Step(inputs, flatten(inputs)), {}
+        for node in self._graph.nodes:
+            if node.kind == "linear" and node.inputs[0].width % 32 == 0:
+                _, scales, _ = quantize_rows(step.read(node.inputs[0]))
+                is_head = node.output.buffer == result.buffer
+                chosen[node.output] = fine.choose((scales**2).sum(axis=0), is_head=is_head)
+            self._do(node, step)
+        self._fine = chosen
+        kv.release(page)
 
     def _rope(self, node: Node, step: _Step) -> Floats:
         rope: Rope = node.attrs["rope"]
