@@ -48,27 +48,27 @@ class Int8Linear {
 
   // Scratch: sums of all tokens, then two vectors of expanded panels.
   void prepare(const QuantizedRows& x) {
-    const int64_t per_token = x.stride() / S::kGroup;
-    const size_t side = static_cast<size_t>((call_.num_rows * per_token * 4 + 63) / 64 * 64);
+    const int64_t num_blocks = call_.num_rows * (x.stride() / kActBlock);
+    const size_t side = static_cast<size_t>((num_blocks * 4 + 63) / 64 * 64);
     uint8_t* scratch = call_.scratch.bytes(side + 2 * expanded_bytes());
     expanded_ = scratch + side;
     tokens_ = {x.values, x.scales, nullptr, nullptr, x.stride()};
     if constexpr (S::kHasOffset) {
       auto* offsets = reinterpret_cast<int32_t*>(scratch);
-      for (int64_t i = 0; i < call_.num_rows * per_token; ++i) offsets[i] = -S::kOffset * sum(x, i);
+      for (int64_t i = 0; i < num_blocks; ++i) offsets[i] = -S::kOffset * x.sums[i];
       tokens_.offsets = offsets;
     }
     if constexpr (S::kHasMin) {
       auto* sums = reinterpret_cast<float*>(scratch);
-      for (int64_t i = 0; i < call_.num_rows * per_token; ++i)
-        sums[i] = x.scales[i * S::kGroup / 32] * static_cast<float>(sum(x, i));
+      constexpr int kBlocks = S::kGroup / kActBlock;
+      for (int64_t i = 0; i < num_blocks; i += kBlocks) {
+        float sum = 0;
+        for (int64_t j = i; j < i + kBlocks; ++j)
+          sum += x.scales[j] * static_cast<float>(x.sums[j]);
+        sums[i / kBlocks] = sum;
+      }
       tokens_.sums = sums;
     }
-  }
-
-  static PLAIT_INLINE int sum(const QuantizedRows& x, int64_t group) {
-    if constexpr (S::kGroup == 16) return x.sums[group];
-    return x.sums[2 * group] + x.sums[2 * group + 1];
   }
 
   size_t expanded_bytes() const { return static_cast<size_t>(cols_ / 32) * E::kUnitBytes; }

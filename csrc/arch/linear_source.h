@@ -21,7 +21,7 @@ struct Weights {
   static constexpr bool kSignTrick = kIsSigned && !kFlips;
   static constexpr int kLargest = kIsSigned ? 255 : (1 << F::kBits) - 1;
   static constexpr bool kHasMin = quant::Panel<F>::kHasMin;
-  static constexpr int kGroup = quant::Panel<F>::kGroup;
+  static constexpr int kGroup = quant::Panel<F>::kGroup;  // columns that share a scale
   static constexpr int kGroups = 32 / kGroup;
   static constexpr bool kHasOffset = kOffset != 0;
 };

@@ -2,8 +2,8 @@
 //
 // Every instance does the same operations in the same order for one element of the result, so
 // results do not depend on the tile an element happens to fall into:
-//   total = fma(float(integer dot of a group), scale * x scale, total)        group after group
-//   low   = fma(minimum, x scale * float(sum of x in the group), low)         the same
+//   total = fma(float(integer dot of 16 columns), scale * x scale, total)     one after the other
+//   low   = fma(minimum, sum of x scale * float(sum of x), low)      once per group of the weights
 //   total + low, + bias, + what was there
 #pragma once
 
@@ -16,20 +16,19 @@ namespace {
 constexpr int kMaxVectors = 4;
 constexpr int64_t kPrefetchAhead = 1024;
 
-// Activations of the tokens of a tile, and per group of columns what the format needs of their sum.
+// Activations of the tokens of a tile, and what the format needs of their sums.
 // Their columns are those of W and then the rests of the fine blocks.
 struct Tokens {
   const int8_t* values;    // [][cols]
-  const float* scales;     // [][cols / 32]
-  const int32_t* offsets;  // [][cols / group]: - offset * sum, formats with an offset
-  const float* sums;       // [][cols / group]: scale * sum, formats with a minimum
+  const float* scales;     // [][cols / 16]
+  const int32_t* offsets;  // [][cols / 16]: - offset * sum, formats with an offset
+  const float* sums;       // [][cols / group]: sums of scale * sum, formats with a minimum
   int64_t cols;
 
   Tokens from(int64_t token, int group) const {
-    const int64_t step = token * (cols / group);
-    return {values + token * cols, scales + token * (cols / 32),
-            offsets == nullptr ? nullptr : offsets + step, sums == nullptr ? nullptr : sums + step,
-            cols};
+    const int64_t step = token * (cols / kActBlock);
+    return {values + token * cols, scales + step, offsets == nullptr ? nullptr : offsets + step,
+            sums == nullptr ? nullptr : sums + token * (cols / group), cols};
   }
 };
 
@@ -80,10 +79,10 @@ PLAIT_INLINE void emit(const LinearOutput& out, int64_t token, int64_t row, int6
   store_rows(at, total, count);
 }
 
-// Integer dots of one group, accumulated chunk by chunk.
+// Integer dots of 16 columns, accumulated chunk by chunk.
 template <class S>
 struct Accumulator {
-  static constexpr int kChunks = S::kGroup / 4;
+  static constexpr int kChunks = kActBlock / 4;
   // Products that fit into 16 bits when added there: |activation| <= 127, two per 16 bits.
   static constexpr int kFit = 32767 / (2 * 127 * S::kLargest);
   static constexpr int kRun = kFit >= kChunks ? kChunks : kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
@@ -114,17 +113,15 @@ struct Accumulator {
 
 template <class S, int kVectors, int kTokens>
 struct Tile {
-  // With groups of 16 and no `dot` a group's weights fit the registers, its sums do not: then token
-  // after token, else chunk after chunk.
-  static constexpr bool kTokenByToken = S::kGroup == 16 && !kHasDot;
+  // Without `dot` the weights of 16 columns fit the registers and their sums do not: then token
+  // after token. Else chunk after chunk; so too where magnitudes take registers besides.
+  static constexpr bool kTokenByToken = !kHasDot && !S::kSignTrick;
 
   Floats total[kVectors][kTokens];
   Floats low[S::kHasMin ? kVectors : 1][kTokens];
   const int8_t* values[kTokens];
 
   using Sums = Accumulator<S>[kVectors][kTokens];
-
-  static PLAIT_INLINE int64_t groups(const Tokens& x) { return x.cols / S::kGroup; }
 
   template <int kPair>
   PLAIT_INLINE void load_pair(const Cursor (&block)[kVectors], Bytes (&first)[kVectors],
@@ -133,22 +130,22 @@ struct Tile {
     for (int v = 0; v < kVectors; ++v) S::template pair<kPair>(block[v], first[v], second[v]);
   }
 
-  // One chunk of the group that begins at column kFirst of the block, one token, all vectors.
+  // One chunk of the 16 columns that begin at kFirst in the block, one token, all vectors.
   template <int kFirst, int kChunk>
   PLAIT_INLINE void step(const Bytes (&weights)[kVectors], const Bytes (&magnitudes)[kVectors],
                          const Tokens& x, int64_t column, int t, Sums& sums) {
     const Bytes a = splat_chunk(values[t] + kFirst + 4 * kChunk);
     const int32_t* offset =
-        S::kHasOffset ? x.offsets + t * groups(x) + (column + kFirst) / S::kGroup : nullptr;
+        S::kHasOffset ? x.offsets + (t * x.cols + column + kFirst) / kActBlock : nullptr;
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       sums[v][t].template step<kChunk>(weights[v], magnitudes[v], a, offset);
   }
 
-  // total += scale * x scale * sum, for one token.
+  // total += scale * x scale * sum, for one token and the 16 columns from `column` on.
   PLAIT_INLINE void add_token(const Floats (&scale)[kVectors], const Tokens& x, int64_t column,
                               int t, const Sums& sums) {
-    const Floats x_scale = splat(x.scales[t * (x.cols / 32) + column / 32]);
+    const Floats x_scale = splat(x.scales[(t * x.cols + column) / kActBlock]);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       total[v][t] = fma(to_float(sums[v][t].total), mul(scale[v], x_scale), total[v][t]);
@@ -158,7 +155,7 @@ struct Tile {
   PLAIT_INLINE void chunk_by_chunk(const Cursor (&block)[kVectors], const Floats (&scale)[kVectors],
                                    const Tokens& x, int64_t column) {
     Sums sums;
-    unroll<S::kGroup / 8>([&](auto pair) PLAIT_LAMBDA {
+    unroll<kActBlock / 8>([&](auto pair) PLAIT_LAMBDA {
       Bytes weights[2][kVectors];
       load_pair<kFirst / 8 + pair.value>(block, weights[0], weights[1]);
       unroll<2>([&](auto half) PLAIT_LAMBDA {
@@ -172,24 +169,24 @@ struct Tile {
       });
     });
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) add_token(scale, x, column, t, sums);
+    for (int t = 0; t < kTokens; ++t) add_token(scale, x, column + kFirst, t, sums);
   }
 
   template <int kFirst>
   PLAIT_INLINE void token_by_token(const Cursor (&block)[kVectors], const Floats (&scale)[kVectors],
                                    const Tokens& x, int64_t column) {
     Sums sums;
-    Bytes weights[S::kGroup / 4][kVectors];
-    unroll<S::kGroup / 8>([&](auto pair) PLAIT_LAMBDA {
+    Bytes weights[kActBlock / 4][kVectors];
+    unroll<kActBlock / 8>([&](auto pair) PLAIT_LAMBDA {
       load_pair<kFirst / 8 + pair.value>(block, weights[2 * pair.value],
                                          weights[2 * pair.value + 1]);
     });
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      unroll<S::kGroup / 4>([&](auto chunk) PLAIT_LAMBDA {
+      unroll<kActBlock / 4>([&](auto chunk) PLAIT_LAMBDA {
         step<kFirst, chunk.value>(weights[chunk.value], weights[chunk.value], x, column, t, sums);
       });
-      add_token(scale, x, column, t, sums);
+      add_token(scale, x, column + kFirst, t, sums);
     }
   }
 
@@ -200,7 +197,7 @@ struct Tile {
     for (int v = 0; v < kVectors; ++v) minimum[v] = S::minimum(unit[v], block, group);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      const Floats sum = splat(x.sums[t * groups(x) + column / S::kGroup + group]);
+      const Floats sum = splat(x.sums[(t * x.cols + column) / S::kGroup + group]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) low[v][t] = fma(minimum[v], sum, low[v][t]);
     }
@@ -245,14 +242,16 @@ struct Tile {
           prefetch(chunks[v].at + kPrefetchAhead + line);
     }
     unroll<S::kGroups>([&](auto group) PLAIT_LAMBDA {
-      constexpr int kFirst = group.value * S::kGroup;
       Floats scale[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) scale[v] = S::scale(unit[v], block, group.value);
-      if constexpr (kTokenByToken)
-        token_by_token<kFirst>(chunks, scale, x, column);
-      else
-        chunk_by_chunk<kFirst>(chunks, scale, x, column);
+      unroll<S::kGroup / kActBlock>([&](auto part) PLAIT_LAMBDA {
+        constexpr int kFirst = group.value * S::kGroup + part.value * kActBlock;
+        if constexpr (kTokenByToken)
+          token_by_token<kFirst>(chunks, scale, x, column);
+        else
+          chunk_by_chunk<kFirst>(chunks, scale, x, column);
+      });
       if constexpr (S::kHasMin && !S::kIsExpanded) add_low(unit, block, group.value, x, column);
     });
     for (int t = 0; t < kTokens; ++t) values[t] += 32;

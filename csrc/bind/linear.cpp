@@ -92,7 +92,7 @@ struct Fine {
     blocks = data_of<int32_t>(*given, 1, "fine", "int32");
     count = static_cast<int64_t>(given->shape(0));
     for (int64_t i = 0; i < count; ++i)
-      require(blocks[i] > (i == 0 ? -1 : blocks[i - 1]) && blocks[i] < cols / kActBlock,
+      require(blocks[i] > (i == 0 ? -1 : blocks[i - 1]) && blocks[i] < cols / kFineBlock,
               "fine must name blocks of 32 columns, ascending");
   }
 };
@@ -107,7 +107,7 @@ struct Quantized {
       : rows{nullptr, nullptr, nullptr, cols, fine.blocks, fine.count},
         values(static_cast<size_t>(num_rows * rows.stride())),
         scales(values.size() / kActBlock),
-        sums(values.size() / 16) {
+        sums(values.size() / kActBlock) {
     rows.values = values.data();
     rows.scales = scales.data();
     rows.sums = sums.data();
@@ -116,12 +116,12 @@ struct Quantized {
   void quantize(Isa isa, const float* x, int64_t row) {
     int8_t* to = values.data() + row * rows.stride();
     float* scale = scales.data() + row * (rows.stride() / kActBlock);
-    int16_t* sum = sums.data() + row * (rows.stride() / 16);
+    int16_t* sum = sums.data() + row * (rows.stride() / kActBlock);
     quantize_row(isa, x, rows.cols, to, scale, sum);
     for (int64_t i = 0; i < rows.num_fine; ++i) {
-      const int64_t block = rows.fine_blocks[i], rest = rows.cols / kActBlock + i;
-      quantize_rest(isa, x + block * kActBlock, to + block * kActBlock, scale[block],
-                    to + rest * kActBlock, scale + rest, sum + 2 * rest);
+      const int64_t block = rows.fine_blocks[i] * kFineBlock, rest = rows.cols + i * kFineBlock;
+      quantize_rest(isa, x + block, to + block, scale + block / kActBlock, to + rest,
+                    scale + rest / kActBlock, sum + rest / kActBlock);
     }
   }
 };
@@ -204,14 +204,14 @@ std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
   const Isa isa = isa_by_name(isa_choice);
   const float* inputs = data_of<float>(x, 2, "x", "float32");
   const size_t rows = x.shape(0), cols = x.shape(1);
-  require(cols % kActBlock == 0, "x needs a multiple of 32 columns");
+  require(cols % kFineBlock == 0, "x needs a multiple of 32 columns");
   Quantized made(static_cast<int64_t>(rows), static_cast<int64_t>(cols),
                  Fine(fine, static_cast<int64_t>(cols)));
   for (size_t t = 0; t < rows; ++t) made.quantize(isa, inputs + t * cols, static_cast<int64_t>(t));
   const auto stride = static_cast<size_t>(made.rows.stride());
   auto values = new_array<int8_t, 2>({rows, stride});
   auto scales = new_array<float, 2>({rows, stride / kActBlock});
-  auto sums = new_array<int16_t, 2>({rows, stride / 16});
+  auto sums = new_array<int16_t, 2>({rows, stride / kActBlock});
   std::copy(made.values.begin(), made.values.end(), values.data());
   std::copy(made.scales.begin(), made.scales.end(), scales.data());
   std::copy(made.sums.begin(), made.sums.end(), sums.data());

@@ -42,9 +42,9 @@ void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* 
   table_of(isa).quantize_row(x, cols, values, scales, sums);
 }
 
-void quantize_rest(Isa isa, const float* x, const int8_t* values, float scale, int8_t* rest,
-                   float* rest_scale, int16_t* rest_sums) {
-  table_of(isa).quantize_rest(x, values, scale, rest, rest_scale, rest_sums);
+void quantize_rest(Isa isa, const float* x, const int8_t* values, const float* scales, int8_t* rest,
+                   float* rest_scales, int16_t* rest_sums) {
+  table_of(isa).quantize_rest(x, values, scales, rest, rest_scales, rest_sums);
 }
 
 void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,

@@ -6,7 +6,7 @@
 
 namespace plait {
 
-// Quantising a block of activations, exactly: with m the largest magnitude (infinities and NaN
+// Quantising a block of 16 activations, exactly: with m the largest magnitude (infinities and NaN
 // count as kLargestMagnitude) the scale is m / 127 and a value is round_half_even(x * (127 / m)),
 // clamped to [-127, 127], NaN giving -127; all divisions and products rounded to float. A block
 // with m < kSmallestMagnitude is all zeros with scale 0.
@@ -24,8 +24,8 @@ struct LinearCall {
 
 struct LinearTable {
   void (*quantize_row)(const float* x, int64_t cols, int8_t* values, float* scales, int16_t* sums);
-  void (*quantize_rest)(const float* x, const int8_t* values, float scale, int8_t* rest,
-                        float* rest_scale, int16_t* rest_sums);
+  void (*quantize_rest)(const float* x, const int8_t* values, const float* scales, int8_t* rest,
+                        float* rest_scales, int16_t* rest_sums);
   void (*int8)(const LinearCall& call, const QuantizedRows& x);
   void (*f32)(const LinearCall& call, const float* x, int64_t x_stride);
 };

@@ -76,7 +76,7 @@ void Plan::refine(int op, std::vector<int32_t> blocks) {
   for (size_t i = 0; i < blocks.size(); ++i)
     demand(blocks[i] >= (i == 0 ? 0 : blocks[i - 1] + 1) && blocks[i] < num_blocks,
            "refine: blocks of the op's input, ascending");
-  most_cols_ = std::max<int64_t>(most_cols_, (num_blocks + blocks.size()) * kActBlock);
+  most_cols_ = std::max<int64_t>(most_cols_, (num_blocks + blocks.size()) * kFineBlock);
   ops_[op]->refine(std::move(blocks));
 }
 
@@ -131,7 +131,7 @@ void Plan::reserve(const Batch& batch) {
   if (!int8_) return;
   grow(activations_.values, cells);
   grow(activations_.scales, cells / kActBlock * sizeof(float));
-  grow(activations_.sums, cells / 16 * sizeof(int16_t));
+  grow(activations_.sums, cells / kActBlock * sizeof(int16_t));
 }
 
 // What every layer needs of each row: rotary angles and how far it sees.

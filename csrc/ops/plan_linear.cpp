@@ -16,11 +16,11 @@ class LinearOp final : public Op {
  public:
   LinearOp(LinearSpec spec, bool int8) : spec_(std::move(spec)), cols_(spec_.weights[0]->cols()) {
     for (const auto& weight : spec_.weights) {
-      const bool quantized = int8 && has_int8_path(weight->format()) && cols_ % kActBlock == 0;
+      const bool quantized = int8 && has_int8_path(weight->format());
       (quantized ? needs_int8_ : needs_float_) = true;
       quantized_.push_back(quantized);
     }
-    if (needs_int8_) energy_.resize(static_cast<size_t>(cols_ / kActBlock));
+    if (needs_int8_) energy_.resize(static_cast<size_t>(cols_ / kFineBlock));
   }
 
   std::vector<float> energy() const override { return energy_; }
@@ -31,7 +31,7 @@ class LinearOp final : public Op {
     if (rows == 0) return;
     make_input(step, rows);
     step.plan.pool().barrier();
-    if (step.plan.is_watching() && step.worker == 0) add_energy(step.plan, rows);
+    if (needs_int8_ && step.plan.is_watching() && step.worker == 0) add_energy(step.plan, rows);
     multiply(step, rows);
   }
 
@@ -46,7 +46,7 @@ class LinearOp final : public Op {
       for (int64_t row = share.begin; row < share.end; ++row) make_piece(plan, row, 0, cols_);
       return;
     }
-    const Share share = share_of(cols_, kActBlock, step.worker, workers);
+    const Share share = share_of(cols_, kFineBlock, step.worker, workers);
     if (share.begin == share.end) return;
     for (int row = 0; row < rows; ++row) make_piece(plan, row, share.begin, share.end);
   }
@@ -66,14 +66,15 @@ class LinearOp final : public Op {
     if (!needs_int8_) return;
     int8_t* values = reinterpret_cast<int8_t*>(act.values.data()) + row * stride();
     float* scales = reinterpret_cast<float*>(act.scales.data()) + row * (stride() / kActBlock);
-    int16_t* sums = reinterpret_cast<int16_t*>(act.sums.data()) + row * (stride() / 16);
-    quantize_row(plan.isa(), x, n, values + begin, scales + begin / kActBlock, sums + begin / 16);
+    int16_t* sums = reinterpret_cast<int16_t*>(act.sums.data()) + row * (stride() / kActBlock);
+    quantize_row(plan.isa(), x, n, values + begin, scales + begin / kActBlock,
+                 sums + begin / kActBlock);
     for (size_t i = 0; i < fine_.size(); ++i) {
-      const int64_t from = int64_t{fine_[i]} * kActBlock;
+      const int64_t from = int64_t{fine_[i]} * kFineBlock;
       if (from < begin || from >= end) continue;
-      const int64_t to = cols_ + static_cast<int64_t>(i) * kActBlock;
-      quantize_rest(plan.isa(), x + from - begin, values + from, scales[fine_[i]], values + to,
-                    scales + to / kActBlock, sums + to / 16);
+      const int64_t to = cols_ + static_cast<int64_t>(i) * kFineBlock;
+      quantize_rest(plan.isa(), x + from - begin, values + from, scales + from / kActBlock,
+                    values + to, scales + to / kActBlock, sums + to / kActBlock);
     }
   }
 
@@ -86,9 +87,9 @@ class LinearOp final : public Op {
   void add_energy(Plan& plan, int rows) {
     const auto* scales = reinterpret_cast<const float*>(plan.activations().scales.data());
     for (int64_t row = 0; row < rows; ++row)
-      for (size_t block = 0; block < energy_.size(); ++block) {
-        const float scale = scales[row * (stride() / kActBlock) + static_cast<int64_t>(block)];
-        energy_[block] += scale * scale;
+      for (int64_t i = 0; i < cols_ / kActBlock; ++i) {
+        const float scale = scales[row * (stride() / kActBlock) + i];
+        energy_[static_cast<size_t>(i * kActBlock / kFineBlock)] += scale * scale;
       }
   }
 

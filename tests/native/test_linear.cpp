@@ -92,15 +92,15 @@ struct Activations {
     fine.push_back(static_cast<int32_t>(cols / 32 - 1));
     stride = cols + 32;
     values.resize(tokens * stride);
-    scales.resize(values.size() / 32);
+    scales.resize(values.size() / 16);
     sums.resize(values.size() / 16);
     for (int64_t t = 0; t < tokens; ++t) {
       int8_t* q = values.data() + t * stride;
-      float* scale = scales.data() + t * stride / 32;
+      float* scale = scales.data() + t * stride / 16;
       int16_t* sum = sums.data() + t * stride / 16;
       quantize_row(isa, x.data() + t * cols, cols, q, scale, sum);
-      quantize_rest(isa, x.data() + t * cols + cols - 32, q + cols - 32, scale[cols / 32 - 1],
-                    q + cols, scale + cols / 32, sum + cols / 16);
+      quantize_rest(isa, x.data() + t * cols + cols - 32, q + cols - 32, scale + cols / 16 - 2,
+                    q + cols, scale + cols / 16, sum + cols / 16);
     }
   }
 
@@ -116,7 +116,7 @@ struct Activations {
 
  private:
   double part(int64_t token, int64_t k) const {
-    return static_cast<double>(values[token * stride + k]) * scales[(token * stride + k) / 32];
+    return static_cast<double>(values[token * stride + k]) * scales[(token * stride + k) / 16];
   }
 };
 
@@ -223,7 +223,7 @@ void check_quantize() {
   for (size_t i = 64; i < 96; ++i) x[i] *= 1e-36f;
   x[100] = NAN, x[130] = INFINITY, x[165] = -INFINITY, x[166] = NAN;
   std::vector<int8_t> want(x.size()), got(x.size());
-  std::vector<float> want_scales(8), got_scales(8);
+  std::vector<float> want_scales(16), got_scales(16);
   std::vector<int16_t> want_sums(16), got_sums(16);
   quantize_row(Isa::generic, x.data(), 256, want.data(), want_scales.data(), want_sums.data());
   for (float scale : want_scales)

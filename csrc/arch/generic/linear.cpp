@@ -27,27 +27,26 @@ void quantize_block(const float* x, int8_t* values, float* scale, int16_t* sums)
   const bool is_zero = largest < kSmallestMagnitude;
   const float inverse = is_zero ? 0.0f : 127.0f / largest;
   *scale = is_zero ? 0.0f : largest / 127.0f;
-  sums[0] = sums[1] = 0;
+  *sums = 0;
   for (int i = 0; i < kActBlock; ++i) {
     const float scaled = x[i] * inverse;
     const float above = scaled >= -127.0f ? scaled : -127.0f;  // not-a-number too
     values[i] = static_cast<int8_t>(round_even(above <= 127.0f ? above : 127.0f));
-    sums[i / 16] = static_cast<int16_t>(sums[i / 16] + values[i]);
+    *sums = static_cast<int16_t>(*sums + values[i]);
   }
 }
 
 void quantize_row(const float* x, int64_t cols, int8_t* values, float* scales, int16_t* sums) {
   for (int64_t block = 0; block < cols / kActBlock; ++block)
-    quantize_block(x + block * kActBlock, values + block * kActBlock, scales + block,
-                   sums + 2 * block);
+    quantize_block(x + block * kActBlock, values + block * kActBlock, scales + block, sums + block);
 }
 
-void quantize_rest(const float* x, const int8_t* values, float scale, int8_t* rest,
-                   float* rest_scale, int16_t* rest_sums) {
-  float left[kActBlock];
-  for (int i = 0; i < kActBlock; ++i)
-    left[i] = std::fma(static_cast<float>(-values[i]), scale, x[i]);
-  quantize_block(left, rest, rest_scale, rest_sums);
+void quantize_rest(const float* x, const int8_t* values, const float* scales, int8_t* rest,
+                   float* rest_scales, int16_t* rest_sums) {
+  float left[kFineBlock];
+  for (int i = 0; i < kFineBlock; ++i)
+    left[i] = std::fma(static_cast<float>(-values[i]), scales[i / kActBlock], x[i]);
+  quantize_row(left, kFineBlock, rest, rest_scales, rest_sums);
 }
 
 void write(const LinearCall& call, int64_t token, int64_t row, float value) {
@@ -90,23 +89,25 @@ void unpack_row(const uint8_t* panel, int lane, int64_t cols, const IntegerRow& 
 template <class F>
 float dot_int8(const IntegerRow& row, const QuantizedRows& all, int64_t token) {
   constexpr int kGroup = Panel<F>::kGroup;
-  constexpr int64_t kGroups = kActBlock / kGroup;
   const int8_t* x = all.values + token * all.stride();
   const float* x_scales = all.scales + token * (all.stride() / kActBlock);
   float total = 0, low = 0;
-  for (int64_t at = 0; at < all.stride() / kGroup; ++at) {
-    const int64_t rest = at - all.cols / kGroup;
-    const int64_t group =
-        rest < 0 ? at : all.fine_blocks[rest / kGroups] * kGroups + rest % kGroups;
-    int dot = 0, sum = 0;
-    for (int64_t i = 0; i < kGroup; ++i) {
-      dot += row.weights[group * kGroup + i] * x[at * kGroup + i];
-      sum += x[at * kGroup + i];
+  for (int64_t at = 0; at < all.stride(); at += kGroup) {
+    const int64_t rest = at - all.cols;
+    const int64_t column =
+        rest < 0 ? at : all.fine_blocks[rest / kFineBlock] * kFineBlock + rest % kFineBlock;
+    float sums = 0;
+    for (int64_t first = 0; first < kGroup; first += kActBlock) {
+      int dot = 0, sum = 0;
+      for (int64_t i = first; i < first + kActBlock; ++i) {
+        dot += row.weights[column + i] * x[at + i];
+        sum += x[at + i];
+      }
+      const float x_scale = x_scales[(at + first) / kActBlock];
+      total = std::fma(static_cast<float>(dot), row.scales[column / kGroup] * x_scale, total);
+      sums += x_scale * static_cast<float>(sum);
     }
-    const float x_scale = x_scales[at * kGroup / kActBlock];
-    total = std::fma(static_cast<float>(dot), row.scales[group] * x_scale, total);
-    if (Panel<F>::kHasMin)
-      low = std::fma(row.minima[group], x_scale * static_cast<float>(sum), low);
+    if (Panel<F>::kHasMin) low = std::fma(row.minima[column / kGroup], sums, low);
   }
   return Panel<F>::kHasMin ? total + low : total;
 }

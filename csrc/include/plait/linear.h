@@ -17,8 +17,9 @@
 
 namespace plait {
 
-constexpr int kPanelRows = 8;  // rows of W that lie side by side, one per 32-bit lane
-constexpr int kActBlock = 32;  // activations quantised together
+constexpr int kPanelRows = 8;   // rows of W that lie side by side, one per 32-bit lane
+constexpr int kActBlock = 16;   // activations quantised together
+constexpr int kFineBlock = 32;  // activations kept finer together
 
 // Bytes of a matrix in the source layout. Throws std::invalid_argument for a shape that is empty,
 // far too large, or whose columns are no multiple of the format's block size.
@@ -54,19 +55,19 @@ class PackedMatrix {
   Buffer data_;
 };
 
-// Rows of activations, int8 per block of 32 with one scale; stored row after row. Of some blocks
-// ("fine" ones, the same for every row) what rounding left over is quantised once more and follows
-// the row as further blocks, which meet the weights of the block they belong to.
+// Rows of activations, int8 per block of 16 with one scale; stored row after row. Of some blocks of
+// 32 ("fine" ones, the same for every row) what rounding left over is quantised once more and
+// follows the row as further columns, which meet the weights of the block they belong to.
 struct QuantizedRows {
   const int8_t* values;  // [rows][stride()]
-  const float* scales;   // [rows][stride() / 32]: largest magnitude / 127
+  const float* scales;   // [rows][stride() / 16]: largest magnitude / 127
   const int16_t*
       sums;  // [rows][stride() / 16]: sum of the values, for formats with a minimum or an offset
   int64_t cols;                // of W
   const int32_t* fine_blocks;  // [num_fine], ascending, each below cols / 32
   int64_t num_fine;
 
-  int64_t stride() const { return cols + kActBlock * num_fine; }
+  int64_t stride() const { return cols + kFineBlock * num_fine; }
 };
 
 struct LinearOutput {
@@ -88,15 +89,16 @@ class LinearScratch {
 // Is the int8 path defined for this format? (float formats take float activations only)
 bool has_int8_path(Format format);
 
-// Quantises one row of `cols` (multiple of 32) floats: q = round_half_even(x * (127 / largest)),
+// Quantises one row of `cols` (multiple of 16) floats: q = round_half_even(x * (127 / largest)),
 // see csrc/ops/linear_table.h for the last bit. Non-finite inputs give finite garbage, not a crash.
 void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,
                   int16_t* sums);
 
-// What one block of quantised activations leaves over, x - float(value) * scale in one rounding,
-// quantised as a block of its own.
-void quantize_rest(Isa isa, const float* x, const int8_t* values, float scale, int8_t* rest,
-                   float* rest_scale, int16_t* rest_sums);
+// What one fine block of quantised activations leaves over, x - float(value) * scale in one
+// rounding, quantised like a row of its own. All arrays are those of the block: 32 values, 2
+// scales, 2 sums.
+void quantize_rest(Isa isa, const float* x, const int8_t* values, const float* scales, int8_t* rest,
+                   float* rest_scales, int16_t* rest_sums);
 
 // Output columns [8 * panel_begin, 8 * panel_end) for all `num_rows` rows of x; one thread's share.
 void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,

@@ -1,7 +1,7 @@
 """y = x W^T on packed weights: the typed surface over csrc/include/plait/linear.h.
 
 W is a `PackedMatrix`, [rows, cols], packed from the bytes of a model file. Two paths: "int8" quantises the
-activations per block of 32 and multiplies integers, "f32" multiplies floats. Of the blocks that `fine` names,
+activations per block of 16 and multiplies integers, "f32" multiplies floats. Of the blocks of 32 that `fine` names,
 int8 keeps what rounding left over too, as further blocks behind the row's own (15 bits in all). Within a path the bits of a
 result depend on its row of x and its row of W alone: not on the other rows, the threads or the processor.
 """
@@ -21,7 +21,7 @@ Activations = Literal["int8", "f32"]
 
 
 class QuantizedRows(NamedTuple):
-    """values: int8 [rows, cols + 32 * fine]. scales: float32, one per 32 values. sums: int16, one per 16."""
+    """values: int8 [rows, cols + 32 * fine]. scales: float32, sums: int16, one per 16 values."""
 
     values: NDArray[np.int8]
     scales: Floats
@@ -29,7 +29,7 @@ class QuantizedRows(NamedTuple):
 
 
 def quantize_rows(x: Floats, isa: str = "auto", fine: Ints | None = None) -> QuantizedRows:
-    """Float32 [rows, cols] as integers in [-127, 127] times a scale per 32; `sums` adds 16 of them.
+    """Float32 [rows, cols] as integers in [-127, 127] times a scale per 16; `sums` adds them up.
 
     fine: int32, ascending blocks of 32 columns whose rests follow. Not-a-number and infinities give finite
     garbage. Raises ValueError unless cols is a multiple of 32.

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from plait.core.window import NO_INTS, Floats, Ints
 
-ACT_BLOCK = 32
+ACT_BLOCK = 16
+FINE_BLOCK = 32
 _LARGEST = np.finfo(np.float32).max
 _SMALLEST = np.float32(2.0**-100)
 
@@ -18,7 +19,7 @@ Quantized = tuple[NDArray[np.int8], Floats, NDArray[np.int16]]
 
 
 def quantize_rows(x: Floats, fine: Ints = NO_INTS) -> Quantized:
-    """Float32 [M, K] -> values int8 [M, K + 32 F], scales float32 (one per 32), sums int16 (one per 16).
+    """Float32 [M, K] -> values int8 [M, K + 32 F], scales float32 and sums int16, one per 16.
 
     fine: int32 [F], ascending blocks of 32 columns; what rounding left of them is quantised again and
     follows.
@@ -26,8 +27,8 @@ def quantize_rows(x: Floats, fine: Ints = NO_INTS) -> Quantized:
     values, scales, sums = _quantize(x)
     if not len(fine):
         return values, scales, sums
-    blocks = x.reshape(len(x), -1, ACT_BLOCK)[:, fine].astype(np.float64)
-    held = values.reshape(len(x), -1, ACT_BLOCK)[:, fine] * scales[:, fine, None].astype(np.float64)
+    held = dequantize_rows(values, scales).reshape(len(x), -1, FINE_BLOCK)[:, fine]
+    blocks = x.reshape(held.shape[0], -1, FINE_BLOCK)[:, fine].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         rests = _quantize((blocks - held).astype(np.float32).reshape(len(x), -1))
     whole = zip((values, scales, sums), rests, strict=True)
@@ -52,7 +53,7 @@ def _quantize(x: Floats) -> Quantized:
         scaled = blocks * inverse
         above = np.where(scaled >= -127, scaled, np.float32(-127))  # not-a-number too
     values = np.rint(np.minimum(above, np.float32(127))).astype(np.int8).reshape(x.shape)
-    sums = values.reshape(len(x), -1, 16).sum(axis=-1, dtype=np.int16)
+    sums = values.reshape(len(x), -1, ACT_BLOCK).sum(axis=-1, dtype=np.int16)
     return values, scales[..., 0], sums
 
 
@@ -61,6 +62,7 @@ def dequantize_rows(
 ) -> NDArray[np.float64]:
     """What quantised activations stand for: float64 [M, K]."""
     whole = values.reshape(len(values), -1, ACT_BLOCK) * scales.astype(np.float64)[..., None]
+    whole = whole.reshape(len(values), -1, FINE_BLOCK)
     blocks, rests = np.split(whole, [whole.shape[1] - len(fine)], axis=1)
     blocks[:, fine] += rests
     return blocks.reshape(len(values), -1)

@@ -1,6 +1,6 @@
 """Which blocks of activations the int8 path keeps twice as fine.
 
-Rounding to int8 is coarse where a block of 32 activations holds a large one, and in a transformer the large
+Rounding to int8 is coarse where a block of activations holds a large one, and in a transformer the large
 ones sit in the same few channels whatever the text (arXiv:2208.07339 section 3). So each linear op's input is
 watched once, at load, over a few tokens, and the blocks with the largest scales get a second int8 plane for
 what the first left over. The choice is part of the model from then on: it depends on no request.
@@ -15,7 +15,7 @@ from plait.core.config import PAGE
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
-from plait.core.window import Ints, KVView, Window
+from plait.core.window import Floats, Ints, KVView, Window
 
 SHARE = 0.1
 """Of the blocks of a layer's linear op. Measured on SmolLM2 (benchmarks/accuracy.py): without fine blocks the
@@ -31,6 +31,11 @@ def probe(page: int, vocab_size: int) -> StepInput:
     sequence = Sequence(0, tokens, SamplingParams(), limit=PAGE, seed=0)
     window = Window(0, PAGE, rows=np.arange(PAGE, dtype=np.int32))
     return StepInput(sequence, window, KVView(np.array([page], np.int32)))
+
+
+def energy(scales: Floats) -> Floats:
+    """Sum of squared scales per block of 32 columns, [K / 32]; scales: float32 [M, K / 16]."""
+    return np.asarray((scales**2).sum(axis=0).reshape(-1, 2).sum(axis=1))
 
 
 def choose(energy: ArrayLike, *, is_head: bool) -> Ints:

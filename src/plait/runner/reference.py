@@ -24,7 +24,7 @@ class ReferenceRunner:
     """Implements core.step.Runner with float32 weights and the pool's own pages."""
 
     def __init__(self, graph: Graph, checkpoint: Checkpoint, kv: Pool, *, activations: str) -> None:
-        """activations: "f32", or "int8" for activations quantised per block of 32 as the kernels do."""
+        """activations: "f32", or "int8" for activations quantised as the kernels do."""
         self._graph = graph
         self._checkpoint = checkpoint
         self._kv = kv.data
@@ -101,14 +101,15 @@ class ReferenceRunner:
         """Choose the fine blocks of every linear op from one page of tokens, as the native executor does."""
         result = self._graph.result
         page = kv.allocate()
-        assert page is not None and result is not None
+        assert page is not None
+        assert result is not None
         inputs = [fine.probe(page, result.width)]
         step, chosen = _Step(inputs, flatten(inputs)), {}
         for node in self._graph.nodes:
             if node.kind == "linear" and node.inputs[0].width % 32 == 0:
                 _, scales, _ = quantize_rows(step.read(node.inputs[0]))
                 is_head = node.output.buffer == result.buffer
-                chosen[node.output] = fine.choose((scales**2).sum(axis=0), is_head=is_head)
+                chosen[node.output] = fine.choose(fine.energy(scales), is_head=is_head)
             self._do(node, step)
         self._fine = chosen
         kv.release(page)
