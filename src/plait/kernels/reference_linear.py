@@ -31,9 +31,11 @@ def quantize_rows(x: Floats, fine: Ints = NO_INTS) -> Quantized:
     blocks = x.reshape(held.shape[0], -1, FINE_BLOCK)[:, fine].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         rests = _quantize((blocks - held).astype(np.float32).reshape(len(x), -1))
-    whole = zip((values, scales, sums), rests, strict=True)
-    values, scales, sums = (np.concatenate(pair, axis=1) for pair in whole)
-    return values, scales, sums
+    return (
+        np.concatenate([values, rests[0]], axis=1),
+        np.concatenate([scales, rests[1]], axis=1),
+        np.concatenate([sums, rests[2]], axis=1),
+    )
 
 
 def _quantize(x: Floats) -> Quantized:
