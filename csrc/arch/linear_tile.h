@@ -115,7 +115,7 @@ template <class S, int kVectors, int kTokens>
 struct Tile {
   // Without `dot` the weights of 16 columns fit the registers and their sums do not: then token
   // after token. Else chunk after chunk; so too where magnitudes take registers besides.
-  static constexpr bool kTokenByToken = !kHasDot && !S::kSignTrick;
+  static constexpr bool kTokenByToken = S::kGroup == 16 && !kHasDot;
 
   Floats total[kVectors][kTokens];
   Floats low[S::kHasMin ? kVectors : 1][kTokens];
