@@ -185,8 +185,8 @@ PLAIT_INLINE Ints dot(Ints total, Bytes weights, Bytes x) {
 // Without `dot`: products of weights and activations, added in pairs to 16 bits. The caller sees to
 // it that they fit. Signed, since unsigned weights have at most 6 bits.
 PLAIT_INLINE int32x4_t pair_dot(int8x16_t weights, int8x16_t x) {
-  return lane(vpaddq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(x)),
-                         vmull_high_s8(weights, x)));
+  return lane(
+      vpaddq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(x)), vmull_high_s8(weights, x)));
 }
 PLAIT_INLINE Ints pair_dot(Bytes weights, Bytes x) {
   return {pair_dot(s8(weights.low), s8(x.low)), pair_dot(s8(weights.high), s8(x.high))};
