@@ -16,7 +16,7 @@ template <class F>
 struct Weights {
   // Signed bytes become unsigned ones (w + 128) where `dot` wants that; else they stay signed.
   static constexpr bool kIsSigned = F::kCodes != Codes::offset;
-  static constexpr bool kFlips = kIsSigned && kHasDot;
+  static constexpr bool kFlips = kIsSigned && kHasDot && !kDotIsSigned;
   static constexpr int kOffset = kFlips ? 128 : F::kOffset;
   static constexpr bool kSignTrick = kIsSigned && !kFlips;
   static constexpr int kLargest = kIsSigned ? 255 : (1 << F::kBits) - 1;

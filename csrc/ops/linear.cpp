@@ -12,15 +12,33 @@ const LinearTable& linear_table();
 namespace avxvnni {
 const LinearTable& linear_table();
 }
+namespace avx512vnni {
+const LinearTable& linear_table();
+}
+namespace neon {
+const LinearTable& linear_table();
+}
+namespace neondot {
+const LinearTable& linear_table();
+}
 
 namespace {
 
 const LinearTable& table_of(Isa isa) {
+#if defined(PLAIT_HAS_avx512vnni)
+  if (isa == Isa::avx512vnni) return avx512vnni::linear_table();
+#endif
 #if defined(PLAIT_HAS_avxvnni)
   if (isa == Isa::avxvnni) return avxvnni::linear_table();
 #endif
 #if defined(PLAIT_HAS_avx2)
   if (isa == Isa::avx2) return avx2::linear_table();
+#endif
+#if defined(PLAIT_HAS_neondot)
+  if (isa == Isa::neondot) return neondot::linear_table();
+#endif
+#if defined(PLAIT_HAS_neon)
+  if (isa == Isa::neon) return neon::linear_table();
 #endif
   (void)isa;
   return generic::linear_table();

@@ -4,6 +4,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace plait {
@@ -22,6 +25,12 @@ bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2");
 }
+
+bool has_avx512vnni() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 std::vector<Isa> probe() {
@@ -31,6 +40,15 @@ std::vector<Isa> probe() {
 #endif
 #if defined(PLAIT_HAS_avxvnni)
   if (has_avx2() && has_avxvnni()) found.push_back(Isa::avxvnni);
+#endif
+#if defined(PLAIT_HAS_avx512vnni)
+  if (has_avx2() && has_avx512vnni()) found.push_back(Isa::avx512vnni);
+#endif
+#if defined(PLAIT_HAS_neon)
+  found.push_back(Isa::neon);
+#endif
+#if defined(PLAIT_HAS_neondot)
+  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) found.push_back(Isa::neondot);
 #endif
   return found;
 }
@@ -45,6 +63,12 @@ const char* isa_name(Isa isa) {
       return "avx2";
     case Isa::avxvnni:
       return "avxvnni";
+    case Isa::avx512vnni:
+      return "avx512vnni";
+    case Isa::neon:
+      return "neon";
+    case Isa::neondot:
+      return "neondot";
   }
   return "unknown";
 }

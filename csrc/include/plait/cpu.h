@@ -6,7 +6,7 @@
 
 namespace plait {
 
-enum class Isa { generic, avx2, avxvnni };
+enum class Isa { generic, avx2, avxvnni, avx512vnni, neon, neondot };
 
 const char* isa_name(Isa isa);
 

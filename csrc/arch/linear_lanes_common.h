@@ -1,0 +1,39 @@
+// What the lanes of every instruction set share. In the namespace of each set, so that no inline
+// function is shared between differently compiled units.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+namespace plait::PLAIT_ISA {
+namespace {
+
+// The sanitizers multiply every inlined copy: there, functions stay functions.
+#if defined(__SANITIZE_ADDRESS__)
+#define PLAIT_INLINE inline
+#define PLAIT_LAMBDA
+#else
+#define PLAIT_INLINE inline __attribute__((always_inline))
+#define PLAIT_LAMBDA __attribute__((always_inline))
+#endif
+
+// body(std::integral_constant<int, 0>), ..., <kCount - 1>: for loops whose index must be a
+// constant.
+template <int kCount, class Body>
+PLAIT_INLINE void unroll(const Body& body) {
+  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) PLAIT_LAMBDA {
+    (body(std::integral_constant<int, kIndex>{}), ...);
+  }(std::make_integer_sequence<int, kCount>{});
+}
+
+// Where a vector's panels are: `at`, and every further panel `next` bytes on.
+struct Cursor {
+  const uint8_t* at;
+  int64_t next;
+
+  PLAIT_INLINE Cursor plus(int64_t bytes) const { return {at + bytes, next}; }
+};
+
+}  // namespace
+}  // namespace plait::PLAIT_ISA

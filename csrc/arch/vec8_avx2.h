@@ -1,0 +1,68 @@
+// Eight float lanes in one AVX2 register.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace plait::PLAIT_ISA {
+namespace {
+
+constexpr int kLanes = 8;
+
+struct Vec {
+  __m256 v;
+};
+
+inline Vec load(const float* p) {
+  return {_mm256_loadu_ps(p)};
+}
+inline Vec load(const uint16_t* f16) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(f16)))};
+}
+inline void store(float* p, Vec a) {
+  _mm256_storeu_ps(p, a.v);
+}
+inline void store(uint16_t* p, Vec a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+inline Vec splat(float x) {
+  return {_mm256_set1_ps(x)};
+}
+inline Vec add(Vec a, Vec b) {
+  return {_mm256_add_ps(a.v, b.v)};
+}
+inline Vec sub(Vec a, Vec b) {
+  return {_mm256_sub_ps(a.v, b.v)};
+}
+inline Vec mul(Vec a, Vec b) {
+  return {_mm256_mul_ps(a.v, b.v)};
+}
+inline Vec div(Vec a, Vec b) {
+  return {_mm256_div_ps(a.v, b.v)};
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return {_mm256_fmadd_ps(a.v, b.v, c.v)};
+}
+// The second operand when either is NaN, as in the generic version.
+inline Vec max(Vec a, Vec b) {
+  return {_mm256_max_ps(a.v, b.v)};
+}
+inline Vec min(Vec a, Vec b) {
+  return {_mm256_min_ps(a.v, b.v)};
+}
+inline Vec round_even(Vec a) {
+  return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+// 2^n for whole n in [-126, 127].
+inline Vec power_of_two(Vec n) {
+  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+}
+// a where x >= bound, else 0.
+inline Vec keep_where_at_least(Vec x, Vec bound, Vec a) {
+  return {_mm256_and_ps(_mm256_cmp_ps(x.v, bound.v, _CMP_GE_OQ), a.v)};
+}
+
+}  // namespace
+}  // namespace plait::PLAIT_ISA
