@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, replace
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
 import typer
 
-from plait import __version__
+from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
-from plait.cli.machine import machine
 from plait.cli.names import default_model
 from plait.cli.options import takes
 from plait.cli.session import Session
@@ -33,32 +29,29 @@ def latency(
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of the prompt.")] = 512,
     tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 128,
     runs: Annotated[int, typer.Option(min=1, help="Measured runs, after one warm-up.")] = 5,
-    out: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
+    out: Out = None,
 ) -> None:
     """Measure prefill and decode of one request at a time; medians over several runs.
 
     Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
     end tokens ignored, every run with another prompt. The load average says what else was running.
     """
-    if out is not None:
-        out.touch()  # a file that cannot be written is better noticed before the runs
-    session = Session(replace(engine, model=model or default_model()))
-    load = [os.getloadavg()[0]]
+    model = model or default_model()
+    record = Record("latency", model, out)
+    session = Session(replace(engine, model=model))
     results = [_run(session, number, prompt_tokens, tokens) for number in range(runs + 1)][1:]
-    load.append(os.getloadavg()[0])
-    record = {
-        "bench": "latency",
-        "plait": __version__,
-        "model": session.name,
-        "prompt_tokens": prompt_tokens,
-        "tokens": tokens,
-        "median": {rate: median(result[rate] for result in results) for rate in RATES},
-        "runs": results,
-        "load_average": {"before": load[0], "after": load[1]},
-        "machine": machine(),
-        "engine": asdict(replace(engine, model=session.name)),
-    }
-    _report(record, out)
+    rates = {rate: median(result[rate] for result in results) for rate in RATES}
+    print(f"{model}, {runs} runs")
+    print(f"prefill  {rates['prompt_per_second']:8.1f} tok/s  ({prompt_tokens} tokens)")
+    print(f"decode   {rates['decode_per_second']:8.1f} tok/s  ({tokens} tokens)")
+    print(f"TTFT     {rates['time_to_first_token']:8.3f} s")
+    record.close(
+        prompt_tokens=prompt_tokens,
+        tokens=tokens,
+        median=rates,
+        runs=results,
+        engine=asdict(replace(engine, model=model)),
+    )
 
 
 def _run(session: Session, number: int, prompt_tokens: int, tokens: int) -> dict[str, Any]:
@@ -68,14 +61,3 @@ def _run(session: Session, number: int, prompt_tokens: int, tokens: int) -> dict
     result = timings(session.generate({"prompt_token_ids": ids}, params))
     note(f"run {number}: {result['prompt_per_second']:.1f} {result['decode_per_second']:.1f} tok/s")
     return result
-
-
-def _report(record: dict[str, Any], out: Path | None) -> None:
-    rates, load = record["median"], record["load_average"]
-    print(f"{record['model']}, {len(record['runs'])} runs, {record['machine']['threads']} threads")
-    print(f"prefill  {rates['prompt_per_second']:8.1f} tok/s  ({record['prompt_tokens']} tokens)")
-    print(f"decode   {rates['decode_per_second']:8.1f} tok/s  ({record['tokens']} tokens)")
-    print(f"TTFT     {rates['time_to_first_token']:8.3f} s")
-    print(f"load average {load['before']:.2f} before, {load['after']:.2f} after")
-    if out is not None:
-        out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
