@@ -40,9 +40,9 @@ std::vector<double> time_linear(const std::vector<const PackedMatrix*>& matrices
   require(!matrices.empty() && passes > 0 && x.shape(0) > 0, "nothing to multiply");
   const auto cols = static_cast<int64_t>(x.shape(1));
   for (const PackedMatrix* matrix : matrices) {
-    require(matrix != nullptr && matrix->cols() == cols &&
-                matrix->rows() == matrices.front()->rows(),
-            "the matrices must have one shape, and as many columns as x");
+    require(
+        matrix != nullptr && matrix->cols() == cols && matrix->rows() == matrices.front()->rows(),
+        "the matrices must have one shape, and as many columns as x");
     require(has_int8_path(matrix->format()), "float weights have no int8 path");
   }
   const Isa table = isa_by_name(isa);

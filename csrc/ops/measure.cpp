@@ -50,7 +50,8 @@ void use(uint64_t digest) {
 
 std::vector<double> read_seconds(Isa isa, Pool& pool, size_t bytes, int passes) {
   const size_t threads = static_cast<size_t>(pool.size());
-  const size_t stream = std::max(bytes / threads / kReadStreams / kReadGrain, size_t{1}) * kReadGrain;
+  const size_t stream =
+      std::max(bytes / threads / kReadStreams / kReadGrain, size_t{1}) * kReadGrain;
   const size_t share = stream * kReadStreams;
   Buffer memory(share * threads);
   const auto mine = [&](int worker) { return memory.data() + share * static_cast<size_t>(worker); };
@@ -67,7 +68,8 @@ double multiply_rate(Isa isa, Pool& pool, int passes) {
   const double work = static_cast<double>(table.macs_per_round) * kMultiplyRounds * pool.size();
   double best = 0;
   for (int pass = 0; pass < passes; ++pass)
-    best = std::max(best, work / seconds_of(pool, [&](int) { use(table.multiply(kMultiplyRounds)); }));
+    best =
+        std::max(best, work / seconds_of(pool, [&](int) { use(table.multiply(kMultiplyRounds)); }));
   return best;
 }
 
