@@ -8,6 +8,7 @@ choice is an argmax by NumPy.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -15,16 +16,12 @@ import llama_cpp as lib
 import numpy as np
 from protocol import random_tokens, serve
 
-
-@lib.llama_log_callback
-def silent(level: int, text: bytes, data: object) -> None:
-    """Takes the thousands of lines that loading writes."""
+logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
 
 
 class Llama:
     def __init__(self, setting: dict[str, Any]) -> None:
         self.work = setting["work"]
-        lib.llama_log_set(silent, None)
         lib.llama_backend_init()
         self.model = lib.llama_model_load_from_file(
             setting["model"].encode(), lib.llama_model_default_params()
