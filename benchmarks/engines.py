@@ -39,7 +39,8 @@ def peer_python(peer: str | None, home: Path) -> str:
     if not ready.exists():
         wanted = PEERS[peer]
         print(f"installing {' '.join(wanted)} in {folder}", file=sys.stderr)
-        venv.create(folder, with_pip=True)
+        if not (folder / "bin" / "python").exists():
+            venv.create(folder, with_pip=True)
         command = [folder / "bin" / "python", "-m", "pip", "install", "-q", *wanted]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
