@@ -52,9 +52,15 @@ def measure(name: str, model: str, path: Path, args: argparse.Namespace) -> dict
     samples: dict[str, list[float]] = {engine.name: [] for engine in engines}
     memory: dict[str, int] = {}
     for number in range(args.rounds):
-        for engine in engines:
+        for engine in list(engines):
             time.sleep(PAUSE)
-            answer = engine.round(seed=1000 * number + 7)
+            try:
+                answer = engine.round(seed=1000 * number + 7)
+            except NotAvailableError as error:
+                missing[engine.name] = f"not available: {error}"
+                engines.remove(engine)
+                del samples[engine.name]
+                continue
             samples[engine.name].append(WORKLOADS[name].tokens / answer["seconds"])
             memory[engine.name] = answer["peak_rss"]
         loads.append(os.getloadavg()[0])
