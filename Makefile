@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h') CMakeLists.txt
+NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl') CMakeLists.txt
 FORMATTED := $(shell find csrc tests/native -name '*.cpp' -o -name '*.h' 2>/dev/null)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

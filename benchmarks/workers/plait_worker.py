@@ -1,39 +1,50 @@
-"""Plait through its offline API: prefill and greedy decoding after random tokens, timed by its metrics."""
+"""Plait, step by step, as its scheduler runs it by default."""
 
 from __future__ import annotations
 
-import json
-import random
-import resource
-import sys
+from typing import Any
 
-from plait import LLM, SamplingParams, __version__
+import numpy as np
+from protocol import random_tokens, serve
+
+from plait import __version__
+from plait.analysis import drive
+from plait.core.config import EngineConfig
+from plait.engine.build import build
 from plait.kernels.plan import runnable_isas
 
-setting = json.loads(sys.argv[1])
-llm = LLM(setting["model"], threads=setting["threads"], max_model_len=setting["context"])
+
+class Plait:
+    def __init__(self, setting: dict[str, Any]) -> None:
+        self.work = setting["work"]
+        config = EngineConfig(
+            setting["model"],
+            threads=setting["threads"],
+            max_model_len=self.work["capacity"],
+            activations=setting["activations"],
+        )
+        built = build(config)
+        self.engine = built.engine
+        self.about = {"version": __version__, "isa": runnable_isas()[-1], "words": built.words}
+
+    def prepare(self) -> None:
+        if self.work["kind"] == "prefill":
+            drive.prefill(self.engine, self._prompt(64, 1))
+        else:
+            copies = self.work["batch"] if self.work["shared"] else 1
+            prompts = [
+                self._prompt(self.work["fill"], i) for i in range(self.work["batch"] // copies)
+            ]
+            drive.fill(self.engine, prompts, copies)
+            drive.decode(self.engine, self.work["batch"], 1)
+
+    def round(self, seed: int) -> float:
+        if self.work["kind"] == "prefill":
+            return drive.prefill(self.engine, self._prompt(self.work["context"], seed))
+        return sum(drive.decode(self.engine, self.work["batch"], self.work["steps"]))
+
+    def _prompt(self, count: int, seed: int) -> np.ndarray:
+        return np.array(random_tokens(count, seed), np.int32)
 
 
-def reply(**fields: object) -> None:
-    print(json.dumps(fields), flush=True)
-
-
-def run(tokens: list[int], count: int) -> tuple[float, float]:
-    """(seconds to the first token, seconds for the `count` tokens after it)."""
-    params = SamplingParams(temperature=0.0, max_tokens=count + 1, ignore_eos=True)
-    metrics = llm.generate([{"prompt_token_ids": tokens}], params)[0].metrics
-    first = metrics.first_token_time - metrics.arrival_time
-    return first, metrics.finished_time - metrics.first_token_time
-
-
-reply(version=__version__, isa=runnable_isas()[-1])
-for line in sys.stdin:
-    order = json.loads(line)
-    if order.get("memory"):
-        reply(peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-        continue
-    generator = random.Random(order["seed"])
-    tokens = [generator.randrange(1000, 40000) for _ in range(order["prompt"])]
-    prefill, _ = run(tokens, 1)
-    _, decode = run(tokens[: order["start"]], order["decode"])
-    reply(prefill_seconds=prefill, decode_seconds=decode)
+serve(Plait)

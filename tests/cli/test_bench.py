@@ -1,4 +1,4 @@
-"""`plait bench latency`: what is measured, and what is written down with it."""
+"""`plait bench`: what is measured, and what is written down with it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from plait.cli import bench
+from plait.analysis import gemm, roofline
+from plait.analysis.step_cost import Setup, StepCost
+from plait.cli import bench_gemm, bench_latency, bench_record, bench_step, bench_throughput
 from plait.cli.main import app
 from tests.cli.fakes import FakeSession, Output, Times
+from tests.fakes import make_engine
 
 HERE = {"threads": 2, "isa": "generic"}
 
@@ -35,8 +38,8 @@ class Timed(FakeSession):
 
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(bench, "Session", Timed)
-    monkeypatch.setattr(bench, "machine", lambda: HERE)
+    monkeypatch.setattr(bench_latency, "Session", Timed)
+    monkeypatch.setattr(bench_record, "machine", lambda: HERE)
     out = tmp_path / "latency.json"
     Timed.sessions.clear()
     arguments = ["bench", "latency", "m", "--prompt-tokens", "12", "--tokens", "5", "--runs", "3"]
@@ -84,10 +87,82 @@ def test_nothing_to_measure_is_refused(arguments: list[str]) -> None:
 def test_a_record_that_cannot_be_written_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "Session", Timed)
-    monkeypatch.setattr(bench, "machine", lambda: HERE)
+    monkeypatch.setattr(bench_latency, "Session", Timed)
+    monkeypatch.setattr(bench_record, "machine", lambda: HERE)
     out = tmp_path / "missing" / "latency.json"
     Timed.sessions.clear()
     result = CliRunner().invoke(app, ["bench", "latency", "m", "--runs", "1", "--out", str(out)])
     assert (result.exit_code, Timed.sessions) == (1, [])
     assert result.stderr.splitlines()[-1] == f"plait: No such file or directory: {out}"
+
+
+class Engine:
+    """What `build` gives, around an engine over a fake model."""
+
+    def __init__(self) -> None:
+        self.engine = make_engine(num_pages=128)
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
+    engine = Engine()
+    monkeypatch.setattr("plait.engine.build.build", lambda config: engine)
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
+    for command in (bench_throughput, bench_step):
+        monkeypatch.setattr(command, "fetch", lambda model, offline: Path(model))
+    monkeypatch.setattr(bench_step, "machine", lambda: {**HERE, "processor": "a processor"})
+    monkeypatch.setattr(bench_record, "machine", lambda: HERE)
+    return engine
+
+
+def run_bench(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    out = tmp_path / "record.json"
+    result = CliRunner().invoke(app, ["bench", *arguments, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    record: dict[str, Any] = json.loads(out.read_text())
+    assert (record["machine"], set(record["load_average"])) == (HERE, {"before", "after"})
+    return record
+
+
+def test_throughput_records_the_load(built: Engine, tmp_path: Path) -> None:
+    options = ["--batch", "3", "--prompt-tokens", "9", "--tokens", "4", "--runs", "2"]
+    record = run_bench(tmp_path, "throughput", "m", *options)
+    assert (record["bench"], record["model"]) == ("throughput", "m")
+    assert (record["batch"], record["prompt_tokens"], record["tokens"]) == (3, 9, 4)
+    assert record["median"]["tokens_per_second"] > 0
+    assert built.engine.metrics.num_tokens == 3 * 3 * 4
+    assert built.is_closed
+
+
+def test_step_keeps_its_result_for_others(built: Engine, tmp_path: Path) -> None:
+    record = run_bench(tmp_path, "step", "m", "--passes", "1")
+    setup = Setup("m", "a processor", "generic", 2)
+    cost = StepCost.load(setup, tmp_path / "home")
+    assert cost is not None
+    assert cost.predict(8, 100) > 0
+    assert record["cost"]["contexts"] == list(cost.contexts)
+    assert built.is_closed
+
+
+def test_gemm_records_every_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = {
+        "format": "q8_0",
+        "shape": [64, 32],
+        "rows": 1,
+        "microseconds": 2.0,
+        "gigabytes_per_second": 1.0,
+        "of_read": 0.5,
+        "gigamacs_per_second": 1.0,
+        "of_multiply": 0.25,
+    }
+    monkeypatch.setattr(bench_gemm, "fetch", lambda model, offline: Path(model))
+    monkeypatch.setattr(bench_record, "machine", lambda: HERE)
+    monkeypatch.setattr(roofline, "peaks", lambda pool, isa: roofline.Peaks(2e9, 4e9, 1 << 20))
+    monkeypatch.setattr(gemm, "measure", lambda *args, **options: iter([product]))
+    record = run_bench(tmp_path, "gemm", "m", "--threads", "1")
+    assert record["products"] == [product]
+    assert record["peaks"]["read"] == 2e9

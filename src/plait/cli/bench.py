@@ -1,90 +1,17 @@
-"""`plait bench`: how fast a model is on this machine."""
+"""`plait bench`: how fast a model is on this machine. One file per kind of measurement."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, replace
-from pathlib import Path
-from statistics import median
-from typing import Annotated, Any
-
 import typer
 
-from plait import __version__
-from plait.cli.flags import ENGINE
-from plait.cli.machine import machine
-from plait.cli.names import default_model
-from plait.cli.options import takes
-from plait.cli.session import Session
-from plait.cli.stats import timings
-from plait.cli.terminal import note
-from plait.core.config import EngineConfig
-from plait.core.params import SamplingParams
-
-RATES = ("prompt_per_second", "decode_per_second", "time_to_first_token")
+from plait.cli import bench_gemm, bench_latency, bench_step, bench_throughput
 
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(help="Measure a model on this machine.", no_args_is_help=True)
-    # One command alone would swallow its own name.
-    group.callback()(lambda: None)
-    group.command()(latency)
+    group.command()(bench_latency.latency)
+    group.command()(bench_throughput.throughput)
+    group.command()(bench_gemm.gemm)
+    group.command()(bench_step.step)
     app.add_typer(group, name="bench")
-
-
-@takes(engine=ENGINE)
-def latency(
-    model: Annotated[str | None, typer.Argument(show_default=False)] = None,
-    *,
-    engine: EngineConfig,
-    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of the prompt.")] = 512,
-    tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 128,
-    runs: Annotated[int, typer.Option(min=1, help="Measured runs, after one warm-up.")] = 5,
-    out: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
-) -> None:
-    """Measure prefill and decode of one request at a time; medians over several runs.
-
-    Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
-    end tokens ignored, every run with another prompt. The load average says what else was running.
-    """
-    if out is not None:
-        out.touch()  # a file that cannot be written is better noticed before the runs
-    session = Session(replace(engine, model=model or default_model()))
-    load = [os.getloadavg()[0]]
-    results = [_run(session, number, prompt_tokens, tokens) for number in range(runs + 1)][1:]
-    load.append(os.getloadavg()[0])
-    record = {
-        "bench": "latency",
-        "plait": __version__,
-        "model": session.name,
-        "prompt_tokens": prompt_tokens,
-        "tokens": tokens,
-        "median": {rate: median(result[rate] for result in results) for rate in RATES},
-        "runs": results,
-        "load_average": {"before": load[0], "after": load[1]},
-        "machine": machine(),
-        "engine": asdict(replace(engine, model=session.name)),
-    }
-    _report(record, out)
-
-
-def _run(session: Session, number: int, prompt_tokens: int, tokens: int) -> dict[str, Any]:
-    """One request with a prompt of its own, so that no run finds another's prefix cached."""
-    params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-    ids = [(7919 * number + 31 * place) % session.vocab_size for place in range(prompt_tokens)]
-    result = timings(session.generate({"prompt_token_ids": ids}, params))
-    note(f"run {number}: {result['prompt_per_second']:.1f} {result['decode_per_second']:.1f} tok/s")
-    return result
-
-
-def _report(record: dict[str, Any], out: Path | None) -> None:
-    rates, load = record["median"], record["load_average"]
-    print(f"{record['model']}, {len(record['runs'])} runs, {record['machine']['threads']} threads")
-    print(f"prefill  {rates['prompt_per_second']:8.1f} tok/s  ({record['prompt_tokens']} tokens)")
-    print(f"decode   {rates['decode_per_second']:8.1f} tok/s  ({record['tokens']} tokens)")
-    print(f"TTFT     {rates['time_to_first_token']:8.3f} s")
-    print(f"load average {load['before']:.2f} before, {load['after']:.2f} after")
-    if out is not None:
-        out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

