@@ -23,6 +23,8 @@ sys.path.insert(0, str(HERE.parent))
 from tests.oracle import open_model, rows  # noqa: E402
 
 from plait.text.tokenizer import Tokenizer  # noqa: E402  (the tests' helpers need the path above)
+from plait.weights import hub  # noqa: E402
+from plait.weights.open import open_checkpoint  # noqa: E402
 
 WINDOW = 512
 TEXT = HERE.parent / "tests" / "fixtures" / "text" / "english.txt"
@@ -38,11 +40,10 @@ def windows(tokenizer: Tokenizer, count: int) -> np.ndarray:
 def score(model: str, activations: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(negative log-likelihood, argmax) of every scored position, [windows, 511] each."""
     loaded = open_model(model, activations)
-    source = loaded.tokenizer_source
-    is_folder = isinstance(source, Path)
-    make = Tokenizer.from_folder if is_folder else Tokenizer.from_gguf
+    with open_checkpoint(hub.resolve(model)) as checkpoint:
+        tokenizer = Tokenizer.from_source(checkpoint.tokenizer_source)
     losses, best = [], []
-    for ids in windows(make(source), count):
+    for ids in windows(tokenizer, count):
         logits = rows(loaded, ids, np.arange(WINDOW - 1)).astype(np.float64)
         shifted = logits - logits.max(axis=1, keepdims=True)
         total = np.log(np.exp(shifted).sum(axis=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,9 @@ def rows(loaded: Loaded, ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 @dataclass
 class Comparison:
     """worst_logit: largest |difference| over the checked ids at three positions of each prompt and along
-    the greedy continuations. steps: greedy steps compared; equal: of which our best id is theirs; ties:
+    the greedy continuations, without the noisy steps. noisy: (prompt, step, |difference|, noise) of those
+    where two ways to run the independent implementation itself (the prompt at once, or token by token
+    with its cache) differ by NEAR / 2 or more, which is their noise. steps: greedy steps compared; equal: of which our best id is theirs; ties:
     of the others, those whose two best logits lie within NEAR in the fixture."""
 
     worst_logit: float = 0.0
@@ -66,6 +68,7 @@ class Comparison:
     steps: int = 0
     equal: int = 0
     ties: int = 0
+    noisy: list[tuple[int, int, float, float]] = field(default_factory=list)
 
     def add(self, difference: np.ndarray) -> None:
         self.worst_logit = max(self.worst_logit, float(np.abs(difference).max()))
@@ -90,7 +93,11 @@ def compare(loaded: Loaded, data: dict[str, np.ndarray], indices: range) -> Comp
             gap = abs(total - data["logsumexp"][i, p])
             result.worst_logsumexp = max(result.worst_logsumexp, float(gap))
         steps = logits[np.searchsorted(wanted, along)]
-        result.add(steps[np.arange(len(greedy)), greedy] - data["greedy_logits"][i])
+        gaps = np.abs(steps[np.arange(len(greedy)), greedy] - data["greedy_logits"][i])
+        noise = data["greedy_noise"][i]
+        result.add(gaps[noise < NEAR / 2])
+        for step in np.flatnonzero(noise >= NEAR / 2).tolist():
+            result.noisy.append((i, step, float(gaps[step]), float(noise[step])))
         same = steps.argmax(axis=1) == greedy
         result.steps += len(greedy)
         result.equal += int(same.sum())

@@ -3,6 +3,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bind.h"
+#include "plait/buffer.h"
 #include "plait/cpu.h"
 #include "plait/threads.h"
 
@@ -17,6 +18,7 @@ void init_runtime(nb::module_& m) {
     return names;
   });
   m.def("default_num_threads", &default_num_threads);
+  m.def("trim_heap", &trim_heap);
   nb::class_<Pool>(m, "Pool")
       .def(nb::init<int>(), nb::arg("num_threads"))
       .def_prop_ro("size", &Pool::size);

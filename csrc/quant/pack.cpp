@@ -43,18 +43,18 @@ void pack_floats(const Source& source, int64_t panel, uint8_t* out) {
   }
 }
 
+// Rows beyond the last one stay zero.
 template <class F>
 void pack_blocks(const Source& source, int64_t panel, uint8_t* out) {
   using P = quant::Panel<F>;
-  quant::RowBlock block{};
-  for (int row = 0; row < kPanelRows; ++row) {
-    const int64_t index = panel * kPanelRows + row;
-    if (index >= source.rows) break;
-    const uint8_t* from = source.raw + static_cast<size_t>(index) * source.row_bytes;
-    for (int64_t unit = 0; unit < source.cols / P::kUnitColumns; ++unit) {
-      F::read(from + static_cast<size_t>(unit) * block_bytes(F::kFormat), block);
-      P::store(block, row, out + unit * P::kUnitBytes);
-    }
+  const uint8_t* from = source.raw + static_cast<size_t>(panel * kPanelRows) * source.row_bytes;
+  const int64_t rows = std::min<int64_t>(kPanelRows, source.rows - panel * kPanelRows);
+  quant::RowBlock blocks[kPanelRows]{};
+  for (int64_t unit = 0; unit < source.cols / P::kUnitColumns; ++unit) {
+    for (int64_t row = 0; row < rows; ++row)
+      F::read(from + static_cast<size_t>(row) * source.row_bytes, blocks[row]);
+    P::store(blocks, out + unit * P::kUnitBytes);
+    from += block_bytes(F::kFormat);
   }
 }
 

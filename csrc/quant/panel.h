@@ -40,16 +40,20 @@ struct Panel {
   static constexpr int kBlockBytes = 32 * F::kBits;
   static constexpr int kUnitBytes = kHeaderBytes + kUnitBlocks * kBlockBytes;
 
-  // Writes one row of one unit; the unit was zero there before.
-  static void store(const RowBlock& source, int row, uint8_t* unit) {
-    for (int i = 0; i < kNumHalves; ++i) std::memcpy(unit + 16 * i + 2 * row, source.halves + i, 2);
-    for (int i = 0; kIsSuper && i < 16; ++i) unit[kSubscalesAt + 8 * i + row] = source.subscales[i];
-    for (int chunk = 0; chunk < kUnitColumns / 4; ++chunk) {
-      const uint32_t codes = read_u32(source.codes + 4 * chunk);
-      uint8_t* block = unit + kHeaderBytes + chunk / 8 * kBlockBytes;
-      merge<kLowBits>(codes & kLowMask, chunk % 8, row, block);
-      if constexpr (kHighBits > 0)
-        merge<kHighBits>((codes >> kLowBits) & kHighMask, chunk % 8, row, block + kLowBytes);
+  // Writes one unit, all its bytes, from one block of each of the 8 rows.
+  static void store(const RowBlock (&rows)[kPanelRows], uint8_t* unit) {
+    for (int row = 0; row < kPanelRows; ++row) {
+      const RowBlock& source = rows[row];
+      for (int i = 0; i < kNumHalves; ++i)
+        std::memcpy(unit + 16 * i + 2 * row, source.halves + i, 2);
+      for (int i = 0; kIsSuper && i < 16; ++i)
+        unit[kSubscalesAt + 8 * i + row] = source.subscales[i];
+      for (int block = 0; block < kUnitBlocks; ++block) {
+        uint8_t* vectors = unit + kHeaderBytes + block * kBlockBytes;
+        merge<kLowBits, 0>(source.codes + 32 * block, row, vectors);
+        if constexpr (kHighBits > 0)
+          merge<kHighBits, kLowBits>(source.codes + 32 * block, row, vectors + kLowBytes);
+      }
     }
   }
 
@@ -99,11 +103,17 @@ struct Panel {
     return chunk / (8 / kWidth) * 32 + 4 * row;
   }
 
-  template <int kWidth>
-  static void merge(uint32_t codes, int chunk, int row, uint8_t* vectors) {
-    uint8_t* at = vectors + offset_of<kWidth>(chunk, row);
-    const uint32_t merged = read_u32(at) | codes << (chunk % (8 / kWidth) * kWidth);
-    std::memcpy(at, &merged, 4);
+  // Bits [kFrom, kFrom + kWidth) of one row's 32 codes, into its four bytes of each vector.
+  template <int kWidth, int kFrom>
+  static void merge(const uint8_t* codes, int row, uint8_t* vectors) {
+    constexpr uint32_t kMask = 0x01010101u * ((1u << kWidth) - 1);
+    constexpr int kChunks = 8 / kWidth;
+    for (int vector = 0; vector < kWidth; ++vector) {
+      uint32_t merged = 0;
+      for (int i = 0; i < kChunks; ++i)
+        merged |= ((read_u32(codes + 4 * (vector * kChunks + i)) >> kFrom) & kMask) << (i * kWidth);
+      std::memcpy(vectors + 32 * vector + 4 * row, &merged, 4);
+    }
   }
 
   template <int kWidth>

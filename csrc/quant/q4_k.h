@@ -17,9 +17,11 @@ struct Q4_K {
     out.halves[0] = read_u16(block);
     out.halves[1] = read_u16(block + 2);
     read_six_bit_pairs(block + 4, out.subscales);
-    for (int i = 0; i < 256; ++i) {
-      const uint8_t packed = block[16 + i / 64 * 32 + i % 32];
-      out.codes[i] = i % 64 < 32 ? packed & 15 : packed >> 4;
+    for (int pair = 0; pair < 4; ++pair) {
+      const uint8_t* packed = block + 16 + 32 * pair;
+      uint8_t* codes = out.codes + 64 * pair;
+      for (int i = 0; i < 32; ++i) codes[i] = packed[i] & 15;
+      for (int i = 0; i < 32; ++i) codes[32 + i] = packed[i] >> 4;
     }
   }
 };

@@ -15,11 +15,15 @@ struct Q6_K {
   static constexpr int kOffset = 32;
 
   static void read(const uint8_t* block, RowBlock& out) {
-    for (int i = 0; i < 256; ++i) {
-      const int half = i / 128, quarter = i % 128 / 32, l = i % 32;
-      const uint8_t low = block[half * 64 + quarter % 2 * 32 + l];
-      const int high = (block[128 + half * 32 + l] >> (2 * quarter)) & 3;
-      out.codes[i] = static_cast<uint8_t>((quarter < 2 ? low & 15 : low >> 4) | high << 4);
+    for (int quarter = 0; quarter < 8; ++quarter) {
+      const uint8_t* low = block + quarter / 4 * 64 + quarter % 2 * 32;
+      const uint8_t* high = block + 128 + quarter / 4 * 32;
+      const int low_shift = quarter % 4 / 2 * 4, high_shift = quarter % 4 * 2;
+      uint8_t* codes = out.codes + 32 * quarter;
+      for (int i = 0; i < 32; ++i) {
+        const int two = (high[i] >> high_shift) & 3;
+        codes[i] = static_cast<uint8_t>(((low[i] >> low_shift) & 15) | two << 4);
+      }
     }
     std::memcpy(out.subscales, block + 192, 16);
     out.halves[0] = read_u16(block + 208);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "plait/format.h"
 #include "quant/half.h"
@@ -40,10 +41,18 @@ inline void read_nibbles(const uint8_t* packed, uint8_t* codes) {
   }
 }
 
-// The fifth bit of each of 32 codes.
+// The fifth bit of each of 32 codes. Eight at a time: copies of a byte, each with another bit kept,
+// carry into their top bit where that bit is set.
 inline void read_fifth_bits(const uint8_t* packed, uint8_t* codes) {
-  const uint32_t bits = read_u32(packed);
-  for (int i = 0; i < 32; ++i) codes[i] |= static_cast<uint8_t>(((bits >> i) & 1) << 4);
+  constexpr uint64_t kOnes = 0x0101010101010101u;
+  for (int i = 0; i < 4; ++i) {
+    const uint64_t kept = packed[i] * kOnes & 0x8040201008040201u;
+    const uint64_t bits = (kept + 0x7f * kOnes) >> 7 & kOnes;
+    uint64_t eight;
+    std::memcpy(&eight, codes + 8 * i, 8);
+    eight |= bits << 4;
+    std::memcpy(codes + 8 * i, &eight, 8);
+  }
 }
 
 // Eight 6-bit scales and eight 6-bit minima from the 12 bytes of Q4_K and Q5_K.

@@ -47,7 +47,7 @@ def make_llm(
         pool = Pool(LAYOUT, 64)
         full = replace(traits, eos_ids=traits.eos_ids | read_ends(TOKENIZER))
         engine = assemble(config, FakeRunner(pool, full), full, pool)
-        return Built(engine, engine.traits, TOKENIZER, ("fake",), lambda: closed.append(True))
+        return Built(engine, engine.traits, ("fake",), lambda: closed.append(True))
 
     monkeypatch.setattr(llm, "build", build)
     made = llm.LLM("fake", **settings)

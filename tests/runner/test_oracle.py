@@ -18,5 +18,6 @@ def test_f32_logits_and_greedy_steps(model: str) -> None:
     result = compare(loaded, data, range(20))
     print(model, result)
     assert result.worst_logit < 1e-3
+    assert all(gap <= 1e-3 + 2 * noise for _, _, gap, noise in result.noisy)
     assert result.worst_logsumexp < 1e-3
     assert result.equal + result.ties == result.steps == 20 * 128

@@ -26,4 +26,7 @@ class Buffer {
   size_t size_ = 0;
 };
 
+// Gives what the allocator holds but nobody uses back to the system.
+void trim_heap();
+
 }  // namespace plait

@@ -19,7 +19,7 @@ from plait.iteration.base import Planner
 from plait.iteration.scheduler import Scheduler
 from plait.kvcache.base import Cache
 from plait.kvcache.pool import Pool
-from plait.runner.load import load
+from plait.runner.load import ReadEnds, load
 from plait.weights import hub
 
 AUTO = "auto"
@@ -28,12 +28,11 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """traits: of the running model (context_length as granted). tokenizer_source: what plait.text builds
-    a tokenizer from. words: what was decided, a line each. close: gives the model's file back."""
+    """traits: of the running model (context_length as granted). words: what was decided, a line each.
+    close: gives the model's file back."""
 
     engine: Engine
     traits: Traits
-    tokenizer_source: Any
     words: tuple[str, ...]
     close: Callable[[], None]
 
@@ -41,24 +40,21 @@ class Built:
 def build(
     config: EngineConfig,
     progress: Progress | None = None,
-    read_ends: Callable[[Any], frozenset[int]] | None = None,
+    read_ends: ReadEnds | None = None,
 ) -> Built:
     """The engine for a configuration: fetches the model if need be, loads it, puts the parts together.
 
-    progress: called with (bytes done, bytes in total, label) during a download. read_ends: from the
-    tokenizer source to the ids that end an answer, besides those the model's configuration names.
+    progress: called with (bytes done, bytes in total, label) during a download. read_ends: see `load`.
     Raises UserError; then nothing is left open.
     """
     path = hub.resolve(config.model, offline=config.offline, progress=progress)
-    loaded = load(config, path)
+    loaded = load(config, path, read_ends)
     try:
-        ends = read_ends(loaded.tokenizer_source) if read_ends else frozenset()
-        traits = replace(loaded.traits, eos_ids=loaded.traits.eos_ids | ends)
-        engine = assemble(config, loaded.runner, traits, loaded.pool)
+        engine = assemble(config, loaded.runner, loaded.traits, loaded.pool)
     except BaseException:
         loaded.close()
         raise
-    return Built(engine, engine.traits, loaded.tokenizer_source, loaded.words, loaded.close)
+    return Built(engine, engine.traits, loaded.words, loaded.close)
 
 
 ROOMS = {"planner": "iteration", "decoder": "decoding", "cache": "kvcache"}

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from plait._C import PackedMatrix, Plan, Pool, default_num_threads, make_plan, runnable_isas
+from plait._C import (
+    PackedMatrix,
+    Plan,
+    Pool,
+    default_num_threads,
+    make_plan,
+    runnable_isas,
+    trim_heap,
+)
 
-__all__ = ["PackedMatrix", "Plan", "Pool", "default_num_threads", "make_plan", "runnable_isas"]
+__all__ = [
+    "PackedMatrix",
+    "Plan",
+    "Pool",
+    "default_num_threads",
+    "make_plan",
+    "runnable_isas",
+    "trim_heap",
+]

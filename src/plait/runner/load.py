@@ -12,7 +12,7 @@ from plait.core.errors import UserError
 from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.kernels.plan import Pool as Threads
-from plait.kernels.plan import default_num_threads, runnable_isas
+from plait.kernels.plan import default_num_threads, runnable_isas, trim_heap
 from plait.kvcache.pool import KVLayout, Pool
 from plait.models.base import Model
 from plait.models.choose import model_for, trace
@@ -25,34 +25,46 @@ from plait.weights.open import open_checkpoint
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """traits: with the context length that memory allows. tokenizer_source: what plait.text builds a
-    tokenizer from (GGUF metadata or a folder). words: what was decided, a line each. close: gives the
-    mapped file back."""
+    """traits: with the context length that memory allows. words: what was decided, a line each. close:
+    gives the mapped file back."""
 
     runner: Runner
     traits: Traits
     pool: Pool
-    tokenizer_source: Any
     words: tuple[str, ...]
     close: Callable[[], None]
 
 
-def load(config: EngineConfig, path: Path) -> Loaded:
-    """Opens, checks, packs. Raises UserError (FormatError, CapacityError) with nothing left open."""
+ReadEnds = Callable[[Any], frozenset[int]]
+"""From a checkpoint's tokenizer source to ids that end an answer."""
+
+
+def load(config: EngineConfig, path: Path, read_ends: ReadEnds | None = None) -> Loaded:
+    """Opens, checks, packs. Raises UserError (FormatError, CapacityError) with nothing left open.
+
+    read_ends: called once with what plait.text builds a tokenizer from (GGUF metadata or a folder); its
+    ids end answers besides those that the model's configuration names.
+    """
     if config.isa not in ("auto", *runnable_isas()):
         known = ", ".join(("auto", *runnable_isas()))
         raise UserError(f"isa={config.isa!r} does not run on this processor", f"one of: {known}")
     checkpoint = open_checkpoint(path)
     try:
-        return _load(config, checkpoint)
+        return _load(config, checkpoint, read_ends)
     except BaseException:
         checkpoint.close()
         raise
 
 
-def _load(config: EngineConfig, checkpoint: Checkpoint) -> Loaded:
+def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | None) -> Loaded:
     model = model_for(checkpoint.kind, checkpoint.config)
     traits = model.traits()
+    # Before the weights: what a tokenizer takes while it is built is free again when they are packed.
+    if read_ends is not None:
+        ends = read_ends(checkpoint.tokenizer_source)
+        traits = replace(traits, eos_ids=traits.eos_ids | ends)
+    checkpoint.forget_tokenizer()
+    trim_heap()
     layout = _layout(config, model)
     fitted = fit(
         layout,
@@ -71,7 +83,6 @@ def _load(config: EngineConfig, checkpoint: Checkpoint) -> Loaded:
         runner,
         replace(traits, context_length=fitted.max_model_len),
         pool,
-        checkpoint.tokenizer_source,
         (kernels if config.executor == "native" else "reference executor", *fitted.words),
         checkpoint.close,
     )

@@ -8,6 +8,7 @@ equal and the leftmost goes first, which matters in every run of spaces or dashe
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
@@ -36,7 +37,7 @@ class ScoreMerger:
     ) -> None:
         # No control tokens: text must not grow into one, whatever it says.
         self._ids = vocabulary.literal_ids(Kind.NORMAL, Kind.UNDEFINED, Kind.USER_DEFINED)
-        self._scores = scores
+        self._scores = array("d", scores)
         self._space_prefix = space_prefix
         self._byte_ids = _byte_ids(vocabulary.literal_ids(Kind.BYTE), unknown_id)
         self._longest = max(map(len, self._ids), default=1)

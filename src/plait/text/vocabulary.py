@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plait.core.errors import FormatError, UserError
 
@@ -66,11 +67,11 @@ class Vocabulary:
 
     def __init__(self, names: Sequence[str], kinds: Sequence[int], *, byte_level: bool) -> None:
         self.names = names
-        self.kinds = kinds
+        self.kinds = bytes(kinds)
         self.byte_level = byte_level
         self._ids = _ids_by_kind(kinds)
-        self.special_ids = frozenset().union(*(self._ids.get(kind, ()) for kind in _SPECIAL))
-        self._bytes: list[bytes | None] = [None] * len(names)
+        self.special_ids = frozenset(self._of(*_SPECIAL))
+        self._bytes: dict[int, bytes] = {}
         self._refuse_unnamed_bytes()
 
     def __len__(self) -> int:
@@ -86,7 +87,7 @@ class Vocabulary:
                 f"{token_id} is not a token id of this model",
                 f"its ids run from 0 to {len(self.names) - 1}",
             )
-        found = self._bytes[token_id]
+        found = self._bytes.get(token_id)
         if found is None:
             found = self._bytes[token_id] = self._spelt(token_id)
         return found
@@ -94,10 +95,14 @@ class Vocabulary:
     def literal_ids(self, *kinds: Kind) -> dict[str, int]:
         """Name -> id of the tokens of these kinds that have a name."""
         names = self.names
-        ids = (token_id for kind in kinds for token_id in self._ids.get(kind, ()))
-        found = {names[token_id]: token_id for token_id in ids}
+        found = {names[token_id]: token_id for token_id in self._of(*kinds)}
         found.pop("", None)
         return found
+
+    def _of(self, *kinds: int) -> Iterator[int]:
+        for kind in kinds:
+            if kind in self._ids:
+                yield from self._ids[kind].tolist()
 
     def _spelt(self, token_id: int) -> bytes:
         name, kind = self.names[token_id], self.kinds[token_id]
@@ -108,7 +113,7 @@ class Vocabulary:
         return name.encode()
 
     def _refuse_unnamed_bytes(self) -> None:
-        for token_id in self._ids.get(Kind.BYTE, ()):
+        for token_id in self._of(Kind.BYTE):
             if byte_of_name(self.names[token_id]) is None:
                 raise FormatError(
                     f"tokenizer.ggml.tokens: byte token {token_id} is called"
@@ -117,10 +122,10 @@ class Vocabulary:
                 )
 
 
-def _ids_by_kind(kinds: Sequence[int]) -> dict[int, list[int]]:
+def _ids_by_kind(kinds: Sequence[int]) -> dict[int, NDArray[np.int32]]:
     """Kind -> its ids, ascending. A quarter of a million tokens at every start: hence NumPy."""
     table = np.asarray(kinds, np.int8)
-    return {int(kind): np.flatnonzero(table == kind).tolist() for kind in np.unique(table)}
+    return {int(kind): np.flatnonzero(table == kind).astype(np.int32) for kind in np.unique(table)}
 
 
 def _letters_to_bytes(name: str) -> bytes:

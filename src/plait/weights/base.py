@@ -92,6 +92,10 @@ class Checkpoint(ABC):
         info = self.info(name)
         return quant.by_name(info.format_name).dequantize(self.raw(name), info.shape)
 
+    @abstractmethod
+    def forget_tokenizer(self) -> None:
+        """Give back the memory that `tokenizer_source` takes; it is of no use from then on."""
+
     def close(self) -> None:
         """Unmap the files; arrays handed out by `raw` stay valid."""
         for file in self._files:

@@ -43,8 +43,8 @@ class GgufFile(Checkpoint):
             self.metadata = _read_metadata(cursor, num_keys)
             alignment = _alignment(self.metadata, cursor)
             records = [_Record(cursor) for _ in range(num_tensors)]
-            start = -(-cursor.position // alignment) * alignment
-            tensors = _place(records, cursor, file, start, alignment)
+            self._start = -(-cursor.position // alignment) * alignment
+            tensors = _place(records, cursor, file, self._start, alignment)
         except FormatError:
             file.close()
             raise
@@ -57,6 +57,12 @@ class GgufFile(Checkpoint):
     @property
     def tokenizer_source(self) -> Mapping[str, Any]:
         return self.metadata
+
+    def forget_tokenizer(self) -> None:
+        """A large vocabulary takes tens of megabytes, as text here and as pages of the file."""
+        for key in [key for key in self.metadata if key.startswith("tokenizer.")]:
+            del self.metadata[key]
+        self._files[0].release(0, self._start)
 
 
 class _Record:

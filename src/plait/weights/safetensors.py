@@ -56,6 +56,9 @@ class SafetensorsCheckpoint(Checkpoint):
     def tokenizer_source(self) -> Path:
         return self._folder
 
+    def forget_tokenizer(self) -> None:
+        """Nothing to do: its files are read when a tokenizer is built."""
+
 
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
