@@ -29,6 +29,7 @@ LAW: dict[str, set[str]] = {
     "iteration": {"kvcache.base", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
     "engine.build": {*BELOW_ENGINE, "quant", "kernels", "core"},
+    "analysis": {"kvcache.pool", "kernels", "core"},
     "llm": {"text", "engine", "core"},
     "server": {"text", "engine.worker", "core", "plait"},
     "programs": {"llm", "engine.worker", "text", "grammar", "core"},

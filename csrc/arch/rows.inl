@@ -101,22 +101,61 @@ inline Vec within_half(Vec a) {
   return max(min(a, splat(65504.0f)), splat(-65504.0f));
 }
 
-void store_kv(const float* k, const float* v, int head_dim, int slot, KvType type, void* k_page,
-              void* v_page) {
-  if (type == KvType::f32) {
-    float* keys = static_cast<float*>(k_page) + slot;
-    for (int d = 0; d < head_dim; ++d) keys[d * kPage] = k[d];
-    std::memcpy(static_cast<float*>(v_page) + slot * head_dim, v, head_dim * sizeof(float));
-    return;
+// x as integers in [-127, 127]; returns their scale.
+inline float quantize_slot(const float* x, int count, int8_t* out) {
+  Vec largest = splat(0.0f);
+  for (int i = 0; i < count; i += kLanes) {
+    const Vec a = within_half(load(x + i));
+    largest = max(largest, max(a, sub(splat(0.0f), a)));
   }
-  uint16_t* keys = static_cast<uint16_t*>(k_page) + slot;
-  uint16_t* values = static_cast<uint16_t*>(v_page) + slot * head_dim;
+  const float most = max_lanes(largest);
+  const Vec inverse = splat(most > 0.0f ? 127.0f / most : 0.0f);
+  for (int i = 0; i < count; i += kLanes) {
+    float whole[kLanes];
+    store(whole, round_even(mul(within_half(load(x + i)), inverse)));
+    for (int j = 0; j < kLanes; ++j) out[i + j] = static_cast<int8_t>(whole[j]);
+  }
+  return most / 127.0f;
+}
+
+void store_int8(const float* k, const float* v, int head_dim, int slot, int8_t* keys,
+                int8_t* values) {
+  int8_t whole[kMaxHeadDim];
+  const int scale = kPage * head_dim + slot * static_cast<int>(sizeof(float));
+  const float k_scale = quantize_slot(k, head_dim, whole);
+  std::memcpy(keys + scale, &k_scale, sizeof k_scale);
+  for (int d = 0; d < head_dim; d += 2) std::memcpy(keys + d * kPage + slot * 2, whole + d, 2);
+  const float v_scale = quantize_slot(v, head_dim, whole);
+  std::memcpy(values + scale, &v_scale, sizeof v_scale);
+  int8_t* pairs = values + slot / 2 * 2 * head_dim + slot % 2;
+  for (int d = 0; d < head_dim; ++d) pairs[2 * d] = whole[d];
+}
+
+void store_f16(const float* k, const float* v, int head_dim, uint16_t* keys, uint16_t* values) {
   for (int d = 0; d < head_dim; d += kLanes) {
     uint16_t half[kLanes];
     store(half, within_half(load(k + d)));
     for (int i = 0; i < kLanes; ++i) keys[(d + i) * kPage] = half[i];
     store(values + d, within_half(load(v + d)));
   }
+}
+
+void store_f32(const float* k, const float* v, int head_dim, float* keys, float* values) {
+  for (int d = 0; d < head_dim; ++d) keys[d * kPage] = k[d];
+  std::memcpy(values, v, head_dim * sizeof(float));
+}
+
+void store_kv(const float* k, const float* v, int head_dim, int slot, KvType type, void* k_page,
+              void* v_page) {
+  const int row = slot * head_dim;
+  if (type == KvType::int8)
+    store_int8(k, v, head_dim, slot, static_cast<int8_t*>(k_page), static_cast<int8_t*>(v_page));
+  else if (type == KvType::f16)
+    store_f16(k, v, head_dim, static_cast<uint16_t*>(k_page) + slot,
+              static_cast<uint16_t*>(v_page) + row);
+  else
+    store_f32(k, v, head_dim, static_cast<float*>(k_page) + slot,
+              static_cast<float*>(v_page) + row);
 }
 
 }  // namespace

@@ -72,6 +72,20 @@ inline Vec power_of_two(Vec n) {
 inline Vec keep_where_at_least(Vec x, Vec bound, Vec a) {
   return {_mm256_and_ps(_mm256_cmp_ps(x.v, bound.v, _CMP_GE_OQ), a.v)};
 }
+// In a fixed order: lanes i and i + 4, then i and i + 2, then the last two.
+inline float sum_lanes(Vec a) {
+  const __m128 y = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 z = _mm_add_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+}
+inline float max_lanes(Vec a) {
+  const __m128 y = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 z = _mm_max_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+}
+inline float first_lane(Vec a) {
+  return _mm256_cvtss_f32(a.v);
+}
 
 #else
 
@@ -172,23 +186,21 @@ inline Vec keep_where_at_least(Vec x, Vec bound, Vec a) {
   return lanes([&](int i) { return x.v[i] >= bound.v[i] ? a.v[i] : 0.0f; });
 }
 
-#endif
-
-// In a fixed order: lanes i and i + 4, then i and i + 2, then the last two.
 inline float sum_lanes(Vec a) {
-  float x[kLanes];
-  store(x, a);
+  const float* x = a.v;
   const float y[4] = {x[0] + x[4], x[1] + x[5], x[2] + x[6], x[3] + x[7]};
   return (y[0] + y[2]) + (y[1] + y[3]);
 }
-
 inline float max_lanes(Vec a) {
-  float x[kLanes];
-  store(x, a);
-  float largest = x[0];
-  for (int i = 1; i < kLanes; ++i) largest = x[i] > largest ? x[i] : largest;
+  float largest = a.v[0];
+  for (int i = 1; i < kLanes; ++i) largest = a.v[i] > largest ? a.v[i] : largest;
   return largest;
 }
+inline float first_lane(Vec a) {
+  return a.v[0];
+}
+
+#endif
 
 // e^x to about 2 ulp; exactly 1 at 0 and exactly 0 below -87.33 (and at -inf). Large x saturates at
 // e^88. x = n ln 2 + r with |r| <= ln 2 / 2, Taylor polynomial of degree 7 in r.
@@ -210,9 +222,7 @@ inline Vec exp(Vec x) {
 }
 
 inline float exp_one(float x) {
-  float out[kLanes];
-  store(out, exp(splat(x)));
-  return out[0];
+  return first_lane(exp(splat(x)));
 }
 
 }  // namespace
