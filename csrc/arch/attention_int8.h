@@ -89,18 +89,20 @@ inline const float* scales_of(const int8_t* page, int head_dim) {
   return reinterpret_cast<const float*>(page + kPage * head_dim);
 }
 
-// x as int16; returns what one of them is worth.
-inline float quantize_query(const float* x, int count, int16_t* out) {
+// x rotated as the keys are, as int16; returns what one of them is worth in a product with a key.
+inline float quantize_query(const float* x, int head_dim, int16_t* out) {
+  float rotated[kMaxHeadDim];
+  rotate(x, head_dim, rotated);
   Vec largest = splat(0.0f);
-  for (int i = 0; i < count; i += kLanes) {
-    const Vec a = within_half(load(x + i));
+  for (int i = 0; i < head_dim; i += kLanes) {
+    const Vec a = load(rotated + i);
     largest = max(largest, max(a, sub(splat(0.0f), a)));
   }
   const float most = max_lanes(largest);
   const Vec inverse = splat(most > 0.0f ? kLargestInt16 / most : 0.0f);
-  for (int i = 0; i < count; i += kLanes)
-    store_rounded(out + i, mul(within_half(load(x + i)), inverse));
-  return most / kLargestInt16;
+  for (int i = 0; i < head_dim; i += kLanes)
+    store_rounded(out + i, mul(load(rotated + i), inverse));
+  return most / kLargestInt16 / static_cast<float>(rotation_order(head_dim));
 }
 
 // scores[r][t] = q_r . k_t, in units of the row's query scale.

@@ -1,8 +1,7 @@
 // Row kernels over Vec; see plait/rows.h for what each computes.
 #pragma once
 
-#include "plait/rows.h"
-#include "vec8.h"
+#include "int8_slot.h"
 
 namespace plait::PLAIT_ISA {
 namespace {
@@ -93,42 +92,6 @@ void rope(float* x, int heads, int head_dim, int pairs, bool interleaved, const 
       x[i * stride + other] = a * sines[i] + b * cosines[i];
     }
   }
-}
-
-// Values beyond the range of f16 are clamped: an infinity in a page would spoil rows that mask it
-// out.
-inline Vec within_half(Vec a) {
-  return max(min(a, splat(65504.0f)), splat(-65504.0f));
-}
-
-// x as integers in [-127, 127]; returns their scale.
-inline float quantize_slot(const float* x, int count, int8_t* out) {
-  Vec largest = splat(0.0f);
-  for (int i = 0; i < count; i += kLanes) {
-    const Vec a = within_half(load(x + i));
-    largest = max(largest, max(a, sub(splat(0.0f), a)));
-  }
-  const float most = max_lanes(largest);
-  const Vec inverse = splat(most > 0.0f ? 127.0f / most : 0.0f);
-  for (int i = 0; i < count; i += kLanes) {
-    float whole[kLanes];
-    store(whole, round_even(mul(within_half(load(x + i)), inverse)));
-    for (int j = 0; j < kLanes; ++j) out[i + j] = static_cast<int8_t>(whole[j]);
-  }
-  return most / 127.0f;
-}
-
-void store_int8(const float* k, const float* v, int head_dim, int slot, int8_t* keys,
-                int8_t* values) {
-  int8_t whole[kMaxHeadDim];
-  const int scale = kPage * head_dim + slot * static_cast<int>(sizeof(float));
-  const float k_scale = quantize_slot(k, head_dim, whole);
-  std::memcpy(keys + scale, &k_scale, sizeof k_scale);
-  for (int d = 0; d < head_dim; d += 2) std::memcpy(keys + d * kPage + slot * 2, whole + d, 2);
-  const float v_scale = quantize_slot(v, head_dim, whole);
-  std::memcpy(values + scale, &v_scale, sizeof v_scale);
-  int8_t* pairs = values + slot / 2 * 2 * head_dim + slot % 2;
-  for (int d = 0; d < head_dim; ++d) pairs[2 * d] = whole[d];
 }
 
 void store_f16(const float* k, const float* v, int head_dim, uint16_t* keys, uint16_t* values) {

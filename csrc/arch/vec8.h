@@ -86,6 +86,12 @@ inline float max_lanes(Vec a) {
 inline float first_lane(Vec a) {
   return _mm256_cvtss_f32(a.v);
 }
+// Lane i gets what lane i ^ Distance holds.
+template <int Distance>
+inline Vec swap_lanes(Vec a) {
+  if constexpr (Distance == 4) return {_mm256_permute2f128_ps(a.v, a.v, 1)};
+  return {_mm256_permute_ps(a.v, Distance == 2 ? 0x4e : 0xb1)};
+}
 
 #else
 
@@ -198,6 +204,10 @@ inline float max_lanes(Vec a) {
 }
 inline float first_lane(Vec a) {
   return a.v[0];
+}
+template <int Distance>
+inline Vec swap_lanes(Vec a) {
+  return lanes([&](int i) { return a.v[i ^ Distance]; });
 }
 
 #endif

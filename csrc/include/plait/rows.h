@@ -59,9 +59,9 @@ struct RowKernels {
   void (*add)(const float* x, const float* y, float alpha, int64_t n, float* out);
   // Rotates the first 2 * pairs columns of each head in place; table: cos[pairs], sin[pairs].
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool interleaved, const float* table);
-  // Stores one slot's key and value of one head into its page. int8: K [head_dim / 2][32][2], V
-  // [16][head_dim][2] (pairs of columns, pairs of slots), then 32 float scales: x is its integer in
-  // [-127, 127] times its slot's scale.
+  // Stores one slot's key and value of one head into its page. int8: K, rotated by a Hadamard
+  // matrix, [head_dim / 2][32][2] and V [16][head_dim][2] (pairs of columns, pairs of slots), each
+  // followed by 32 float scales: an element is its integer in [-127, 127] times its slot's scale.
   void (*store_kv)(const float* k, const float* v, int head_dim, int slot_in_page, KvType type,
                    void* k_page, void* v_page);
   // Carries the states on over the task's pages in order, one rescale per page. A fresh state is

@@ -49,7 +49,7 @@ def _load_float(page: NDArray[Any], head_dim: int) -> tuple[Floats, Floats]:
 def _store_int8(page: NDArray[np.int8], slot: int, k: Floats, v: Floats) -> None:
     heads, head_dim = k.shape
     keys, values, scales = _int8_parts(page, head_dim)
-    whole, scales[:, 0, slot] = _quantize(k)
+    whole, scales[:, 0, slot] = _quantize(_rotate(k))
     keys[:, :, slot] = whole.reshape(heads, -1, 2)
     values[:, slot // 2, :, slot % 2], scales[:, 1, slot] = _quantize(v)
 
@@ -58,7 +58,8 @@ def _load_int8(page: NDArray[np.int8], head_dim: int) -> tuple[Floats, Floats]:
     keys, values, scales = _int8_parts(page, head_dim)
     k = keys.transpose(2, 0, 1, 3).reshape(PAGE, -1, head_dim)
     v = values.transpose(1, 3, 0, 2).reshape(PAGE, -1, head_dim)
-    return k * scales[:, 0].T[..., None], v * scales[:, 1].T[..., None]
+    rotated = _rotate(k * scales[:, 0].T[..., None])
+    return rotated / np.float32(_order(head_dim)), v * scales[:, 1].T[..., None]
 
 
 def _int8_parts(
@@ -69,6 +70,22 @@ def _int8_parts(
     keys = page[:, 0, :size].reshape(-1, head_dim // 2, PAGE, 2)
     values = page[:, 1, :size].reshape(-1, PAGE // 2, head_dim, 2)
     return keys, values, page[:, :, size:].view(np.float32)
+
+
+def _order(head_dim: int) -> int:
+    """Largest power of two that divides the head's columns."""
+    return head_dim & -head_dim
+
+
+def _rotate(x: Floats) -> Floats:
+    """x [..., d] times a block diagonal Hadamard matrix of +1 and -1; twice gives x times the order."""
+    distance = 1
+    while distance < _order(x.shape[-1]):
+        pairs = x.reshape(*x.shape[:-1], -1, 2, distance)
+        a, b = pairs[..., 0, :], pairs[..., 1, :]
+        x = np.stack([a + b, a - b], axis=-2).reshape(x.shape)
+        distance *= 2
+    return x
 
 
 def _quantize(x: Floats) -> tuple[NDArray[np.int8], Floats]:

@@ -53,7 +53,7 @@ class Pool:
 
     data: [num_pages, num_layers, num_kv_heads, 2, part_elements] of float16, float32 or int8, aligned to 64
         bytes. data[..., 0, :] is K stored [head_dim][PAGE], data[..., 1, :] is V stored [PAGE][head_dim].
-        int8: K [head_dim / 2][PAGE][2], V [PAGE / 2][head_dim][2], each followed by float32 scales [PAGE].
+        int8: K, rotated, [head_dim / 2][PAGE][2], V [PAGE / 2][head_dim][2], each followed by float32 scales [PAGE].
 
     A page that is handed out again still holds what its last owner wrote: a reader must never let a slot
     that its row may not see touch the result, whatever bits are in it.
