@@ -10,6 +10,7 @@
 namespace plait::PLAIT_ISA {
 namespace {
 
+constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr int kConvertFrom = 7;  // from so many rows on, converting an f16 page once pays
 
 // Slots of the page at `slot` that row r must not see get -inf.
@@ -41,16 +42,18 @@ __attribute__((noinline)) void soften(const float* scales, float* scores, float*
     for (int j = 0; j < kPageVecs; ++j) s[j] = mul(load(row + j * kLanes), splat(scales[r]));
     const float page_max = max_lanes(max(max(s[0], s[1]), max(s[2], s[3])));
     const float old_max = ends[r][0];
-    const float new_max = page_max > old_max ? page_max : old_max;
-    const float base = new_max == -kInfinity ? 0.0f : new_max;  // nothing seen yet: all weights 0
+    // In vectors, for a branch here would often be guessed wrong. While a row has seen nothing its
+    // maximum is -inf, and 0 in its place makes all weights 0.
+    const Vec new_max = max(splat(page_max), splat(old_max));
+    const Vec base = keep_where_at_least(new_max, splat(kLowest), new_max);
     Vec total = splat(0.0f);
     for (int j = 0; j < kPageVecs; ++j) {
-      s[j] = exp(sub(s[j], splat(base)));
+      s[j] = exp(sub(s[j], base));
       store(row + j * kLanes, s[j]);
       total = add(total, s[j]);
     }
-    change[r] = old_max - base;
-    ends[r][0] = new_max;
+    change[r] = old_max - first_lane(base);
+    ends[r][0] = first_lane(new_max);
     sums[r] = sum_lanes(total);
   }
   store(decay, exp(load(change)));
