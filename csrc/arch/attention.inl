@@ -11,7 +11,6 @@ namespace plait::PLAIT_ISA {
 namespace {
 
 constexpr float kLowest = std::numeric_limits<float>::lowest();
-constexpr int kConvertFrom = 7;  // from so many rows on, converting an f16 page once pays
 
 // Slots of the page at `slot` that row r must not see get -inf.
 void mask_scores(const AttentionTask& task, int r, int slot, float* scores) {
@@ -137,8 +136,6 @@ template <class Kv>
 void walk_pages(const AttentionTask& task, const RowScratch& rows) {
   const int lowest = *std::min_element(task.low, task.low + task.num_rows);
   const int highest = *std::max_element(task.high, task.high + task.num_rows);
-  const bool converts = std::is_same_v<Kv, uint16_t> && task.num_rows >= kConvertFrom;
-  const int page_floats = kPage * task.head_dim;
   for (int p = 0; p < task.num_pages; ++p) {
     const int next = std::min(p + 1, task.num_pages - 1);
     const Page<Kv> page{task.first_slot + p * kPage, static_cast<const Kv*>(task.k_pages[p]),
@@ -146,15 +143,7 @@ void walk_pages(const AttentionTask& task, const RowScratch& rows) {
                         static_cast<const Kv*>(task.k_pages[next]),
                         static_cast<const Kv*>(task.v_pages[next])};
     if (page.slot + kPage <= lowest || page.slot >= highest) continue;
-    if (!converts) {
-      page_rows(task, rows, page);
-      continue;
-    }
-    if constexpr (std::is_same_v<Kv, uint16_t>) {
-      const float *k = task.scratch, *v = task.scratch + page_floats;
-      convert_page(page.k, page.v, page_floats, task.scratch);
-      page_rows(task, rows, Page<float>{page.slot, k, v, k, v});
-    }
+    page_rows(task, rows, page);
   }
 }
 

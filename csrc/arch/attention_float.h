@@ -1,6 +1,7 @@
 // Attention tiles over float pages: K [head_dim][32], V [32][head_dim], as f32 or f16. A tile is R
-// query rows against N vectors of slots (or of columns): 12 accumulators fill the register file.
-// Every row sums in the same order whatever the tile.
+// query rows against N vectors of slots (or of columns): 12 accumulators fill the register file,
+// and converting f16 on the way hides behind the multiply-adds. Every row sums in the same order
+// whatever the tile.
 #pragma once
 
 #include "rows.inl"
@@ -108,12 +109,6 @@ void value_tile(const float* weights, const Kv* v, int head_dim, int count, cons
     value_columns<R, kVecs>(weights, v, head_dim, count, decay, ahead, out, column);
   for (; column < head_dim; column += kLanes)
     value_columns<R, 1>(weights, v, head_dim, count, decay, ahead, out, column);
-}
-
-// An f16 page as floats, K and then V.
-inline void convert_page(const uint16_t* k, const uint16_t* v, int count, float* to) {
-  for (int i = 0; i < count; i += kLanes) store(to + i, load(k + i));
-  for (int i = 0; i < count; i += kLanes) store(to + count + i, load(v + i));
 }
 
 }  // namespace
