@@ -1,4 +1,4 @@
-"""What int8 activations (and f16 K/V) cost: perplexity and top-1 agreement on a fixed text.
+"""What int8 activations (with f16 and with int8 K/V) cost: perplexity and top-1 agreement on a fixed text.
 
     python benchmarks/accuracy.py smollm2-135m
 
@@ -37,9 +37,9 @@ def windows(tokenizer: Tokenizer, count: int) -> np.ndarray:
     return np.array(ids[: count * WINDOW], np.int32).reshape(count, WINDOW)
 
 
-def score(model: str, activations: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+def score(model: str, activations: str, kv: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(negative log-likelihood, argmax) of every scored position, [windows, 511] each."""
-    loaded = open_model(model, activations)
+    loaded = open_model(model, activations, kv=kv)
     with open_checkpoint(hub.resolve(model)) as checkpoint:
         tokenizer = Tokenizer.from_source(checkpoint.tokenizer_source)
     losses, best = [], []
@@ -54,9 +54,10 @@ def score(model: str, activations: str, count: int) -> tuple[np.ndarray, np.ndar
 
 
 def measure(model: str, count: int) -> dict[str, Any]:
-    exact, exact_best = score(model, "f32", count)
-    fast, fast_best = score(model, "int8", count)
-    f32, int8 = float(np.exp(exact.mean())), float(np.exp(fast.mean()))
+    exact, exact_best = score(model, "f32", "f32", count)
+    fast, fast_best = score(model, "int8", "f16", count)
+    small, small_best = score(model, "int8", "int8", count)
+    f32, int8, int8_kv = (float(np.exp(losses.mean())) for losses in (exact, fast, small))
     return {
         "model": model,
         "tokens_scored": int(exact.size),
@@ -64,6 +65,11 @@ def measure(model: str, count: int) -> dict[str, Any]:
         "perplexity_int8": round(int8, 5),
         "perplexity_increase_percent": round(100 * (int8 / f32 - 1), 4),
         "top1_agreement_percent": round(100 * float((exact_best == fast_best).mean()), 3),
+        "perplexity_int8_kv": round(int8_kv, 5),
+        "perplexity_increase_of_int8_kv_percent": round(100 * (int8_kv / int8 - 1), 4),
+        "top1_agreement_of_int8_kv_percent": round(
+            100 * float((fast_best == small_best).mean()), 3
+        ),
     }
 
 

@@ -1,8 +1,7 @@
 // Row kernels over Vec; see plait/rows.h for what each computes.
 #pragma once
 
-#include "plait/rows.h"
-#include "vec8.h"
+#include "int8_slot.h"
 
 namespace plait::PLAIT_ISA {
 namespace {
@@ -95,28 +94,31 @@ void rope(float* x, int heads, int head_dim, int pairs, bool interleaved, const 
   }
 }
 
-// Values beyond the range of f16 are clamped: an infinity in a page would spoil rows that mask it
-// out.
-inline Vec within_half(Vec a) {
-  return max(min(a, splat(65504.0f)), splat(-65504.0f));
-}
-
-void store_kv(const float* k, const float* v, int head_dim, int slot, KvType type, void* k_page,
-              void* v_page) {
-  if (type == KvType::f32) {
-    float* keys = static_cast<float*>(k_page) + slot;
-    for (int d = 0; d < head_dim; ++d) keys[d * kPage] = k[d];
-    std::memcpy(static_cast<float*>(v_page) + slot * head_dim, v, head_dim * sizeof(float));
-    return;
-  }
-  uint16_t* keys = static_cast<uint16_t*>(k_page) + slot;
-  uint16_t* values = static_cast<uint16_t*>(v_page) + slot * head_dim;
+void store_f16(const float* k, const float* v, int head_dim, uint16_t* keys, uint16_t* values) {
   for (int d = 0; d < head_dim; d += kLanes) {
     uint16_t half[kLanes];
     store(half, within_half(load(k + d)));
     for (int i = 0; i < kLanes; ++i) keys[(d + i) * kPage] = half[i];
     store(values + d, within_half(load(v + d)));
   }
+}
+
+void store_f32(const float* k, const float* v, int head_dim, float* keys, float* values) {
+  for (int d = 0; d < head_dim; ++d) keys[d * kPage] = k[d];
+  std::memcpy(values, v, head_dim * sizeof(float));
+}
+
+void store_kv(const float* k, const float* v, int head_dim, int slot, KvType type, void* k_page,
+              void* v_page) {
+  const int row = slot * head_dim;
+  if (type == KvType::int8)
+    store_int8(k, v, head_dim, slot, static_cast<int8_t*>(k_page), static_cast<int8_t*>(v_page));
+  else if (type == KvType::f16)
+    store_f16(k, v, head_dim, static_cast<uint16_t*>(k_page) + slot,
+              static_cast<uint16_t*>(v_page) + row);
+  else
+    store_f32(k, v, head_dim, static_cast<float*>(k_page) + slot,
+              static_cast<float*>(v_page) + row);
 }
 
 }  // namespace

@@ -20,22 +20,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// In a fixed order: lanes i and i + 4, then i and i + 2, then the last two.
-inline float sum_lanes(Vec a) {
-  float x[kLanes];
-  store(x, a);
-  const float y[4] = {x[0] + x[4], x[1] + x[5], x[2] + x[6], x[3] + x[7]};
-  return (y[0] + y[2]) + (y[1] + y[3]);
-}
-
-inline float max_lanes(Vec a) {
-  float x[kLanes];
-  store(x, a);
-  float largest = x[0];
-  for (int i = 1; i < kLanes; ++i) largest = x[i] > largest ? x[i] : largest;
-  return largest;
-}
-
 // e^x to about 2 ulp; exactly 1 at 0 and exactly 0 below -87.33 (and at -inf). Large x saturates at
 // e^88. x = n ln 2 + r with |r| <= ln 2 / 2, Taylor polynomial of degree 7 in r.
 inline Vec exp(Vec x) {
@@ -56,9 +40,7 @@ inline Vec exp(Vec x) {
 }
 
 inline float exp_one(float x) {
-  float out[kLanes];
-  store(out, exp(splat(x)));
-  return out[0];
+  return first_lane(exp(splat(x)));
 }
 
 }  // namespace

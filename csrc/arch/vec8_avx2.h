@@ -63,6 +63,26 @@ inline Vec power_of_two(Vec n) {
 inline Vec keep_where_at_least(Vec x, Vec bound, Vec a) {
   return {_mm256_and_ps(_mm256_cmp_ps(x.v, bound.v, _CMP_GE_OQ), a.v)};
 }
+// In a fixed order: lanes i and i + 4, then i and i + 2, then the last two.
+inline float sum_lanes(Vec a) {
+  const __m128 y = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 z = _mm_add_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+}
+inline float max_lanes(Vec a) {
+  const __m128 y = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 z = _mm_max_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+}
+inline float first_lane(Vec a) {
+  return _mm256_cvtss_f32(a.v);
+}
+// Lane i gets what lane i ^ kDistance holds.
+template <int kDistance>
+inline Vec swap_lanes(Vec a) {
+  if constexpr (kDistance == 4) return {_mm256_permute2f128_ps(a.v, a.v, 1)};
+  return {_mm256_permute_ps(a.v, kDistance == 2 ? 0x4e : 0xb1)};
+}
 
 }  // namespace
 }  // namespace plait::PLAIT_ISA

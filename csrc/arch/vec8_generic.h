@@ -106,6 +106,23 @@ inline Vec power_of_two(Vec n) {
 inline Vec keep_where_at_least(Vec x, Vec bound, Vec a) {
   return lanes([&](int i) { return x.v[i] >= bound.v[i] ? a.v[i] : 0.0f; });
 }
+inline float sum_lanes(Vec a) {
+  const float* x = a.v;
+  const float y[4] = {x[0] + x[4], x[1] + x[5], x[2] + x[6], x[3] + x[7]};
+  return (y[0] + y[2]) + (y[1] + y[3]);
+}
+inline float max_lanes(Vec a) {
+  float largest = a.v[0];
+  for (int i = 1; i < kLanes; ++i) largest = a.v[i] > largest ? a.v[i] : largest;
+  return largest;
+}
+inline float first_lane(Vec a) {
+  return a.v[0];
+}
+template <int kDistance>
+inline Vec swap_lanes(Vec a) {
+  return lanes([&](int i) { return a.v[i ^ kDistance]; });
+}
 
 }  // namespace
 }  // namespace plait::PLAIT_ISA

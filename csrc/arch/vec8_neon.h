@@ -74,6 +74,29 @@ inline Vec keep_where_at_least(Vec x, Vec bound, Vec a) {
   return {keep_where(vcgeq_f32(x.low, bound.low), a.low),
           keep_where(vcgeq_f32(x.high, bound.high), a.high)};
 }
+// In a fixed order: lanes i and i + 4, then i and i + 2, then the last two.
+inline float sum_lanes(Vec a) {
+  const float32x4_t y = vaddq_f32(a.low, a.high);
+  const float32x2_t z = vadd_f32(vget_low_f32(y), vget_high_f32(y));
+  return vget_lane_f32(z, 0) + vget_lane_f32(z, 1);
+}
+inline float max_lanes(Vec a) {
+  float x[kLanes];
+  store(x, a);
+  float largest = x[0];
+  for (int i = 1; i < kLanes; ++i) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+inline float first_lane(Vec a) {
+  return vgetq_lane_f32(a.low, 0);
+}
+// Lane i gets what lane i ^ kDistance holds.
+template <int kDistance>
+inline Vec swap_lanes(Vec a) {
+  if constexpr (kDistance == 4) return {a.high, a.low};
+  if constexpr (kDistance == 2) return {vextq_f32(a.low, a.low, 2), vextq_f32(a.high, a.high, 2)};
+  return {vrev64q_f32(a.low), vrev64q_f32(a.high)};
+}
 
 }  // namespace
 }  // namespace plait::PLAIT_ISA

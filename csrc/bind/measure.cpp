@@ -50,11 +50,12 @@ std::vector<double> time_linear(const std::vector<const PackedMatrix*>& matrices
   const size_t rows = x.shape(0), blocks = x.shape(1) / kActBlock;
   std::vector<int8_t> values(rows * x.shape(1));
   std::vector<float> scales(rows * blocks);
-  std::vector<int16_t> sums(rows * blocks * 2);
+  std::vector<int16_t> sums(rows * blocks);
   for (size_t t = 0; t < rows; ++t)
     quantize_row(table, x.data() + t * x.shape(1), cols, values.data() + t * x.shape(1),
-                 scales.data() + t * blocks, sums.data() + t * blocks * 2);
-  return linear_seconds(table, pool, matrices, {values.data(), scales.data(), sums.data(), cols},
+                 scales.data() + t * blocks, sums.data() + t * blocks);
+  return linear_seconds(table, pool, matrices,
+                        {values.data(), scales.data(), sums.data(), cols, nullptr, 0},
                         static_cast<int64_t>(rows), passes);
 }
 

@@ -52,12 +52,18 @@ Prologue prologue_by_name(const std::string& name) {
   throw std::invalid_argument("no prologue called '" + name + "'");
 }
 
+KvType kv_type_by_name(const std::string& name) {
+  if (name == "f32") return KvType::f32;
+  if (name == "f16") return KvType::f16;
+  if (name == "int8") return KvType::int8;
+  throw std::invalid_argument("no K/V type called '" + name + "'");
+}
+
 std::shared_ptr<Plan> make_plan(std::vector<int> widths, int result,
                                 std::tuple<int, int, int, int64_t> kv, const std::string& kv_type,
                                 bool int8, const std::string& isa, std::shared_ptr<Pool> pool) {
   const auto [layers, heads, head_dim, pages] = kv;
-  demand(kv_type == "f16" || kv_type == "f32", "kv must be f16 or f32");
-  const KvShape shape{layers, heads, head_dim, kv_type == "f32" ? KvType::f32 : KvType::f16, pages};
+  const KvShape shape{layers, heads, head_dim, kv_type_by_name(kv_type), pages};
   return std::make_shared<Plan>(std::move(widths), result, shape, int8, isa_by_name(isa),
                                 std::move(pool));
 }
@@ -85,11 +91,11 @@ void add_linear(Plan& plan, const std::vector<Columns>& inputs,
 
 void check_memory(const Plan& plan, const Memory& kv) {
   const KvShape& shape = plan.kv();
-  const size_t element = shape.type == KvType::f32 ? 4 : 2;
-  demand(kv.itemsize() == element && static_cast<int64_t>(kv.shape(0)) == shape.num_pages &&
+  const auto part = static_cast<size_t>(page_part_bytes(shape.type, shape.head_dim));
+  demand(static_cast<int64_t>(kv.shape(0)) == shape.num_pages &&
              static_cast<int>(kv.shape(1)) == shape.num_layers &&
              static_cast<int>(kv.shape(2)) == shape.num_kv_heads && kv.shape(3) == 2 &&
-             kv.shape(4) == static_cast<size_t>(kPage * shape.head_dim),
+             kv.shape(4) * kv.itemsize() == part,
          "the KV memory is not of the shape and type that the plan was made for");
 }
 

@@ -159,6 +159,7 @@ void Plan::prepare(const Step& step) {
 }
 
 void Plan::run(const Batch& batch, int first, int last, const View& entry, const View* exit) {
+  ++run_number_;
   reserve(batch);
   pool_->run([&](int worker) { work(batch, worker, first, last, entry, exit); });
 }

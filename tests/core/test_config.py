@@ -15,7 +15,7 @@ from plait.core.errors import UserError
     [
         ("activations", "int4", "int8, f32"),
         ("executor", "torch", "native, reference"),
-        ("kv", "f8", "auto, f16, f32"),
+        ("kv", "f8", "auto, f16, f32, int8"),
         ("threads", -1, "at least 0"),
         ("threads", 1.5, "at least 0"),
         ("max_model_len", -1, "at least 0"),

@@ -19,6 +19,17 @@ def test_the_memory_has_the_shape_the_kernels_rely_on(dtype: str, size: int) -> 
     pool = Pool(KVLayout(3, 2, 8, dtype), 5)
     assert pool.data.shape == (5, 3, 2, 2, PAGE * 8)
     assert pool.data.itemsize == size
+    check_memory(pool)
+
+
+def test_int8_memory_ends_each_part_with_a_scale_per_slot() -> None:
+    pool = Pool(KVLayout(3, 2, 8, "int8"), 5)
+    assert pool.data.shape == (5, 3, 2, 2, PAGE * (8 + 4))
+    assert pool.data.itemsize == 1
+    check_memory(pool)
+
+
+def check_memory(pool: Pool) -> None:
     assert pool.data.flags.c_contiguous
     assert pool.data.flags.writeable
     assert pool.data.ctypes.data % 64 == 0

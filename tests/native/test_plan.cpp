@@ -99,8 +99,7 @@ std::unique_ptr<Plan> make_plan(Isa isa, int threads, KvType type) {
 
 struct Memory {
   explicit Memory(KvType type)
-      : bytes(static_cast<size_t>(kPages) * kKvHeads * 2 * kPage * kHeadDim *
-              (type == KvType::f32 ? 4 : 2)) {}
+      : bytes(static_cast<size_t>(kPages) * kKvHeads * 2 * page_part_bytes(type, kHeadDim)) {}
   std::vector<uint8_t> bytes;
 };
 
@@ -175,10 +174,10 @@ void test_tables_threads_and_chunks(KvType type) {
   }
 }
 
-void test_patterns_in_one_batch() {
+void test_patterns_in_one_batch(KvType type) {
   for (Isa isa : runnable_isas()) {
-    auto plan = make_plan(isa, 2, KvType::f16);
-    Memory memory(KvType::f16);
+    auto plan = make_plan(isa, 2, type);
+    Memory memory(type);
     const std::vector<Part> context{{0, 31, 0, Pattern::causal, 0}, {0, 64, 4, Pattern::causal, 0}};
     const std::vector<Part> parts{{31, 2, 0, Pattern::tree, 0},
                                   {64, 8, 4, Pattern::block, 8},
@@ -225,7 +224,9 @@ void test_bad_batches_are_refused() {
 int main() {
   test_tables_threads_and_chunks(KvType::f16);
   test_tables_threads_and_chunks(KvType::f32);
-  test_patterns_in_one_batch();
+  test_tables_threads_and_chunks(KvType::int8);
+  test_patterns_in_one_batch(KvType::f16);
+  test_patterns_in_one_batch(KvType::int8);
   test_bad_batches_are_refused();
   if (failures == 0) std::printf("plan: all passed\n");
   return failures != 0;

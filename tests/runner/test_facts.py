@@ -62,7 +62,11 @@ def test_a_gguf_file_is_described(gguf_file: Path) -> None:
         ("q8_0", FormatShare(1, 192, 204)),
     ]
     # 2 layers, K and V, 2 heads of 16 values.
-    assert facts.kv_bytes_per_token == {"f16": 2 * 2 * 2 * 16 * 2, "f32": 2 * 2 * 2 * 16 * 4}
+    assert facts.kv_bytes_per_token == {
+        "f16": 2 * 2 * 2 * 16 * 2,
+        "f32": 2 * 2 * 2 * 16 * 4,
+        "int8": 2 * 2 * 2 * (16 + 4),
+    }
     assert facts.has_chat_template
 
 

@@ -9,7 +9,7 @@ constexpr int kPage = 32;  // slots per KV page
 
 enum class Pattern : int32_t { causal = 0, block = 1, full = 2, prefix = 3, tree = 4 };
 
-enum class KvType { f16, f32 };
+enum class KvType { f16, f32, int8 };
 
 struct Window {
   int32_t first_row;  // of the batch's flat rows
@@ -35,7 +35,7 @@ struct Batch {
   const int32_t* embedding_rows =
       nullptr;                    // [num_rows]: row of `embeddings`, or -1 for the token's
   const float* hidden = nullptr;  // [num_rows][width of the cut]: where a later layer starts from
-  void* kv = nullptr;             // [page][layer][kv head]{K [head_dim][32], V [32][head_dim]}
+  void* kv = nullptr;             // [page][layer][kv head]{K, V}; see rows.h
   float* out = nullptr;           // result rows
 };
 

@@ -28,6 +28,7 @@ struct KvShape {
   int64_t num_pages;
 };
 
+class AttentionSchedule;
 class Plan;
 
 // What an op sees of the step that is running.
@@ -132,6 +133,8 @@ class Plan {
   int rope_pairs(int table) const { return static_cast<int>(ropes_[table].frequencies.size()); }
   // Slots that a row may see end here.
   const int32_t* limits() const { return limits_.data(); }
+  // Counts the runs, from 1.
+  int64_t run_number() const { return run_number_; }
   LinearScratch& scratch(int worker) { return scratch_[worker]; }
   // Shared by linear ops, one after the other: activations quantised or made in float.
   struct Activations {
@@ -145,6 +148,7 @@ class Plan {
   void prepare(const Step& step);
   void work(const Batch& batch, int worker, int first, int last, const View& entry,
             const View* exit);
+  std::shared_ptr<AttentionSchedule> schedule_for(int window, int group);
   void push(std::unique_ptr<Op> op) { ops_.push_back(std::move(op)); }
 
   struct RopeTable {
@@ -166,6 +170,8 @@ class Plan {
   std::vector<float*> data_;
   std::vector<RopeTable> ropes_;
   std::vector<int32_t> limits_;
+  std::vector<std::shared_ptr<AttentionSchedule>> schedules_;
+  int64_t run_number_ = 0;
   std::vector<LinearScratch> scratch_;
   Activations activations_;
   int64_t most_cols_ = 0;  // of an op's activations, rests included

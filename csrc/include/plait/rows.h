@@ -11,25 +11,40 @@ namespace plait {
 
 enum class Activation { silu, gelu, gelu_tanh };
 
+constexpr int kMaxHeadDim = 512;
+constexpr int kMostAttentionRows = 48;
+
+// A row's state while it attends: head_dim weighted values, the maximum, the sum; padded so that
+// states one after the other stay aligned.
+constexpr int state_floats(int head_dim) {
+  return head_dim + 8;
+}
+
+// Bytes of one head's keys, or values, in one page. int8 pages end with one float scale per slot.
+constexpr int page_part_bytes(KvType type, int head_dim) {
+  if (type == KvType::int8) return kPage * (head_dim + static_cast<int>(sizeof(float)));
+  return kPage * head_dim * (type == KvType::f32 ? 4 : 2);
+}
+
 // Rows of one KV head's queries against a run of pages. All arrays have num_rows entries.
 struct AttentionTask {
-  const void* const* k_pages;  // [num_pages] K [head_dim][32]
-  const void* const* v_pages;  // [num_pages] V [32][head_dim]
+  // [num_pages]; f32 and f16: K [head_dim][32], V [32][head_dim]; int8: see store_kv.
+  const void* const* k_pages;
+  const void* const* v_pages;
   int num_pages;
   int first_slot;  // slot of the first page's first entry
   KvType type;
   int head_dim;  // multiple of 8, at most kMaxHeadDim
   float scale;
-  int num_rows;
+  int num_rows;  // at most kMostAttentionRows
   const float* const* queries;
   const int32_t* low;  // row sees slots [low, high) ...
   const int32_t* high;
-  const uint8_t* const* masks;  // ... and of the slots from mask_start on only those set; null: all
-  int mask_start;
-  float* const* states;  // [2 + head_dim] each: maximum, sum, weighted values
-  float* page_scratch;   // [2 * 32 * head_dim]
+  const uint8_t* const* masks;  // ... and, where not null, of the slots from mask_starts on only
+  const int32_t* mask_starts;   // those that are set
+  float* const* states;         // [state_floats(head_dim)] each
+  float* scratch;               // [2 * 32 * head_dim]
 };
-constexpr int kMaxHeadDim = 512;
 
 struct RowKernels {
   // out = x / sqrt(mean(x^2) + eps) * weight (+ residual when not null); out may be x.
@@ -44,13 +59,15 @@ struct RowKernels {
   void (*add)(const float* x, const float* y, float alpha, int64_t n, float* out);
   // Rotates the first 2 * pairs columns of each head in place; table: cos[pairs], sin[pairs].
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool interleaved, const float* table);
-  // Stores one slot's key and value of one head into its page.
+  // Stores one slot's key and value of one head into its page. int8: K, rotated by a Hadamard
+  // matrix, [head_dim / 2][32][2] and V [16][head_dim][2] (pairs of columns, pairs of slots), each
+  // followed by 32 float scales: an element is its integer in [-127, 127] times its slot's scale.
   void (*store_kv)(const float* k, const float* v, int head_dim, int slot_in_page, KvType type,
                    void* k_page, void* v_page);
-  // Fresh states over the task's pages in order, one rescale per page; a row that sees no slot of
-  // them keeps maximum -inf and sum 0.
+  // Carries the states on over the task's pages in order, one rescale per page. A fresh state is
+  // zeros with maximum -inf, and stays so while the row sees no slot.
   void (*attention)(const AttentionTask& task);
-  // total = total joined with part, both states [2 + head_dim].
+  // total = total joined with part, both states.
   void (*merge_states)(float* total, const float* part, int head_dim);
 };
 

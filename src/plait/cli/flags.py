@@ -86,7 +86,7 @@ ENGINE = Panel(
         "threads": Flag("0 is what this machine allows."),
         "activations": Flag("int8 (fast) or f32 (exact against the reference executor)."),
         "executor": Flag("native, or reference (NumPy, slow)."),
-        "kv": Flag("Element type of the KV cache: auto, f16, f32."),
+        "kv": Flag("Element type of the KV cache: auto, f16, f32, int8."),
         "max_model_len": Flag(
             "Longest prompt plus answer in tokens; 0 is what the model and the memory allow.",
             ("--ctx",),

@@ -18,7 +18,8 @@ class EngineConfig:
     model: short name, local path or hf:owner/name[:file].
     activations: "int8" (fast) or "f32" (exact against the reference executor).
     executor: "native" or "reference" (NumPy; the oracle).
-    kv: element type of the KV cache: "f16", "f32" or "auto" (f16 with int8 activations, else f32).
+    kv: element type of the KV cache: "f16", "f32", "int8" (half the bytes of f16, a scale per slot and
+        head) or "auto" (f16 with int8 activations, else f32).
     threads: 0 means what affinity, cgroup quota and physical cores allow.
     max_num_batched_tokens: positions one step may feed in all. max_num_seqs: requests running at once.
     max_model_len: longest canvas in tokens; 0 means what the model and the memory allow.
@@ -47,7 +48,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         _one_of("activations", self.activations, ("int8", "f32"))
         _one_of("executor", self.executor, ("native", "reference"))
-        _one_of("kv", self.kv, ("auto", "f16", "f32"))
+        _one_of("kv", self.kv, ("auto", "f16", "f32", "int8"))
         for name in ("threads", "max_model_len", "kv_memory"):
             _at_least(name, getattr(self, name), 0)
         for name in ("max_num_batched_tokens", "max_num_seqs"):

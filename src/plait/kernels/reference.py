@@ -10,7 +10,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.core.config import PAGE
 from plait.core.window import Floats, Ints, PatternKind
 
 
@@ -110,32 +109,3 @@ def attention(q: Floats, k: Floats, v: Floats, seen: NDArray[np.bool_], scale: f
     total = weights.sum(axis=-1, keepdims=True)
     weights /= np.where(total > 0, total, 1.0)
     return np.asarray(np.einsum("hrs,shd->rhd", weights, values), np.float32)
-
-
-def store_kv(
-    data: NDArray[np.floating], layer: int, pages: Ints, start: int, k: Floats, v: Floats
-) -> None:
-    """Writes keys and values [rows, kv_heads, d] of slots start, start + 1, ... into their pages.
-
-    data: the pool's array (see kvcache.pool). Values beyond float16 are clamped, as the kernel does.
-    """
-    head_dim = k.shape[-1]
-    if data.dtype == np.float16:
-        k, v = np.clip(k, -65504, 65504), np.clip(v, -65504, 65504)
-    for row in range(len(k)):
-        slot = start + row
-        page = data[pages[slot // PAGE], layer]
-        page[:, 0].reshape(-1, head_dim, PAGE)[:, :, slot % PAGE] = k[row]
-        page[:, 1].reshape(-1, PAGE, head_dim)[:, slot % PAGE] = v[row]
-
-
-def load_kv(
-    data: NDArray[np.floating], layer: int, pages: Ints, count: int, head_dim: int
-) -> tuple[Floats, Floats]:
-    """Keys and values of slots [0, count), float32 [count, kv_heads, d] each."""
-    held = data[pages[: -(-count // PAGE)], layer].astype(np.float32)
-    num_pages, kv_heads = held.shape[:2]
-    k = held[:, :, 0].reshape(num_pages, kv_heads, head_dim, PAGE).transpose(0, 3, 1, 2)
-    v = held[:, :, 1].reshape(num_pages, kv_heads, PAGE, head_dim).transpose(0, 2, 1, 3)
-    shape = (num_pages * PAGE, kv_heads, head_dim)
-    return k.reshape(shape)[:count], v.reshape(shape)[:count]

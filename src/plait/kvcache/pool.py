@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,17 @@ from numpy.typing import NDArray
 from plait.core.config import PAGE
 from plait.core.errors import CapacityError
 
-_DTYPES: dict[str, type[np.floating[Any]]] = {"f16": np.float16, "f32": np.float32}
+_DTYPES: dict[str, type[np.number[Any]]] = {
+    "f16": np.float16,
+    "f32": np.float32,
+    "int8": np.int8,
+}
+_SCALE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class KVLayout:
-    """Shape of what one slot holds. dtype: "f16" or "f32"."""
+    """Shape of what one slot holds. dtype: "f16", "f32" or "int8" (integers times a scale per slot and head)."""
 
     num_layers: int
     num_kv_heads: int
@@ -30,17 +36,24 @@ class KVLayout:
     dtype: str = "f16"
 
     @property
+    def part_elements(self) -> int:
+        """Elements that hold the keys, or the values, of PAGE slots of one head in one layer."""
+        scales = _SCALE_BYTES if self.dtype == "int8" else 0
+        return PAGE * (self.head_dim + scales)
+
+    @property
     def page_bytes(self) -> int:
         """Bytes of one page: PAGE slots of K and V in every layer."""
-        values = self.num_layers * self.num_kv_heads * 2 * PAGE * self.head_dim
-        return values * np.dtype(_DTYPES[self.dtype]).itemsize
+        elements = self.num_layers * self.num_kv_heads * 2 * self.part_elements
+        return elements * np.dtype(_DTYPES[self.dtype]).itemsize
 
 
 class Pool:
     """A fixed number of refcounted pages.
 
-    data: [num_pages, num_layers, num_kv_heads, 2, PAGE * head_dim] of float16 or float32, aligned to 64
+    data: [num_pages, num_layers, num_kv_heads, 2, part_elements] of float16, float32 or int8, aligned to 64
         bytes. data[..., 0, :] is K stored [head_dim][PAGE], data[..., 1, :] is V stored [PAGE][head_dim].
+        int8: K, rotated, [head_dim / 2][PAGE][2], V [PAGE / 2][head_dim][2], each followed by float32 scales [PAGE].
 
     A page that is handed out again still holds what its last owner wrote: a reader must never let a slot
     that its row may not see touch the result, whatever bits are in it.
@@ -123,7 +136,7 @@ def num_pages(slots: int) -> int:
 def _map_zeros(layout: KVLayout, num_pages: int) -> NDArray[Any]:
     """An anonymous private mapping: aligned to the machine's page, zero, without cost until written."""
     dtype = np.dtype(_DTYPES[layout.dtype])
-    shape = (num_pages, layout.num_layers, layout.num_kv_heads, 2, PAGE * layout.head_dim)
+    shape = (num_pages, layout.num_layers, layout.num_kv_heads, 2, layout.part_elements)
     try:
         memory = mmap.mmap(
             -1, num_pages * layout.page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -133,4 +146,7 @@ def _map_zeros(layout: KVLayout, num_pages: int) -> NDArray[Any]:
         raise CapacityError(
             f"no memory for a KV cache of {size:.1f} GiB", "ask for a smaller kv_memory"
         ) from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # advice only: a kernel without huge pages refuses it
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, dtype).reshape(shape)

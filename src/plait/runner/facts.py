@@ -79,7 +79,7 @@ def model_facts(path: Path) -> ModelFacts:
         per_token = {
             dtype: KVLayout(shape.num_layers, shape.num_kv_heads, shape.head_dim, dtype).page_bytes
             // PAGE
-            for dtype in ("f16", "f32")
+            for dtype in ("f16", "f32", "int8")
         }
         return ModelFacts(
             name=str(checkpoint.config.get("general.name") or path.name),

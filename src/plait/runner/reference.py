@@ -10,6 +10,7 @@ import numpy as np
 from plait.core.step import StepInput
 from plait.core.window import NO_INTS, Floats, Ints
 from plait.kernels import reference as ops
+from plait.kernels.reference_kv import load_kv, store_kv
 from plait.kernels.reference_linear import dequantize_rows, quantize_rows
 from plait.kvcache.pool import Pool
 from plait.models.base import AttentionSpec, Graph, Node, Rope, Value
@@ -135,8 +136,8 @@ class ReferenceRunner:
             rows = slice(first, first + item.window.length)
             positions = step.batch.positions[rows]
             pages, start, end = item.view.pages, item.window.start, item.window.end
-            ops.store_kv(self._kv, spec.layer, pages, start, k[rows], v[rows])
-            keys, values = ops.load_kv(self._kv, spec.layer, pages, end, spec.head_dim)
+            store_kv(self._kv, spec.layer, pages, start, k[rows], v[rows])
+            keys, values = load_kv(self._kv, spec.layer, pages, end, spec.head_dim)
             pattern = item.window.pattern
             seen = ops.visible(
                 pattern.kind, pattern.size, pattern.mask, start, positions, spec.window
