@@ -100,12 +100,12 @@ void test_rope() {
 }
 
 struct Pages {
-  std::vector<Floats> k, v;  // as floats, or two halves to a float
+  std::vector<Floats> k, v;  // the bytes of a page, four to a float
   std::vector<const void*> k_at, v_at;
 
   // Filled by the table itself, one slot after another.
   Pages(const RowKernels& table, KvType type, const Floats& keys, const Floats& values) {
-    const size_t floats = static_cast<size_t>(kPage) * kHeadDim / (type == KvType::f32 ? 1 : 2);
+    const size_t floats = static_cast<size_t>(page_part_bytes(type, kHeadDim)) / sizeof(float);
     for (int p = 0; p < kPages; ++p) {
       k.emplace_back(floats), v.emplace_back(floats);
       for (int slot = 0; slot < kPage; ++slot) {
@@ -119,19 +119,21 @@ struct Pages {
 
 Floats attend(const RowKernels& table, const Pages& pages, KvType type, int rows,
               const Floats& queries) {
-  constexpr int kState = 2 + kHeadDim;
+  constexpr int kState = state_floats(kHeadDim);
   Floats states(static_cast<size_t>(rows) * kState), scratch(2 * kPage * kHeadDim);
   std::vector<const float*> query_at;
   std::vector<float*> state_at;
-  std::vector<int32_t> low, high;
+  std::vector<int32_t> low, high, mask_starts(rows, 0);
+  std::vector<const uint8_t*> masks(rows, nullptr);
   for (int r = 0; r < rows; ++r) {
     query_at.push_back(&queries[r * kHeadDim]);
     state_at.push_back(&states[r * kState]);
+    state_at.back()[kHeadDim] = -INFINITY;
     low.push_back(r * 7), high.push_back(kPages * kPage - r * 5);
   }
   table.attention({pages.k_at.data(), pages.v_at.data(), kPages, 0, type, kHeadDim, 0.2f, rows,
-                   query_at.data(), low.data(), high.data(), nullptr, 0, state_at.data(),
-                   scratch.data()});
+                   query_at.data(), low.data(), high.data(), masks.data(), mask_starts.data(),
+                   state_at.data(), scratch.data()});
   for (int r = 1; r < rows; ++r) table.merge_states(state_at[0], state_at[r], kHeadDim);
   return states;
 }
@@ -166,6 +168,7 @@ int main() {
   test_store_kv();
   test_attention(KvType::f32);
   test_attention(KvType::f16);
+  test_attention(KvType::int8);
   if (failures == 0) std::puts("rows: ok");
   return failures != 0;
 }
