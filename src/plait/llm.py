@@ -6,6 +6,7 @@ leaves the model usable; several threads may use one `LLM`, and their requests s
 
 from __future__ import annotations
 
+import os
 import queue
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,13 +37,19 @@ class LLM:
     """A model that is loaded and runs. Use it in `with`, or `close` it, to give its memory back."""
 
     def __init__(
-        self, model: str | None = None, *, progress: Progress | None = None, **settings: Any
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        progress: Progress | None = None,
+        **settings: Any,
     ) -> None:
         """model: short name, path or hf:owner/name[:file]. settings: the other fields of EngineConfig.
 
         progress: called with (bytes done, bytes in total, label) during a download. Raises UserError.
         """
-        config = EngineConfig(**settings) if model is None else EngineConfig(model, **settings)
+        if model is not None:
+            settings["model"] = os.fspath(model) if isinstance(model, os.PathLike) else model
+        config = EngineConfig(**settings)
         built = build(config, progress, self._read_ends)
         self.traits = built.traits
         self.words = built.words
@@ -67,21 +74,22 @@ class LLM:
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         **choices: Any,
     ) -> list[RequestOutput]:
         """Answers, in the order of the prompts. Control tokens written out in a prompt are read as such.
 
-        params: for all prompts, or one for each. choices: priority, planner, decoder.
-        Raises UserError before anything runs. A request that fails on the way has finish_reason "error".
+        sampling_params: for all prompts, or one for each. choices: priority, planner, decoder.
+        Raises UserError when one of them is refused; then none goes on running.
+        A request that fails on the way has finish_reason "error".
         """
         many = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
-        return self._run([self._encoded(prompt) for prompt in many], params, choices)
+        return self._run([self._encoded(prompt) for prompt in many], sampling_params, choices)
 
     def chat(
         self,
         messages: Messages | Sequence[Messages],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
@@ -102,10 +110,13 @@ class LLM:
             )
             for conversation in many
         ]
-        return self._run([(None, ids) for ids in encoded], params, choices)
+        return self._run([(None, ids) for ids in encoded], sampling_params, choices)
 
     def stream(
-        self, prompt: Prompt | Messages, params: SamplingParams | None = None, **choices: Any
+        self,
+        prompt: Prompt | Messages,
+        sampling_params: SamplingParams | None = None,
+        **choices: Any,
     ) -> Iterator[RequestOutput]:
         """The answer as it grows: a new record whenever tokens have become final; the last is finished.
 
@@ -115,7 +126,7 @@ class LLM:
             text, ids = self._encoded(prompt)
         else:
             text, ids = None, encode_chat(self.tokenizer, prompt)
-        params = params or SamplingParams()
+        params = sampling_params or SamplingParams()
         with self._worker.stream(ids, params, **choices) as events:
             answer = Answer(self.tokenizer, text, ids, params, events.ids)
             for event in events:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -152,3 +153,40 @@ def test_a_full_disk_is_one_line() -> None:
         process = start("run", "some-model", "talk", stdout=full)
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (1, b"plait: No space left on device\n")
+
+
+def plait(*arguments: str, redirect: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The real command, its streams redirected by a shell."""
+    line = f'exec "$0" -m plait "$@" {redirect}'
+    return subprocess.run(
+        ["sh", "-c", line, sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | variables,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["papers"]])
+def test_a_full_disk_is_one_line_for_the_help_too(arguments: list[str]) -> None:
+    done = plait(*arguments, redirect=">/dev/full")
+    assert (done.returncode, done.stderr) == (1, "plait: No space left on device\n")
+
+
+def test_a_closed_stdout_is_one_line() -> None:
+    done = plait("papers", redirect=">&-")
+    assert (done.returncode, done.stderr) == (1, "plait: stdout is closed\n")
+
+
+def test_what_belongs_to_a_closed_stderr_does_not_go_to_stdout() -> None:
+    done = plait("run", "no-such/model.gguf", "hi", redirect="2>&-")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_stdout_without_the_letters_is_no_error() -> None:
+    done = plait("papers", "--json", redirect="", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)) == 87
+    assert plait("papers", redirect="", PYTHONIOENCODING="ascii").returncode == 0

@@ -80,6 +80,12 @@ def test_hardware_in_both_forms() -> None:
     assert f"in use: {record['isa']}" in text
 
 
+def test_a_model_and_the_machine_are_two_questions(model: str) -> None:
+    result = CliRunner().invoke(app, ["show", model, "--hardware"])
+    assert result.exit_code == 2
+    assert "one of the two" in result.stderr
+
+
 def test_hardware_reads_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "fetch", None)
     plait("--hardware")

@@ -16,6 +16,18 @@ from plait.core.params import MAX_LOGPROBS, MAX_STOPS, SamplingParams
         ("n", 0),
         ("max_tokens", 0),
         ("max_tokens", -1),
+        ("max_tokens", 2.5),
+        ("n", 1.5),
+        ("top_k", 1.5),
+        ("seed", 0.5),
+        ("logprobs", 1.5),
+        ("stop", 3),
+        ("stop_token_ids", 5),
+        ("stop_token_ids", [2**31]),
+        ("stop_token_ids", [True]),
+        ("logit_bias", [1]),
+        ("logit_bias", {7: "x"}),
+        ("logit_bias", {2**70: 1.0}),
         ("min_tokens", -1),
         ("temperature", -0.1),
         ("temperature", float("nan")),
@@ -87,6 +99,12 @@ def test_no_tokens_at_all_is_for_scoring_only() -> None:
 
 def test_one_stop_string_is_a_list_of_one() -> None:
     assert SamplingParams(stop="END").stop == ("END",)
+
+
+@pytest.mark.parametrize("field", ["stop", "stop_token_ids", "logit_bias"])
+def test_none_is_no_stop_and_no_bias(field: str) -> None:
+    nothing: Any = {field: None}
+    assert SamplingParams(**nothing) == SamplingParams()
 
 
 def test_greedy_is_temperature_zero() -> None:

@@ -14,6 +14,7 @@ import pytest
 import plait
 from plait import LLM, RequestOutput, SamplingParams
 from plait.core.errors import ContextLengthError, UserError
+from plait.core.params import MAX_STOPS
 from plait.core.sequence import Event
 from plait.core.window import CAUSAL
 from plait.engine.engine import Engine
@@ -303,6 +304,22 @@ def test_ctrl_c_cancels_what_was_asked_and_leaves_the_model_usable(
     monkeypatch.setattr(answer.Answer, "take", real)
     assert model.generate("abc", PARAMS)[0].finished
     assert model._worker.engine.metrics.finished["cancelled"] == 2
+
+
+def test_a_priority_that_cannot_be_compared_is_refused(model: LLM) -> None:
+    with pytest.raises(UserError, match="priority='high'"):
+        model.generate("abc", PARAMS, priority="high")
+
+
+def test_the_names_of_the_arguments_are_vllms_too(model: LLM) -> None:
+    [output] = model.generate(prompts="abc", sampling_params=PARAMS)
+    assert len(output.outputs[0].token_ids) == PARAMS.max_tokens
+
+
+def test_the_most_stop_strings_that_are_accepted_work(model: LLM) -> None:
+    params = replace(PARAMS, stop=[f"{i} never" for i in range(MAX_STOPS)])
+    assert model.generate("abc", params)[0].finished
+    assert not model._worker.engine.has_work
 
 
 def test_unknown_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from plait.core.errors import FormatError, UserError
+from plait.text import merges
 from plait.text.tokenizer import Tokenizer
 from tests.text import models, oracle, small
 from tests.text.small import BYTE, CONTROL, NORMAL, USER
@@ -218,3 +219,15 @@ def test_user_defined_kind_is_text() -> None:
     tokenizer = small.tokenizer()
     assert tokenizer.vocab_size - 2 not in tokenizer.special_ids
     assert small.byte_level()["tokenizer.ggml.token_type"][-2] == USER
+
+
+def test_a_damaged_merge_is_found_without_walking_the_vocabulary_for_each() -> None:
+    class LookUps(dict[str, int]):
+        def keys(self) -> Any:
+            raise AssertionError("with 49,152 tokens and as many merges this takes half a minute")
+
+    vocabulary = small.tokenizer()._vocabulary
+    ids = LookUps({"h": 0, "e": 1, "he": 2})
+    assert merges._usable([("h", "e")], ids, vocabulary) == [("h", "e")]
+    with pytest.raises(FormatError, match="merge 1 needs a token"):
+        merges._usable([("h", "e"), ("e", "h")], ids, vocabulary)

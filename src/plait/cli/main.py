@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -34,22 +36,30 @@ class Plait(TyperGroup):
         args = [one for one in options if one != "--debug"] + rest
         if args and " " in args[0]:
             args = ["run", *args]
-        return super().parse_args(ctx, ["--debug", *args] if "--debug" in options else args)
+        debug = "--debug" in options
+        with _explaining(debug):  # the help is written here, and a disk may be full
+            return super().parse_args(ctx, ["--debug", *args] if debug else args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; what goes wrong becomes one or two lines and an exit code."""
-        try:
+        with _explaining(ctx.params["debug"]):
             return super().invoke(ctx)
-        except BrokenPipeError:
-            _forget_stdout()
-            raise typer.Exit(BROKEN_PIPE) from None
-        except (UserError, OSError) as error:
-            if ctx.params["debug"]:
-                raise
-            raise typer.Exit(_explained(error)) from None
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
-            raise typer.Exit(130) from None
+
+
+@contextmanager
+def _explaining(debug: bool) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        _forget_stdout()
+        raise typer.Exit(BROKEN_PIPE) from None
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        raise typer.Exit(_explained(error)) from None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _explained(error: UserError | OSError) -> int:

@@ -22,7 +22,7 @@ def papers(
     """List the 87 papers: what each adds to the engine, its state, and what shows it."""
     rows = all_papers()
     if as_json:
-        print(json.dumps([row.record() for row in rows], ensure_ascii=False, indent=2))
+        print(json.dumps([row.record() for row in rows], indent=2))
     else:
         _table(rows)
 

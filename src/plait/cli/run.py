@@ -90,7 +90,7 @@ def answer(
     prompt = session.ask(text, system=system, raw=style.raw)
     if style.as_json:
         output = session.generate(prompt, sampling)
-        print(json.dumps(output.record() | {"timings": timings(output)}, ensure_ascii=False))
+        print(json.dumps(output.record() | {"timings": timings(output)}))
     elif sampling.n > 1:
         for one in session.generate(prompt, sampling).outputs:
             _print(iter([one.text]))

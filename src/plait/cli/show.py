@@ -12,6 +12,7 @@ from plait.cli.machine import machine
 from plait.cli.names import default_model
 from plait.cli.session import fetch
 from plait.cli.terminal import shown
+from plait.core.errors import UserError
 
 if TYPE_CHECKING:
     from plait.engine.facts import ModelFacts
@@ -30,6 +31,8 @@ def show(
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
 ) -> None:
     """Describe a model (architecture, formats, context, memory) or, with --hardware, this machine."""
+    if hardware and model is not None:
+        raise UserError("--hardware is about this machine, not a model", "give one of the two")
     if hardware:
         record = machine()
         lines = _machine_lines(record)
@@ -41,7 +44,7 @@ def show(
         record = asdict(described) | {"path": str(path)}
         lines = [*_model_lines(described), ("file", str(path))]
     if as_json:
-        print(json.dumps(record, ensure_ascii=False, indent=2))
+        print(json.dumps(record, indent=2))
         return
     for label, text in lines:
         print(f"{label:<14} {text}")

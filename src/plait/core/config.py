@@ -46,6 +46,10 @@ class EngineConfig:
     offline: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("model", "planner", "decoder", "cache", "isa"):
+            _of_kind(name, getattr(self, name), str, "text")
+        _of_kind("offline", self.offline, bool, "true or false")
+        _of_kind("options", self.options, Mapping, "a mapping from names to values")
         _one_of("activations", self.activations, ("int8", "f32"))
         _one_of("executor", self.executor, ("native", "reference"))
         _one_of("kv", self.kv, ("auto", "f16", "f32", "int8"))
@@ -60,6 +64,11 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise UserError(f"{name}={value!r} is not known", f"choose one of: {', '.join(allowed)}")
 
 
+def _of_kind(name: str, value: object, kind: type, wanted: str) -> None:
+    if not isinstance(value, kind):
+        raise UserError(f"{name}={value!r} is not what it should be", wanted)
+
+
 def _at_least(name: str, value: int, low: int) -> None:
-    if not isinstance(value, int) or value < low:
+    if type(value) is not int or value < low:
         raise UserError(f"{name}={value!r} is out of range", f"a whole number of at least {low}")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from plait.core.errors import UserError
 
 MAX_LOGPROBS = 1024
-MAX_STOPS = 256
+MAX_STOPS = 64
+MAX_TOKEN_ID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class SamplingParams:
     temperature 0 is greedy. top_k 0 (or -1), top_p 1, min_p 0, typical_p 1 switch a filter off.
     logprobs: how many alternatives to return with each token; None for no log-probabilities at all.
     prompt_logprobs: the same for the tokens of the prompt.
+    stop, stop_token_ids, logit_bias: None is the same as nothing.
+    Raises UserError for a value of the wrong type or out of range.
     """
 
     n: int = 1
@@ -47,6 +50,9 @@ class SamplingParams:
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
+        for name, nothing in (("stop", ()), ("stop_token_ids", ()), ("logit_bias", {})):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, nothing)
         self._check_numbers()
         self._check_collections()
 
@@ -65,14 +71,14 @@ class SamplingParams:
         return own if self.ignore_eos else own | eos_ids
 
     def _check_numbers(self) -> None:
-        _within("n", self.n, 1, 1024)
+        _whole("n", self.n, 1, 1024)
         if self.max_tokens is not None:
             fewest = 1 if self.prompt_logprobs is None else 0
-            _within("max_tokens", self.max_tokens, fewest, 2**31 - 1)
+            _whole("max_tokens", self.max_tokens, fewest, 2**31 - 1)
         most = 2**31 - 1 if self.max_tokens is None else self.max_tokens
-        _within("min_tokens", self.min_tokens, 0, most)
+        _whole("min_tokens", self.min_tokens, 0, most)
         _within("temperature", self.temperature, 0.0, 100.0)
-        _within("top_k", self.top_k, -1, 2**31 - 1)
+        _whole("top_k", self.top_k, -1, 2**31 - 1)
         _within("top_p", self.top_p, 0.0, 1.0, open_low=True)
         _within("min_p", self.min_p, 0.0, 1.0)
         _within("typical_p", self.typical_p, 0.0, 1.0, open_low=True)
@@ -80,27 +86,44 @@ class SamplingParams:
         _within("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
         if self.seed is not None:
-            _within("seed", self.seed, -(2**63), 2**64 - 1)
+            _whole("seed", self.seed, -(2**63), 2**64 - 1)
         for name in ("logprobs", "prompt_logprobs"):
             if getattr(self, name) is not None:
-                _within(name, getattr(self, name), 0, MAX_LOGPROBS)
+                _whole(name, getattr(self, name), 0, MAX_LOGPROBS)
 
     def _check_collections(self) -> None:
-        if len(self.stop) > MAX_STOPS or any(not s or not isinstance(s, str) for s in self.stop):
+        stops = self.stop if isinstance(self.stop, Sequence) else ("",)
+        if len(stops) > MAX_STOPS or any(not s or not isinstance(s, str) for s in stops):
             raise UserError("stop must hold non-empty strings", f"at most {MAX_STOPS} of them")
-        if any(not isinstance(t, int) or t < 0 for t in self.stop_token_ids):
+        ids = self.stop_token_ids
+        if not isinstance(ids, Sequence) or not all(map(_is_token_id, ids)):
             raise UserError("stop_token_ids must hold token ids", "non-negative integers")
+        if not isinstance(self.logit_bias, Mapping):
+            raise UserError("logit_bias is not a mapping", "such as {42: -100.0}")
         for token, bias in self.logit_bias.items():
-            if not isinstance(token, int) or token < 0 or not math.isfinite(bias):
+            if not _is_token_id(token) or not (_is_number(bias) and math.isfinite(bias)):
                 raise UserError(
                     f"logit_bias {token!r}: {bias!r} is not a token id with a finite bias",
                     "a mapping such as {42: -100.0}",
                 )
 
 
+def _is_token_id(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_TOKEN_ID
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(name: str, value: int, low: int, high: int) -> None:
+    if not isinstance(value, int):
+        raise UserError(f"{name}={value!r} is not a whole number", f"from {low} to {high}")
+    _within(name, value, low, high)
+
+
 def _within(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and (low < value if open_low else low <= value) and value <= high:
+    if _is_number(value) and (low < value if open_low else low <= value) and value <= high:
         return
     left = "(" if open_low else "["
     raise UserError(f"{name}={value!r} is out of range", f"{name} must lie in {left}{low}, {high}]")

@@ -37,6 +37,13 @@ def checked_prompt(prompt: Sequence[int] | Ints, params: SamplingParams, traits:
     return ids.astype(np.int32)
 
 
+def checked_priority(priority: int) -> int:
+    """Raises UserError for what cannot be compared with the priorities of other requests."""
+    if not isinstance(priority, int):
+        raise UserError(f"priority={priority!r} is not a whole number", "lower goes first")
+    return priority
+
+
 def canvas_limit(prompt: Ints, params: SamplingParams, traits: Traits) -> int:
     """Canvas length at which the generation ends."""
     if params.max_tokens is None:

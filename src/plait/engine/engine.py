@@ -77,10 +77,11 @@ class Engine:
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
         limit = admission.canvas_limit(ids, params, self.traits)
+        order = admission.checked_priority(priority)
         parts = self._choose(planner, decoder)
         first = self._take_ids(params.n)
         requests = [
-            Request(Sequence(first + i, ids, params, limit=limit, seed=seed), *parts, priority)
+            Request(Sequence(first + i, ids, params, limit=limit, seed=seed), *parts, order)
             for i, seed in enumerate(admission.seeds(params))
         ]
         for request in requests:

@@ -22,6 +22,8 @@ from plait.runner.reference import ReferenceRunner
 from plait.weights.base import Checkpoint
 from plait.weights.open import open_checkpoint
 
+THREADS_PER_PROCESSOR = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -75,7 +77,7 @@ def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | No
         available=max(0, available_bytes() - checkpoint.file_bytes),
     )
     pool = Pool(layout, fitted.num_pages)
-    threads = Threads(config.threads or default_num_threads())
+    threads = Threads(num_threads(config))
     runner = _runner(config, model, checkpoint, pool, threads)
     isa = config.isa if config.isa != "auto" else runnable_isas()[-1]
     kernels = f"{config.activations} activations, {isa} kernels, {threads.size} threads"
@@ -86,6 +88,17 @@ def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | No
         (kernels if config.executor == "native" else "reference executor", *fitted.words),
         checkpoint.close,
     )
+
+
+def num_threads(config: EngineConfig) -> int:
+    """More threads than processors wait for each other: hundreds of them seem to hang."""
+    own = default_num_threads()
+    if config.threads > THREADS_PER_PROCESSOR * own:
+        raise UserError(
+            f"threads={config.threads} is far more than this machine has processors",
+            f"at most {THREADS_PER_PROCESSOR * own}; 0 is {own}",
+        )
+    return config.threads or own
 
 
 def _layout(config: EngineConfig, model: Model) -> KVLayout:

@@ -63,10 +63,11 @@ def fit(
     slot_bytes = layout.page_bytes // PAGE
     most_slots = budget // layout.page_bytes * PAGE
     if most_slots < min(length, PAGE) or (max_model_len and most_slots < max_model_len):
+        fitting = f"max_model_len={most_slots} would fit, or " if most_slots else ""
         raise CapacityError(
             f"the KV cache for {length} tokens takes {_size(_pages(length) * layout.page_bytes)}, "
             f"there is room for {_size(budget)}",
-            f"max_model_len={max(0, most_slots)} would fit, or give more with kv_memory",
+            f"{fitting}give more with kv_memory ({layout.page_bytes:,} bytes hold {PAGE} tokens)",
         )
     words = []
     if length > most_slots:

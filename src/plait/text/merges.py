@@ -102,13 +102,14 @@ def _usable(pairs: Pairs, ids: dict[str, int], vocabulary: Vocabulary) -> Pairs:
     Raises FormatError for a merge that needs a token which does not exist. It takes long, so it is
     called only when something is wrong.
     """
-    control = vocabulary.literal_ids(Kind.CONTROL, Kind.UNKNOWN, Kind.UNUSED).keys()
+    control = set(vocabulary.literal_ids(Kind.CONTROL, Kind.UNKNOWN, Kind.UNUSED))
     usable: Pairs = []
     for number, pair in enumerate(pairs):
         if len(pair) != 2:
             raise FormatError(f"{_FIELD}: merge {number} is no pair: {pair[0][:80]!r}", _HINT)
         needed = {*pair, "".join(pair)}
-        for token in needed - ids.keys() - control:
+        # One look-up per token: a difference of sets would walk the whole vocabulary for each merge.
+        for token in (each for each in needed if each not in ids and each not in control):
             problem = f"merge {number} needs a token {token[:80]!r}, which does not exist"
             raise FormatError(f"{_FIELD}: {problem}", _HINT)
         if needed.isdisjoint(control):

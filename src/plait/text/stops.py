@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from plait.core.errors import UserError
-
-MAX_STOPS = 64
+from plait.core.params import MAX_STOPS
 
 
 class StopStrings:
