@@ -72,14 +72,37 @@ def test_unknown_architecture_names_the_known_ones() -> None:
         ("hidden_size", -1),
         ("hidden_size", "wide"),
         ("rope_theta", float("nan")),
+        ("rope_theta", -1.0),
+        ("rope_theta", 1e300),
+        ("rms_norm_eps", 10**400),
+        ("max_position_embeddings", 0),
+        ("sliding_window", 2**31),
+        ("rope_scaling", {"rope_type": "linear", "factor": 0.0}),
+        ("rope_scaling", {"rope_type": "linear", "factor": 10**400}),
         ("rope_scaling", {"rope_type": "mystery"}),
         ("hidden_act", "magic"),
         ("head_dim", 15),
     ],
 )
 def test_absurd_configurations_are_refused(field: str, value: Any) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as caught:
         model_for("safetensors", {**LLAMA, field: value})
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("field", ["query_pre_attn_scalar", "rope_local_base_freq"])
+@pytest.mark.parametrize("value", [0, -1.0, 10**400])
+def test_absurd_numbers_of_one_family_are_refused(field: str, value: Any) -> None:
+    config = {**CONFIGS["gemma3"], field: value}
+    given = checkpoint(CONFIGS["gemma3"])
+    with pytest.raises(FormatError, match=field if field.startswith("query") else "freq_base"):
+        trace(model_for("safetensors", config), {n: given.info(n).shape for n in given.names()})
+
+
+@pytest.mark.parametrize("absurd", [-1, -(2**40), 2**70, "</s>", None])
+def test_ends_that_are_no_token_ids_end_nothing(absurd: Any) -> None:
+    config = {**LLAMA, "eos_token_id": [absurd, 5]}
+    assert model_for("safetensors", config).traits().eos_ids == {5}
 
 
 def test_missing_and_leftover_tensors_are_named() -> None:

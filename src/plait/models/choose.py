@@ -21,7 +21,7 @@ def model_for(kind: str, config: Mapping[str, Any]) -> Model:
     name = _names().get(architecture)
     if name is None:
         known = ", ".join(sorted(_names()))
-        raise FormatError(f"architecture {architecture!r} is not supported", f"known: {known}")
+        raise FormatError(f"architecture {architecture[:80]!r} is not supported", f"known: {known}")
     parsed = from_gguf(config) if kind == "gguf" else from_hf(config)
     model = registry.load("models", name).Model(parsed)
     assert isinstance(model, Model)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,11 @@ class ModelConfig:
     extra: Mapping[str, Any]
 
 
+MOST_TOKENS = 2**31 - 1
+MOST = 1e30
+"""Beyond any parameter of a model, and within float32."""
+
+
 class Reader:
     """Typed access to a mapping with errors that name the key."""
 
@@ -57,18 +62,26 @@ class Reader:
     def integer(self, *keys: str, default: int | None = None, most: int = 1 << 24) -> int:
         value = self._find(keys, default)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise FormatError(
-                f"{self.where}: {keys[0]} is {value!r}", f"a whole number in 0..{most}"
-            )
+            raise self._wrong(keys[0], value, f"a whole number in 0..{most}")
         return value
 
     def number(self, *keys: str, default: float | None = None) -> float:
         value = self._find(keys, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise FormatError(f"{self.where}: {keys[0]} is {value!r}", "a number")
-        if not math.isfinite(value):
-            raise FormatError(f"{self.where}: {keys[0]} is {value!r}", "a finite number")
+            raise self._wrong(keys[0], value, "a number")
+        if not abs(value) <= MOST:  # NaN too
+            raise self._wrong(keys[0], value, f"a number of at most {MOST:g}")
         return float(value)
+
+    def positive(self, *keys: str, default: float | None = None) -> float:
+        """A number that may be divided by, in float32 too."""
+        value = self.number(*keys, default=default)
+        if value < 1 / MOST:
+            raise self._wrong(keys[0], value, f"a number above 0, at least {1 / MOST:g}")
+        return value
+
+    def _wrong(self, key: str, value: Any, wanted: str) -> FormatError:
+        return FormatError(f"{self.where}: {key} is {reprlib.repr(value)}", wanted)
 
     def _find(self, keys: tuple[str, ...], default: Any) -> Any:
         for key in keys:
@@ -104,13 +117,13 @@ def from_gguf(metadata: Mapping[str, Any]) -> ModelConfig:
             head_dim=head_dim,
             feed_forward=reader.integer(name("feed_forward_length")),
             vocab_size=vocab_size,
-            context_length=reader.integer(name("context_length"), most=1 << 31),
+            context_length=reader.integer(name("context_length"), most=MOST_TOKENS),
             norm_eps=reader.number(name("attention.layer_norm_rms_epsilon"), default=1e-5),
-            rope_theta=reader.number(name("rope.freq_base"), default=10000.0),
+            rope_theta=reader.positive(name("rope.freq_base"), default=10000.0),
             rope_scaling=_gguf_scaling(reader, name),
             sliding_window=reader.integer(name("attention.sliding_window"), default=0),
             activation="silu",
-            eos_ids=frozenset(t for t in eos if isinstance(t, int)),
+            eos_ids=_token_ids(eos),
             extra=metadata,
         )
     )
@@ -120,8 +133,10 @@ def _gguf_scaling(reader: Reader, name: Any) -> RopeScaling:
     kind = str(reader.mapping.get(name("rope.scaling.type"), "none"))
     factor = reader.number(name("rope.scaling.factor"), default=1.0)
     if kind not in ("none", "linear"):
-        raise FormatError(f"rope scaling {kind!r} is not supported", "none, linear or llama3")
-    return RopeScaling("none" if factor in (0.0, 1.0) else kind, factor)
+        raise FormatError(f"rope scaling {kind[:80]!r} is not supported", "none, linear or llama3")
+    if factor in (0.0, 1.0):
+        return RopeScaling()
+    return RopeScaling(kind, reader.positive(name("rope.scaling.factor"), default=1.0))
 
 
 def from_hf(config: Mapping[str, Any]) -> ModelConfig:
@@ -131,10 +146,11 @@ def from_hf(config: Mapping[str, Any]) -> ModelConfig:
     width = reader.integer("hidden_size")
     eos = config.get("eos_token_id")
     eos_ids = eos if isinstance(eos, list) else [eos]
-    window = reader.integer("sliding_window", default=0, most=1 << 31)
+    window = reader.integer("sliding_window", default=0, most=MOST_TOKENS)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
-        raise FormatError(f"config.json: rope_scaling is {rope!r}", "an object or null")
+        found = reprlib.repr(rope)
+        raise FormatError(f"config.json: rope_scaling is {found}", "an object or null")
     return _checked(
         ModelConfig(
             source="safetensors",
@@ -146,15 +162,15 @@ def from_hf(config: Mapping[str, Any]) -> ModelConfig:
             head_dim=reader.integer("head_dim", default=width // max(heads, 1), most=4096),
             feed_forward=reader.integer("intermediate_size"),
             vocab_size=reader.integer("vocab_size"),
-            context_length=reader.integer("max_position_embeddings", most=1 << 31),
+            context_length=reader.integer("max_position_embeddings", most=MOST_TOKENS),
             norm_eps=reader.number("rms_norm_eps", "layer_norm_eps", default=1e-6),
-            rope_theta=Reader({**config, **rope}, "config.json").number(
+            rope_theta=Reader({**config, **rope}, "config.json").positive(
                 "rope_theta", default=10000.0
             ),
             rope_scaling=_hf_scaling(rope),
             sliding_window=window if config.get("use_sliding_window", True) else 0,
             activation=_hf_activation(config),
-            eos_ids=frozenset(t for t in eos_ids if isinstance(t, int)),
+            eos_ids=_token_ids(eos_ids),
             extra=config,
         )
     )
@@ -172,7 +188,9 @@ def _hf_activation(config: Mapping[str, Any]) -> str:
         "gelu_new": "gelu_tanh",
     }
     if named not in known:
-        raise FormatError(f"config.json: hidden_act {named!r} is not supported", ", ".join(known))
+        raise FormatError(
+            f"config.json: hidden_act {named[:80]!r} is not supported", ", ".join(known)
+        )
     return known[named]
 
 
@@ -182,20 +200,21 @@ def _hf_scaling(rope: Mapping[str, Any]) -> RopeScaling:
     if kind in ("none", "default"):
         return RopeScaling()
     if kind == "linear":
-        return RopeScaling("linear", reader.number("factor"))
+        return RopeScaling("linear", reader.positive("factor"))
     if kind == "llama3":
         return RopeScaling(
             "llama3",
-            reader.number("factor"),
-            reader.number("low_freq_factor"),
-            reader.number("high_freq_factor"),
-            reader.integer("original_max_position_embeddings", most=1 << 31),
+            reader.positive("factor"),
+            reader.positive("low_freq_factor"),
+            reader.positive("high_freq_factor"),
+            reader.integer("original_max_position_embeddings", most=MOST_TOKENS),
         )
-    raise FormatError(f"rope scaling {kind!r} is not supported", "default, linear or llama3")
+    raise FormatError(f"rope scaling {kind[:80]!r} is not supported", "default, linear or llama3")
 
 
 def _checked(config: ModelConfig) -> ModelConfig:
-    for name in ("layers", "width", "heads", "kv_heads", "head_dim", "feed_forward", "vocab_size"):
+    sizes = ("layers", "width", "heads", "kv_heads", "head_dim", "feed_forward", "vocab_size")
+    for name in (*sizes, "context_length"):
         if getattr(config, name) < 1:
             raise FormatError(f"the model declares {name}={getattr(config, name)}", "at least 1")
     if config.heads % config.kv_heads:
@@ -205,6 +224,9 @@ def _checked(config: ModelConfig) -> ModelConfig:
         )
     if config.head_dim % 2:
         raise FormatError(f"head size {config.head_dim} is odd", "rotary embedding needs pairs")
-    if not config.rope_theta > 0:
-        raise FormatError(f"rope base {config.rope_theta} is not positive", "such as 10000")
     return config
+
+
+def _token_ids(values: Iterable[Any]) -> frozenset[int]:
+    """Those of the values that may be token ids."""
+    return frozenset(t for t in values if isinstance(t, int) and 0 <= t <= MOST_TOKENS)

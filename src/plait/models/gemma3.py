@@ -82,9 +82,10 @@ class Model(base.Model):
 
     def _local_theta(self) -> float:
         reader = Reader(self.config.extra, "gemma3")
-        return reader.number("gemma3.rope.freq_base_swa", "rope_local_base_freq", default=10000.0)
+        keys = ("gemma3.rope.freq_base_swa", "rope_local_base_freq")
+        return reader.positive(*keys, default=10000.0)
 
     def _query_scale(self) -> float:
         reader = Reader(self.config.extra, "gemma3")
-        scalar = reader.number("query_pre_attn_scalar", default=float(self.config.head_dim))
+        scalar = reader.positive("query_pre_attn_scalar", default=float(self.config.head_dim))
         return 1.0 / math.sqrt(scalar)

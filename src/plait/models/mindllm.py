@@ -34,7 +34,7 @@ class Model(base.Model):
         c, names, rope = self.config, Names(self.config.source), rope_of(self.config)
         norm = str(c.extra.get("norm_type", "rmsnorm"))
         if norm not in ("rmsnorm", "deepnorm"):
-            raise FormatError(f"norm_type {norm!r} is not known", "rmsnorm or deepnorm")
+            raise FormatError(f"norm_type {norm[:80]!r} is not known", "rmsnorm or deepnorm")
         deep = norm == "deepnorm"
         x = graph.embed(names.top("token_embd"))
         for i in range(c.layers):
