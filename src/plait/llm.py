@@ -107,6 +107,7 @@ class LLM:
                 add_generation_prompt=add_generation_prompt,
                 tools=tools,
                 extra=chat_template_kwargs,
+                most_tokens=self.context_length,
             )
             for conversation in many
         ]
@@ -125,7 +126,8 @@ class LLM:
         if isinstance(prompt, str | Mapping):
             text, ids = self._encoded(prompt)
         else:
-            text, ids = None, encode_chat(self.tokenizer, prompt)
+            most = self.context_length
+            text, ids = None, encode_chat(self.tokenizer, prompt, most_tokens=most)
         params = sampling_params or SamplingParams()
         with self._worker.stream(ids, params, **choices) as events:
             answer = Answer(self.tokenizer, text, ids, params, events.ids)
@@ -170,6 +172,7 @@ class LLM:
                 f"{type(prompt).__name__} is no prompt",
                 'text, {"prompt": text} or {"prompt_token_ids": [...]}',
             )
+        self.tokenizer.refuse_longer(text, self.context_length)
         return text, self.tokenizer.encode(text, parse_special=True)
 
     def _run(

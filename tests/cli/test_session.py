@@ -111,8 +111,8 @@ def test_a_template_of_ones_own(
 ) -> None:
     seen: list[Any] = []
 
-    def encode_chat(tokenizer: Any, messages: Any, *, template: str) -> list[int]:
-        seen.append((messages, template))
+    def encode_chat(tokenizer: Any, messages: Any, *, template: str, most_tokens: int) -> list[int]:
+        seen.append((messages, template, most_tokens))
         return [7, 8]
 
     monkeypatch.setattr("plait.text.chat.encode_chat", encode_chat)
@@ -122,7 +122,7 @@ def test_a_template_of_ones_own(
     session = Session(EngineConfig(), file)
     assert session.has_template
     list(session.stream(CHAT, SamplingParams()))
-    assert seen == [(CHAT, "{{ messages }}")]
+    assert seen == [(CHAT, "{{ messages }}", session.context_length)]
     assert llm.made[0].prompts == [{"prompt_token_ids": [7, 8]}]
 
 

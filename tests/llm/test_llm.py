@@ -270,6 +270,23 @@ def test_a_prompt_that_is_too_long_is_refused_and_nothing_runs(model: LLM) -> No
     assert model.generate("abc", PARAMS)[0].finished
 
 
+def test_megabytes_are_refused_before_they_are_encoded(
+    model: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for encode in ("encode", "encode_marked"):
+        monkeypatch.setattr(model.tokenizer, encode, None)
+    text = "abc" * 100_000
+    message = {"role": "user", "content": text}
+    for ask in (
+        lambda: model.generate(text, PARAMS),
+        lambda: model.chat([message], PARAMS),
+        lambda: next(model.stream([message], PARAMS)),
+        lambda: model.score(text),
+    ):
+        with pytest.raises(ContextLengthError, match=r"at least \d+ tokens.* 2048"):
+            ask()
+
+
 @pytest.mark.parametrize("prompt", [{"text": "a"}, {"prompt": 3}, 5, [5]])
 def test_what_is_no_prompt_is_refused(model: LLM, prompt: Any) -> None:
     with pytest.raises((UserError, TypeError)):

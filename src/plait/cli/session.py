@@ -97,7 +97,9 @@ class Session:
             return prompt
         from plait.text.chat import encode_chat
 
-        ids = encode_chat(self.llm.tokenizer, prompt, template=self.template)
+        ids = encode_chat(
+            self.llm.tokenizer, prompt, template=self.template, most_tokens=self.context_length
+        )
         return {"prompt_token_ids": ids}
 
     def _check(self) -> None:

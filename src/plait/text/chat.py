@@ -40,10 +40,11 @@ def encode_chat(
     add_generation_prompt: bool = True,
     tools: Sequence[Mapping[str, Any]] | None = None,
     extra: Mapping[str, Any] | None = None,
+    most_tokens: int | None = None,
 ) -> list[int]:
     """Token ids of a conversation, `bos_id` included where the model expects it.
 
-    template: used instead of the model's own. The rest is as in `template.render_chat`.
+    most_tokens: refuse at once what surely needs more. template: used instead of the model's own. The rest is as in `template.render_chat`.
     Raises UserError if there is no template, and for everything that `render_chat` refuses.
     """
     source = template or tokenizer.chat_template
@@ -66,6 +67,8 @@ def encode_chat(
         [marker.marked(message) for message in spoken],
         names | {"tools": None if offered is None else [marker.marked(tool) for tool in offered]},
     )
+    if most_tokens is not None:
+        tokenizer.refuse_longer(text.replace(marker.mark, ""), most_tokens)
     ids = tokenizer.encode_marked(text, marker.mark)
     if tokenizer.add_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
         return [tokenizer.bos_id, *ids]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plait.core.errors import UserError
+from plait.core.errors import ContextLengthError, UserError
 from plait.text import folder_source, gguf_source
 from plait.text.codec import Parts
 
@@ -78,11 +78,20 @@ class Tokenizer:
         return [*self._prefix, *ids, *self._suffix] if add_special else ids
 
     def min_tokens(self, text: str) -> int:
-        """A number of tokens that the text surely needs, at no cost (letters over the longest token).
-
-        To refuse a text that is far too long before it is encoded, which takes seconds for megabytes.
-        """
+        """A number of tokens that the text surely needs, at no cost (letters over the longest token)."""
         return -(-len(text) // self._longest_name)
+
+    def refuse_longer(self, text: str, most: int) -> None:
+        """Raise ContextLengthError for a text that surely needs more tokens than `most`.
+
+        Encoding it first would take seconds, and hundreds of bytes of memory per letter, for megabytes.
+        """
+        least = self.min_tokens(text)
+        if least > most:
+            raise ContextLengthError(
+                f"the prompt has at least {least} tokens, but the context holds {most}",
+                "shorten the prompt",
+            )
 
     def encode_marked(self, text: str, mark: str) -> list[int]:
         """As `encode` with parse_special and without add_special, except at marks.
