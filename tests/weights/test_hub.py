@@ -55,6 +55,7 @@ def test_a_short_name_is_downloaded_once(home: Path) -> None:
 def test_a_file_of_the_wrong_size_is_fetched_again(home: Path) -> None:
     path = hub.resolve("toy-model", fetch=FakePip(ENTRY))
     path.write_bytes(b"short")
+    assert hub.list_local() == []
     with pytest.raises(NotFoundError):
         hub.resolve("toy-model", offline=True, fetch=no_pip)
     assert hub.resolve("toy-model", fetch=FakePip(ENTRY)).read_bytes() == CONTENT

@@ -74,8 +74,8 @@ def resolve(
 def list_local() -> list[LocalModel]:
     """Complete models in the cache, by name."""
     root = cache_root()
-    found = [(entry.name, root / entry.name / entry.file) for entry in known()]
-    found = [(name, path) for name, path in found if path.is_file()]
+    ready = [entry for entry in known() if _is_ready(entry, root / entry.name)]
+    found = [(entry.name, root / entry.name / entry.file) for entry in ready]
     for folder in sorted((root / _HUB_FOLDER).glob("*/*")):
         name = f"{huggingface.PREFIX}{folder.parent.name}/{folder.name}"
         found += huggingface.contents(name, folder)
