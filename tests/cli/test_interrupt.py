@@ -19,13 +19,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 PROGRAM = """
-import sys, time
+import logging, sys, time
 import plait.cli.chat, plait.cli.run
 from plait.cli.main import app
+from plait.core.errors import UserError
 from tests.cli.fakes import FakeSession
 
 class Slow(FakeSession):
     def stream(self, prompt, params):
+        if params.max_tokens == 1:
+            logging.getLogger("plait.engine.engine").error("request 0 failed")
+            raise UserError("the answer broke off")
         for number in range(2000):
             yield f"word{number} "
             time.sleep(0.01)
@@ -153,6 +157,14 @@ def test_a_full_disk_is_one_line() -> None:
         process = start("run", "some-model", "talk", stdout=full)
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (1, b"plait: No space left on device\n")
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_the_log_of_a_failure_is_for_debugging_only(debug: list[str]) -> None:
+    process = start("run", "some-model", "talk", "-n", "1", *debug, stdout=subprocess.DEVNULL)
+    _, errors = process.communicate(timeout=30)
+    assert b"the answer broke off" in errors
+    assert (b"request 0 failed" in errors) == bool(debug)
 
 
 def plait(*arguments: str, redirect: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from plait.cli.main import app
-from plait.weights import hub
+from plait.weights import catalogue, hub
 
 
 def plait(*arguments: str, stdin: str = "") -> Result:
@@ -24,9 +25,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def downloaded(home: Path) -> str:
-    """A model in the cache; its bytes do not matter here."""
-    entry = hub.known()[0]
+def downloaded(home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small model in the cache; its bytes do not matter here."""
+    entry, *others = hub.known()
+    entry = replace(entry, size=2_500_000)
+    monkeypatch.setattr(catalogue, "ENTRIES", (entry, *others))
     (home / entry.name).mkdir()
     (home / entry.name / entry.file).write_bytes(b"x" * 2_500_000)
     return entry.name

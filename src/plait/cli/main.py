@@ -6,6 +6,7 @@ the first command that runs a model.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -110,6 +111,8 @@ def root(
 
     plait chat                              talk
     """
+    if not debug:  # what the engine's log has to say is in the one line that the user gets
+        logging.getLogger("plait").addHandler(logging.NullHandler())
 
 
 run.register(app)
