@@ -50,11 +50,20 @@ int default_num_threads() {
 }
 
 Pool::Pool(int num_threads) : num_threads_(std::max(1, num_threads)) {
-  for (int worker = 1; worker < num_threads_; ++worker)
-    threads_.emplace_back([this, worker] { work(worker); });
+  try {
+    for (int worker = 1; worker < num_threads_; ++worker)
+      threads_.emplace_back([this, worker] { work(worker); });
+  } catch (...) {  // the system has no more threads to give
+    stop();
+    throw;
+  }
 }
 
 Pool::~Pool() {
+  stop();
+}
+
+void Pool::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

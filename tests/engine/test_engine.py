@@ -10,9 +10,10 @@ import pytest
 
 from plait.core.errors import ContextLengthError, UserError
 from plait.core.params import SamplingParams
-from plait.core.sequence import Event
+from plait.core.sequence import Event, Sequence
 from plait.core.traits import Traits
 from plait.core.window import CAUSAL, FinishReason
+from plait.engine import emission
 from tests.fakes import (
     BLOCK_TRAITS,
     CAUSAL_TRAITS,
@@ -260,6 +261,24 @@ def test_a_decoder_that_raises_ends_its_request_alone(monkeypatch: pytest.Monkey
             raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(request, "decoder", Faulty())
+    answers = drain(engine)
+    assert answers[bad].error == "ZeroDivisionError: oops"
+    assert len(answers[good].tokens) == 30
+
+
+def test_an_event_that_cannot_be_made_ends_its_request_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = make_engine()
+    good, bad = engine.add([1], GREEDY), engine.add([2], GREEDY)
+    take = emission.take
+
+    def faulty(seq: Sequence, traits: Traits) -> Event | None:
+        if seq.request_id == bad:
+            raise ZeroDivisionError("oops")
+        return take(seq, traits)
+
+    monkeypatch.setattr(emission, "take", faulty)
     answers = drain(engine)
     assert answers[bad].error == "ZeroDivisionError: oops"
     assert len(answers[good].tokens) == 30

@@ -99,6 +99,34 @@ def test_absurd_numbers_of_one_family_are_refused(field: str, value: Any) -> Non
         trace(model_for("safetensors", config), {n: given.info(n).shape for n in given.names()})
 
 
+@pytest.mark.parametrize(
+    ("family", "field"), [("gemma3", "sliding_window_pattern"), ("sdar", "block_size")]
+)
+def test_a_period_of_nothing_is_refused(family: str, field: str) -> None:
+    config = {**CONFIGS[family], field: 0}
+    given = checkpoint(CONFIGS[family])
+    with pytest.raises(FormatError, match=field):
+        model = model_for("safetensors", config)
+        model.traits()
+        trace(model, {n: given.info(n).shape for n in given.names()})
+
+
+@pytest.mark.parametrize(("layers", "scale"), [(61, 128**-0.5), (62, (5376 / 32) ** -0.5)])
+def test_gemma_27b_alone_scales_queries_by_its_width(layers: int, scale: float) -> None:
+    keys = {
+        "block_count": layers,
+        "embedding_length": 5376,
+        "attention.head_count": 32,
+        "attention.key_length": 128,
+        "feed_forward_length": 21504,
+        "vocab_size": 262208,
+        "context_length": 131072,
+    }
+    metadata = {f"gemma3.{key}": value for key, value in keys.items()}
+    model = model_for("gguf", {"general.architecture": "gemma3", **metadata})
+    assert model._query_scale() == pytest.approx(scale, rel=1e-12)
+
+
 @pytest.mark.parametrize("absurd", [-1, -(2**40), 2**70, "</s>", None])
 def test_ends_that_are_no_token_ids_end_nothing(absurd: Any) -> None:
     config = {**LLAMA, "eos_token_id": [absurd, 5]}

@@ -36,6 +36,7 @@ class Pool {
  private:
   void work(int worker);
   bool wait_for_run(uint64_t seen);
+  void stop();
 
   const int num_threads_;
   std::vector<std::thread> threads_;

@@ -164,6 +164,7 @@ class Engine:
             self.scheduler.cache.stored(seq, window)
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
+            event = emission.take(seq, self.traits)
         except Exception as error:  # one request's failure is reported to it and to nobody else
             log.exception("request %d failed", seq.request_id)
             return [self._close(request, emission.ending(seq, FinishReason.ERROR, error))]
@@ -171,7 +172,6 @@ class Engine:
         seq.metrics.num_forwarded_positions += window.length
         if len(update.positions):
             self._give_birth(request)
-        event = emission.take(seq, self.traits)
         if event and event.finish_reason:
             self._close(request, event)
         return [event] if event else []

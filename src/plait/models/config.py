@@ -59,10 +59,12 @@ class Reader:
         self.mapping = mapping
         self.where = where
 
-    def integer(self, *keys: str, default: int | None = None, most: int = 1 << 24) -> int:
+    def integer(
+        self, *keys: str, default: int | None = None, least: int = 0, most: int = 1 << 24
+    ) -> int:
         value = self._find(keys, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise self._wrong(keys[0], value, f"a whole number in 0..{most}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self._wrong(keys[0], value, f"a whole number in {least}..{most}")
         return value
 
     def number(self, *keys: str, default: float | None = None) -> float:

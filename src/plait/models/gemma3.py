@@ -78,7 +78,7 @@ class Model(base.Model):
     def _pattern(self) -> int:
         reader = Reader(self.config.extra, "gemma3")
         keys = ("gemma3.attention.sliding_window_pattern", "sliding_window_pattern")
-        return max(1, reader.integer(*keys, default=6))
+        return reader.integer(*keys, default=6, least=1)
 
     def _local_theta(self) -> float:
         reader = Reader(self.config.extra, "gemma3")
@@ -86,6 +86,9 @@ class Model(base.Model):
         return reader.positive(*keys, default=10000.0)
 
     def _query_scale(self) -> float:
-        reader = Reader(self.config.extra, "gemma3")
-        scalar = reader.positive("query_pre_attn_scalar", default=float(self.config.head_dim))
-        return 1.0 / math.sqrt(scalar)
+        """GGUF has no key for it: the 27B model, alone in the family, divides by width / heads."""
+        c = self.config
+        is_27b = c.source == "gguf" and c.layers == 62
+        reader = Reader(c.extra, "gemma3")
+        default = c.width / c.heads if is_27b else float(c.head_dim)
+        return 1.0 / math.sqrt(reader.positive("query_pre_attn_scalar", default=default))

@@ -20,7 +20,7 @@ class Model(qwen3.Model):
             c.vocab_size,
             c.context_length,
             predicts=Predicts.SAME,
-            pattern=block(max(1, reader.integer("block_size", "block_length", default=4))),
+            pattern=block(reader.integer("block_size", "block_length", default=4, least=1)),
             mask_token=reader.integer("mask_token_id", default=151669, most=c.vocab_size - 1),
             eos_ids=c.eos_ids,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from plait.core.config import EngineConfig
-from plait.core.errors import UserError
+from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.kernels.plan import Pool as Threads
@@ -77,7 +77,7 @@ def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | No
         available=max(0, available_bytes() - checkpoint.file_bytes),
     )
     pool = Pool(layout, fitted.num_pages)
-    threads = Threads(num_threads(config))
+    threads = _start(num_threads(config))
     runner = _runner(config, model, checkpoint, pool, threads)
     isa = config.isa if config.isa != "auto" else runnable_isas()[-1]
     kernels = f"{config.activations} activations, {isa} kernels, {threads.size} threads"
@@ -99,6 +99,14 @@ def num_threads(config: EngineConfig) -> int:
             f"at most {THREADS_PER_PROCESSOR * own}; 0 is {own}",
         )
     return config.threads or own
+
+
+def _start(count: int) -> Threads:
+    try:
+        return Threads(count)
+    except RuntimeError as error:
+        hint = "threads=1 needs no more; or raise the limit of processes"
+        raise CapacityError(f"the system refuses to start {count} threads: {error}", hint) from None
 
 
 def _layout(config: EngineConfig, model: Model) -> KVLayout:
