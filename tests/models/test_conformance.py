@@ -105,10 +105,9 @@ def test_absurd_numbers_of_one_family_are_refused(field: str, value: Any) -> Non
 def test_a_period_of_nothing_is_refused(family: str, field: str) -> None:
     config = {**CONFIGS[family], field: 0}
     given = checkpoint(CONFIGS[family])
+    model = model_for("safetensors", config)
     with pytest.raises(FormatError, match=field):
-        model = model_for("safetensors", config)
-        model.traits()
-        trace(model, {n: given.info(n).shape for n in given.names()})
+        assert not (model.traits(), trace(model, {n: given.info(n).shape for n in given.names()}))
 
 
 @pytest.mark.parametrize(("layers", "scale"), [(61, 128**-0.5), (62, (5376 / 32) ** -0.5)])
