@@ -8,6 +8,9 @@ namespace plait::PLAIT_ISA {
 template <class F>
 void linear_int8_of(const LinearCall& call, const QuantizedRows& x);
 
+void linear_planes(const LinearCall& call, const QuantizedRows& x);
+void screen_planes(const LinearCall& call, const QuantizedRows& x, BestRows* best);
+
 template <class F>
 void linear_f32_of(const LinearCall& call, const float* x, int64_t x_stride);
 

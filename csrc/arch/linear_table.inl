@@ -7,6 +7,7 @@ namespace plait::PLAIT_ISA {
 namespace {
 
 void int8(const LinearCall& call, const QuantizedRows& x) {
+  if (call.weights.has_planes()) return linear_planes(call, x);
   quant::visit(call.weights.format(), [&]<class F>() { linear_int8_of<F>(call, x); });
 }
 
@@ -26,7 +27,7 @@ void f32(const LinearCall& call, const float* x, int64_t x_stride) {
 }  // namespace
 
 const LinearTable& linear_table() {
-  static constexpr LinearTable table{quantize_row, quantize_rest, int8, f32};
+  static constexpr LinearTable table{quantize_row, quantize_rest, int8, f32, screen_planes};
   return table;
 }
 

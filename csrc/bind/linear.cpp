@@ -58,7 +58,7 @@ NewArray<T, kNumDims> new_array(const size_t (&shape)[kNumDims]) {
 }
 
 PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, const Array& raw,
-                   Pool& pool, const std::optional<nb::callable>& done) {
+                   Pool& pool, const std::optional<nb::callable>& done, bool planes) {
   const Format format = format_by_name(format_name);
   const uint8_t* bytes = data_of<uint8_t>(raw, 1, "raw", "uint8");
   const size_t expected = raw_bytes(format, rows, cols);
@@ -72,7 +72,8 @@ PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, c
       (*done)(begin, end);
     };
   nb::gil_scoped_release release;
-  return new PackedMatrix(format, rows, cols, bytes, pool, tell);
+  return new PackedMatrix(format, rows, cols, bytes, pool, tell,
+                          planes ? Packing::planes : Packing::panels);
 }
 
 NewArray<float, 1> dequantize_row(const PackedMatrix& matrix, int64_t row) {
@@ -170,6 +171,7 @@ NewArray<float> linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
   const bool is_int8 = activations == "int8";
   require(!is_int8 || has_int8_path(matrix.format()),
           std::string(format_name(matrix.format())) + " weights take activations='f32' only");
+  require(is_int8 || !matrix.has_planes(), "weights in planes take activations='int8' only");
   require(0 <= range.first && range.first <= range.second && range.second <= matrix.num_panels(),
           "panels must lie in 0.." + std::to_string(matrix.num_panels()));
   const float* offsets = nullptr;
@@ -223,7 +225,7 @@ std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
 void init_linear(nb::module_& m) {
   nb::class_<PackedMatrix>(m, "PackedMatrix")
       .def(nb::new_(&pack), nb::arg("format"), nb::arg("rows"), nb::arg("cols"), nb::arg("raw"),
-           nb::arg("pool"), nb::arg("done").none() = nb::none())
+           nb::arg("pool"), nb::arg("done").none() = nb::none(), nb::arg("planes") = false)
       .def("dequantize_row", &dequantize_row, nb::arg("row"))
       .def_prop_ro("format", [](const PackedMatrix& m) { return format_name(m.format()); })
       .def_prop_ro("rows", &PackedMatrix::rows)

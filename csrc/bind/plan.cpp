@@ -100,8 +100,8 @@ void check_memory(const Plan& plan, const Memory& kv) {
 }
 
 void run(Plan& plan, const Ints& tokens, const Ints& positions, const Table& windows,
-         const Ints& pages, const Bytes& masks, const Ints& wanted, const Memory& kv,
-         const Result& out, const std::optional<Floats>& embeddings,
+         const Ints& pages, const Bytes& masks, const Ints& wanted, const Ints& best,
+         const Memory& kv, const Result& out, const std::optional<Floats>& embeddings,
          const std::optional<Ints>& embedding_rows, const std::optional<Floats>& hidden, int first,
          int last, const Columns& entry, const std::optional<Columns>& exit) {
   Batch batch;
@@ -114,6 +114,8 @@ void run(Plan& plan, const Ints& tokens, const Ints& positions, const Table& win
   batch.masks = masks.data();
   batch.num_wanted = static_cast<int>(wanted.shape(0));
   batch.wanted = wanted.data();
+  demand(best.shape(0) == wanted.shape(0), "one number of best logits per wanted row");
+  batch.best = best.data();
   batch.out = out.data();
   batch.kv = kv.data();
   const View from = view_of(entry);
@@ -191,11 +193,17 @@ void init_plan(nb::module_& m) {
                         const Columns& output) { plan.wanted(view_of(x), view_of(output)); })
       .def("watch", &Plan::watch, nb::arg("on"))
       .def("energy", &Plan::energy, nb::arg("op"))
+      .def("head_counts",
+           [](const Plan& plan) {
+             const HeadCounts counts = plan.head_counts();
+             return std::make_tuple(counts.rows, counts.panels, counts.wide, counts.broken);
+           })
       .def("refine", &Plan::refine, nb::arg("op"), nb::arg("blocks"))
       .def("run", &run, nb::arg("tokens"), nb::arg("positions"), nb::arg("windows"),
-           nb::arg("pages"), nb::arg("masks"), nb::arg("wanted"), nb::arg("kv"), nb::arg("out"),
-           nb::arg("embeddings").none(), nb::arg("embedding_rows").none(), nb::arg("hidden").none(),
-           nb::arg("first"), nb::arg("last"), nb::arg("entry"), nb::arg("exit").none());
+           nb::arg("pages"), nb::arg("masks"), nb::arg("wanted"), nb::arg("best"), nb::arg("kv"),
+           nb::arg("out"), nb::arg("embeddings").none(), nb::arg("embedding_rows").none(),
+           nb::arg("hidden").none(), nb::arg("first"), nb::arg("last"), nb::arg("entry"),
+           nb::arg("exit").none());
   m.def("make_plan", &make_plan, nb::arg("widths"), nb::arg("result"), nb::arg("kv"),
         nb::arg("kv_type"), nb::arg("int8"), nb::arg("isa"), nb::arg("pool"));
 }

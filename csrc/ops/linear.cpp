@@ -72,6 +72,13 @@ void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, i
   table_of(isa).int8({weights, num_rows, panel_begin, panel_end, out, scratch}, x);
 }
 
+void screen_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,
+                 int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
+                 LinearScratch& scratch, BestRows* best) {
+  if (num_rows < 1 || panel_begin >= panel_end) return;
+  table_of(isa).screen({weights, num_rows, panel_begin, panel_end, out, scratch}, x, best);
+}
+
 void linear_f32(Isa isa, const PackedMatrix& weights, const float* x, int64_t x_stride,
                 int64_t num_rows, int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                 LinearScratch& scratch) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "plait/linear.h"
+#include "plait/screen.h"
 
 namespace plait {
 
@@ -28,6 +29,7 @@ struct LinearTable {
                         float* rest_scales, int16_t* rest_sums);
   void (*int8)(const LinearCall& call, const QuantizedRows& x);
   void (*f32)(const LinearCall& call, const float* x, int64_t x_stride);
+  void (*screen)(const LinearCall& call, const QuantizedRows& x, BestRows* best);
 };
 
 }  // namespace plait

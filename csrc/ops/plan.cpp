@@ -158,6 +158,10 @@ void Plan::prepare(const Step& step) {
   }
 }
 
+HeadCounts Plan::head_counts() const {
+  return ops_.empty() ? HeadCounts{} : ops_.back()->head_counts();
+}
+
 void Plan::run(const Batch& batch, int first, int last, const View& entry, const View* exit) {
   ++run_number_;
   reserve(batch);

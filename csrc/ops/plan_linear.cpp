@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "ops/head.h"
 #include "plait/plan.h"
 
 namespace plait {
@@ -14,17 +15,22 @@ void demand(bool condition, const char* message) {
 
 class LinearOp final : public Op {
  public:
-  LinearOp(LinearSpec spec, bool int8) : spec_(std::move(spec)), cols_(spec_.weights[0]->cols()) {
+  LinearOp(LinearSpec spec, bool int8, int workers)
+      : spec_(std::move(spec)), cols_(spec_.weights[0]->cols()) {
     for (const auto& weight : spec_.weights) {
       const bool quantized = int8 && has_int8_path(weight->format());
       (quantized ? needs_int8_ : needs_float_) = true;
       quantized_.push_back(quantized);
     }
     if (needs_int8_) energy_.resize(static_cast<size_t>(cols_ / kFineBlock));
+    const bool is_plain = spec_.weights.size() == 1 && spec_.biases[0].empty() && !spec_.accumulate;
+    if (is_plain && spec_.output.wanted && spec_.weights[0]->has_planes())
+      head_ = std::make_unique<Head>(spec_.weights[0], workers);
   }
 
   std::vector<float> energy() const override { return energy_; }
   void refine(std::vector<int32_t> blocks) override { fine_ = std::move(blocks); }
+  HeadCounts head_counts() const override { return head_ ? head_->counts() : HeadCounts{}; }
 
   void run(const Step& step) override {
     const int rows = step.plan.num_rows(step, spec_.output);
@@ -103,6 +109,9 @@ class LinearOp final : public Op {
     const float* floats =
         made ? reinterpret_cast<const float*>(act.floats.data()) : plan.at(spec_.inputs[0], 0);
     const int64_t float_stride = made ? cols_ : plan.stride(spec_.inputs[0]);
+    if (head_ && needs_best_only(step.batch))
+      return head_->run(step, x, step.batch.best, rows,
+                        {plan.at(spec_.output, 0), plan.stride(spec_.output), nullptr, false});
     int64_t column = 0;
     for (size_t i = 0; i < spec_.weights.size(); ++i) {
       const PackedMatrix& weight = *spec_.weights[i];
@@ -122,7 +131,14 @@ class LinearOp final : public Op {
     }
   }
 
+  // With one row that needs all its logits the whole matrix is read anyway.
+  static bool needs_best_only(const Batch& batch) {
+    return batch.best != nullptr && std::all_of(batch.best, batch.best + batch.num_wanted,
+                                                [](int32_t count) { return count > 0; });
+  }
+
   LinearSpec spec_;
+  std::unique_ptr<Head> head_;
   int64_t cols_;
   std::vector<bool> quantized_;
   std::vector<float> energy_;
@@ -143,6 +159,7 @@ void Plan::linear(LinearSpec spec) {
   const int64_t cols = spec.inputs[0].width;
   for (size_t i = 0; i < spec.weights.size(); ++i) {
     demand(spec.weights[i]->cols() == cols, "linear: the weights do not fit the input");
+    demand(int8_ || !spec.weights[i]->has_planes(), "linear: planes need quantised activations");
     demand(spec.biases[i].empty() ||
                static_cast<int64_t>(spec.biases[i].size()) == spec.weights[i]->rows(),
            "linear: a bias does not fit its weight");
@@ -157,7 +174,7 @@ void Plan::linear(LinearSpec spec) {
       spec.prologue != Prologue::rmsnorm || static_cast<int64_t>(spec.norm_weight.size()) == cols,
       "linear: the norm does not fit the input");
   most_cols_ = std::max(most_cols_, cols);
-  push(std::make_unique<LinearOp>(std::move(spec), int8_));
+  push(std::make_unique<LinearOp>(std::move(spec), int8_, pool_->size()));
 }
 
 }  // namespace plait

@@ -7,6 +7,7 @@
 #include "plait/linear.h"
 #include "quant/formats.h"
 #include "quant/panel.h"
+#include "quant/planes.h"
 
 namespace plait {
 namespace {
@@ -58,6 +59,19 @@ void pack_blocks(const Source& source, int64_t panel, uint8_t* out) {
   }
 }
 
+void pack_planes(const Source& source, int64_t panel, uint8_t* high, uint8_t* low) {
+  using P = quant::Planes;
+  const uint8_t* from = source.raw + static_cast<size_t>(panel * kPanelRows) * source.row_bytes;
+  const int64_t rows = std::min<int64_t>(kPanelRows, source.rows - panel * kPanelRows);
+  quant::RowBlock blocks[kPanelRows]{};
+  for (int64_t unit = 0; unit < source.cols / P::kColumns; ++unit) {
+    for (int64_t row = 0; row < rows; ++row)
+      quant::Q8_0::read(from + static_cast<size_t>(row) * source.row_bytes, blocks[row]);
+    P::store(blocks, high + unit * P::kHighBytes, low + unit * P::kLowBytes);
+    from += block_bytes(Format::q8_0);
+  }
+}
+
 void pack_panel(Format format, const Source& source, int64_t panel, uint8_t* out) {
   if (format == Format::f32) return pack_floats<uint32_t>(source, panel, out);
   if (quant::is_float(format)) return pack_floats<uint16_t>(source, panel, out);
@@ -88,6 +102,17 @@ void dequantize_blocks(const uint8_t* panel, int row, int64_t cols, float* out) 
   }
 }
 
+void dequantize_planes(const uint8_t* high, const uint8_t* low, int row, int64_t cols, float* out) {
+  using P = quant::Planes;
+  quant::RowBlock block{};
+  for (int64_t unit = 0; unit < cols / P::kColumns; ++unit) {
+    P::load(high + unit * P::kHighBytes, low + unit * P::kLowBytes, row, block);
+    const float scale = P::Whole::scale(block, 0);
+    for (int i = 0; i < P::kColumns; ++i)
+      *out++ = scale * static_cast<float>(P::Whole::weight(block.codes[i]));
+  }
+}
+
 }  // namespace
 
 size_t raw_bytes(Format format, int64_t rows, int64_t cols) {
@@ -106,19 +131,31 @@ size_t raw_bytes(Format format, int64_t rows, int64_t cols) {
 }
 
 PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw,
-                           Pool& pool, const Done& done)
-    : format_(format), rows_(rows), cols_(cols) {
+                           Pool& pool, const Done& done, Packing packing)
+    : format_(format), rows_(rows), cols_(cols), low_panel_bytes_(0) {
   const size_t row_bytes = raw_bytes(format, rows, cols) / static_cast<size_t>(rows);
   panel_bytes_ = bytes_per_panel(format, cols);
-  data_ = Buffer(static_cast<size_t>(num_panels()) * panel_bytes_);
+  const size_t both = panel_bytes_;
+  if (packing == Packing::planes) {
+    if (format != Format::q8_0) throw std::invalid_argument("only q8_0 can lie in planes");
+    panel_bytes_ = static_cast<size_t>(cols / quant::Planes::kColumns) * quant::Planes::kHighBytes;
+    low_panel_bytes_ = both - panel_bytes_;
+  }
+  data_ = Buffer(static_cast<size_t>(num_panels()) * both);
+  uint8_t* lows = data_.data() + static_cast<size_t>(num_panels()) * panel_bytes_;
   const Source source{raw, rows, cols, row_bytes};
-  const auto slab = std::max<int64_t>(1, static_cast<int64_t>(kSlabBytes / panel_bytes_));
+  const auto slab = std::max<int64_t>(1, static_cast<int64_t>(kSlabBytes / both));
   for (int64_t first = 0; first < num_panels(); first += slab) {
     const int64_t count = std::min(slab, num_panels() - first);
     pool.run([&](int worker) {
       const Share share = share_of(count, 1, worker, pool.size());
-      for (int64_t i = first + share.begin; i < first + share.end; ++i)
-        pack_panel(format, source, i, data_.data() + static_cast<size_t>(i) * panel_bytes_);
+      for (int64_t i = first + share.begin; i < first + share.end; ++i) {
+        uint8_t* high = data_.data() + static_cast<size_t>(i) * panel_bytes_;
+        if (has_planes())
+          pack_planes(source, i, high, lows + static_cast<size_t>(i) * low_panel_bytes_);
+        else
+          pack_panel(format, source, i, high);
+      }
     });
     const int64_t end = std::min(rows, (first + count) * kPanelRows);
     if (done) done(static_cast<size_t>(first * kPanelRows) * row_bytes, end * row_bytes);
@@ -134,6 +171,7 @@ void PackedMatrix::dequantize_row(int64_t row, float* out) const {
       out[i] = read_float(format_, from + static_cast<size_t>(i * kPanelRows + lane) * size);
     return;
   }
+  if (has_planes()) return dequantize_planes(from, low_panel(row / kPanelRows), lane, cols_, out);
   quant::visit(format_, [&]<class F>() { dequantize_blocks<F>(from, lane, cols_, out); });
 }
 

@@ -4,6 +4,7 @@
 #include "ops/linear_table.h"
 #include "quant/formats.h"
 #include "quant/panel.h"
+#include "quant/planes.h"
 
 namespace plait::generic {
 namespace {
@@ -70,13 +71,24 @@ struct IntegerRow {
   float* minima;    // the same, formats with a minimum only
 };
 
+// One unit of a row, from panels or from planes.
 template <class F>
-void unpack_row(const uint8_t* panel, int lane, int64_t cols, const IntegerRow& out) {
+void load_unit(const PackedMatrix& matrix, int64_t row, int64_t unit, RowBlock& block) {
+  const int lane = static_cast<int>(row % kPanelRows);
+  const uint8_t* panel = matrix.panel(row / kPanelRows);
+  if (!matrix.has_planes()) return Panel<F>::load(panel + unit * Panel<F>::kUnitBytes, lane, block);
+  quant::Planes::load(panel + unit * quant::Planes::kHighBytes,
+                      matrix.low_panel(row / kPanelRows) + unit * quant::Planes::kLowBytes, lane,
+                      block);
+}
+
+template <class F>
+void unpack_row(const PackedMatrix& matrix, int64_t row, const IntegerRow& out) {
   using P = Panel<F>;
   constexpr int kGroups = P::kUnitColumns / P::kGroup;
   RowBlock block{};
-  for (int64_t unit = 0; unit < cols / P::kUnitColumns; ++unit) {
-    P::load(panel + unit * P::kUnitBytes, lane, block);
+  for (int64_t unit = 0; unit < matrix.cols() / P::kUnitColumns; ++unit) {
+    load_unit<F>(matrix, row, unit, block);
     for (int i = 0; i < P::kUnitColumns; ++i)
       out.weights[unit * P::kUnitColumns + i] = static_cast<int8_t>(P::weight(block.codes[i]));
     for (int i = 0; i < kGroups; ++i) {
@@ -120,8 +132,7 @@ void int8_of(const LinearCall& call, const QuantizedRows& x) {
       call.scratch.bytes(static_cast<size_t>(groups) * 2 * sizeof(float) + cols));
   const IntegerRow row{reinterpret_cast<int8_t*>(floats + 2 * groups), floats, floats + groups};
   for_each_row(call, [&](int64_t index) {
-    unpack_row<F>(call.weights.panel(index / kPanelRows), static_cast<int>(index % kPanelRows),
-                  cols, row);
+    unpack_row<F>(call.weights, index, row);
     for (int64_t token = 0; token < call.num_rows; ++token)
       write(call, token, index, dot_int8<F>(row, x, token));
   });
@@ -129,6 +140,17 @@ void int8_of(const LinearCall& call, const QuantizedRows& x) {
 
 void int8(const LinearCall& call, const QuantizedRows& x) {
   quant::visit(call.weights.format(), [&]<class F>() { int8_of<F>(call, x); });
+}
+
+// The tightest bounds of all: the results.
+void screen(const LinearCall& call, const QuantizedRows& x, BestRows* best) {
+  int8(call, x);
+  for_each_row(call, [&](int64_t row) {
+    for (int64_t token = 0; token < call.num_rows; ++token) {
+      const float bound = call.out.data[token * call.out.stride + row];
+      if (bound > best[token].floor) best[token].offer(bound, row);
+    }
+  });
 }
 
 void f32(const LinearCall& call, const float* x, int64_t x_stride) {
@@ -149,7 +171,7 @@ void f32(const LinearCall& call, const float* x, int64_t x_stride) {
 }  // namespace
 
 const LinearTable& linear_table() {
-  static constexpr LinearTable table{quantize_row, quantize_rest, int8, f32};
+  static constexpr LinearTable table{quantize_row, quantize_rest, int8, f32, screen};
   return table;
 }
 

@@ -30,7 +30,10 @@ struct Batch {
   const int32_t* pages = nullptr;
   const uint8_t* masks = nullptr;
   int num_wanted = 0;
-  const int32_t* wanted = nullptr;    // flat row numbers, [num_wanted]
+  const int32_t* wanted = nullptr;  // flat row numbers, [num_wanted]
+  // [num_wanted]: k, when only the k best logits of the row matter (any other may be -inf), 0 when
+  // all do; null: all of all rows.
+  const int32_t* best = nullptr;
   const float* embeddings = nullptr;  // rows fed instead of token embeddings
   const int32_t* embedding_rows =
       nullptr;                    // [num_rows]: row of `embeddings`, or -1 for the token's

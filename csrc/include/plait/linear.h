@@ -25,6 +25,10 @@ constexpr int kFineBlock = 32;  // activations kept finer together
 // far too large, or whose columns are no multiple of the format's block size.
 size_t raw_bytes(Format format, int64_t rows, int64_t cols);
 
+// How a matrix lies in memory: as panels, or, Q8_0 only, as the high and the low halves of its
+// weights apart, so that half of it can be read alone (csrc/quant/planes.h).
+enum class Packing { panels, planes };
+
 // W as [rows / 8] panels of one format. Lossless: dequantising gives the same floats as the source.
 class PackedMatrix {
  public:
@@ -34,15 +38,21 @@ class PackedMatrix {
   // any more, some megabytes at a time.
   using Done = std::function<void(size_t begin, size_t end)>;
   PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw, Pool& pool,
-               const Done& done = {});
+               const Done& done = {}, Packing packing = Packing::panels);
 
   Format format() const { return format_; }
+  bool has_planes() const { return low_panel_bytes_ > 0; }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   int64_t num_panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   size_t panel_bytes() const { return panel_bytes_; }
+  size_t low_panel_bytes() const { return low_panel_bytes_; }
   size_t bytes() const { return data_.size(); }
+  // With planes: of the high one.
   const uint8_t* panel(int64_t index) const { return data_.data() + index * panel_bytes_; }
+  const uint8_t* low_panel(int64_t index) const {
+    return data_.data() + num_panels() * panel_bytes_ + index * low_panel_bytes_;
+  }
 
   // out: cols floats. The embedding look-up.
   void dequantize_row(int64_t row, float* out) const;
@@ -52,6 +62,7 @@ class PackedMatrix {
   int64_t rows_;
   int64_t cols_;
   size_t panel_bytes_;
+  size_t low_panel_bytes_;
   Buffer data_;
 };
 
@@ -105,8 +116,8 @@ void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, i
                  int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                  LinearScratch& scratch);
 
-// The same with float activations [num_rows][x_stride] and dequantised weights; K is summed in
-// order, one fma per element.
+// The same with float activations [num_rows][x_stride] and dequantised weights (not in planes); K
+// is summed in order, one fma per element.
 void linear_f32(Isa isa, const PackedMatrix& weights, const float* x, int64_t x_stride,
                 int64_t num_rows, int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                 LinearScratch& scratch);

@@ -28,6 +28,13 @@ struct KvShape {
   int64_t num_pages;
 };
 
+// What the screen of the vocabulary matrix did so far: rows of logits; panels computed for them;
+// rows (one per worker) where that would have been most of the matrix, so that it was all; steps in
+// which a bound did not hold. All zero when the matrix is not in planes.
+struct HeadCounts {
+  int64_t rows = 0, panels = 0, wide = 0, broken = 0;
+};
+
 class AttentionSchedule;
 class Plan;
 
@@ -49,6 +56,7 @@ class Op {
   // See Plan::energy and Plan::refine; only linear ops with quantised activations have any.
   virtual std::vector<float> energy() const { return {}; }
   virtual void refine(std::vector<int32_t>) {}
+  virtual HeadCounts head_counts() const { return {}; }
 };
 
 // How a linear op makes its input rows.
@@ -103,6 +111,8 @@ class Plan {
   std::vector<float> energy(int op) const { return ops_.at(op)->energy(); }
   // Makes these blocks of the op's input fine (see QuantizedRows): ascending, each once.
   void refine(int op, std::vector<int32_t> blocks);
+
+  HeadCounts head_counts() const;
 
   // Runs ops [first, last). With first > 0 Batch::hidden is copied to `entry` before; with `exit`
   // not null its rows are copied to Batch::out after. The batch must have been checked (see

@@ -10,11 +10,15 @@ from plait.core.window import Floats, KVView, Window
 
 
 class StepInput(NamedTuple):
-    """One sequence's part of a forward: feed `window` of `sequence`, its K/V lies where `view` says."""
+    """One sequence's part of a forward: feed `window` of `sequence`, its K/V lies where `view` says.
+
+    best: k, when only the k best logits of each wanted row matter; 0 when all do.
+    """
 
     sequence: Sequence
     window: Window
     view: KVView
+    best: int = 0
 
 
 class Runner(Protocol):
@@ -27,6 +31,8 @@ class Runner(Protocol):
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [len(window.rows), vocab_size] per input, in order.
 
+        Of an input with `best` = k > 0 each logit is exact or -inf, and none of a row's k best (nor one that
+        equals the last of them) is -inf.
         The arrays are valid until the next call. No row may depend on what else is in the batch.
         """
         ...

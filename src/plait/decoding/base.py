@@ -45,6 +45,11 @@ class Decoder(ABC):
         self.options = options
         self.traits = traits
 
+    def best(self, seq: Sequence, window: Window) -> int:
+        """How many of the best logits of each row `decide` needs, the others being -inf for all it cares;
+        0: all. Fewer may cost much less. Pure, like `decide`."""
+        return 0
+
     @abstractmethod
     def decide(self, logits: Floats, seq: Sequence, window: Window) -> Update:
         """What to write. logits: float32 [len(window.rows), vocab_size], len >= 1."""

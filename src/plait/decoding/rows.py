@@ -35,6 +35,22 @@ def choose(
     )
 
 
+def best_needed(seq: Sequence, targets: Ints, traits: Traits) -> int:
+    """How many of a row's best logits `choose` can tell from all of them, for any of these positions and
+    without confidence; 0: it needs all."""
+    params = seq.params
+    wants_all = params.logprobs is not None or params.prompt_logprobs is not None
+    if wants_all or params.has_penalties or params.logit_bias:
+        return 0
+    count = 1 if params.is_greedy else params.top_k
+    if count < 1:
+        return 0
+    # What may not be chosen can be among the best, and then the next one counts.
+    is_held = len(targets) and targets[0] < seq.prompt_length + params.min_tokens
+    held = len(params.stop_ids(traits.eos_ids)) if is_held else 0
+    return count + held + (traits.mask_token is not None)
+
+
 def written_logprobs(
     logits: Floats, seq: Sequence, targets: Ints, tokens: Ints
 ) -> dict[int, TokenLogprobs]:

@@ -28,6 +28,9 @@ SUMMARY = "sample every open position; greedy at temperature 0"
 class Decoder(base.Decoder):
     """Writes all open targets."""
 
+    def best(self, seq: Sequence, window: Window) -> int:
+        return rows.best_needed(seq, window.targets, self.traits)
+
     def decide(self, logits: Floats, seq: Sequence, window: Window) -> Update:
         is_open = base.is_open(seq, window)
         logprobs = rows.scored_logprobs(logits[~is_open], seq, window.targets[~is_open])

@@ -110,4 +110,5 @@ class Job:
 
     @property
     def inputs(self) -> StepInput:
-        return StepInput(self.request.seq, self.window, self.view)
+        seq, window = self.request.seq, self.window
+        return StepInput(seq, window, self.view, self.request.decoder.best(seq, window))

@@ -23,7 +23,7 @@ class Batch:
     pattern size, first page, first mask (-1: none). pages: int32, each window's page table. masks: uint8,
     tree masks row by row. wanted: int32, flat rows whose logits are asked for; counts: how many of them
     belong to each input. embeddings: float32 [n, width] or None; embedding_rows: int32 [rows], -1 for a
-    token id.
+    token id. best: int32 [wanted], StepInput.best of each.
     """
 
     tokens: Ints
@@ -32,6 +32,7 @@ class Batch:
     pages: Ints
     masks: NDArray[np.uint8]
     wanted: Ints
+    best: Ints
     counts: tuple[int, ...]
     embeddings: Floats | None
     embedding_rows: Ints | None
@@ -42,6 +43,7 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
     starts = np.cumsum([0, *(i.window.length for i in inputs)]).tolist()
     masks = [i.window.pattern.mask for i in inputs if i.window.pattern.mask is not None]
     embeddings, embedding_rows = _embeddings(inputs, starts)
+    counts = tuple(len(i.window.rows) for i in inputs)
     return Batch(
         tokens=_joined([i.sequence.tokens[i.window.start : i.window.end] for i in inputs]),
         positions=_joined([_positions(i) for i in inputs]),
@@ -49,7 +51,8 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
         pages=_joined([i.view.pages for i in inputs]),
         masks=np.concatenate([m.ravel() for m in masks]).astype(np.uint8) if masks else _NO_BYTES,
         wanted=_joined([i.window.rows + s for i, s in zip(inputs, starts, strict=False)]),
-        counts=tuple(len(i.window.rows) for i in inputs),
+        best=np.repeat(np.array([i.best for i in inputs], np.int32), counts),
+        counts=counts,
         embeddings=embeddings,
         embedding_rows=embedding_rows,
     )

@@ -39,7 +39,8 @@ class NativeRunner:
         """activations: "int8" or "f32". Packs every weight; raises FormatError for damaged ones."""
         self._kv = kv.data
         self._fused = fuse(graph)
-        self.weights = Weights(checkpoint, threads)
+        planes = _heads(self._fused) if activations == "int8" else frozenset()
+        self.weights = Weights(checkpoint, threads, planes)
         layout = kv.layout
         shape = (layout.num_layers, layout.num_kv_heads, layout.head_dim, kv.num_pages)
         self._plan = make_plan(
@@ -130,6 +131,7 @@ class NativeRunner:
             batch.pages,
             batch.masks,
             batch.wanted,
+            batch.best,
             self._kv,
             out,
             batch.embeddings,
@@ -140,6 +142,13 @@ class NativeRunner:
             entry,
             _columns(self._fused.cuts[until][1]) if until else None,
         )
+
+
+def _heads(fused: Fused) -> frozenset[str]:
+    """Matrices whose product is the logits: worth laying out so that half of their bytes can be read alone."""
+    last = fused.ops[-1]
+    is_head = last.kind == "linear" and last.output.buffer == fused.result.buffer
+    return frozenset(last.weights) if is_head else frozenset()
 
 
 def _columns(value: Value) -> Columns:

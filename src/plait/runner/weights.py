@@ -16,8 +16,12 @@ class Weights:
     """Loads each tensor once. Packing reads the mapped file and gives its pages back as it goes, so
     that the file and the panels are never both resident."""
 
-    def __init__(self, checkpoint: Checkpoint, pool: Pool) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, pool: Pool, planes: frozenset[str] = frozenset()
+    ) -> None:
+        """planes: matrices to be laid out in two planes, if their format allows it."""
         self._checkpoint = checkpoint
+        self._planes = planes
         self._pool = pool
         self._matrices: dict[str, PackedMatrix] = {}
 
@@ -38,6 +42,7 @@ class Weights:
                 raw,
                 self._pool,
                 partial(self._checkpoint.release, name),
+                planes=name in self._planes and info.format_name == "q8_0",
             )
         return self._matrices[name]
 

@@ -1,0 +1,140 @@
+#include "ops/head.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace plait {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+bool is_higher(const BestRows::Entry& a, const BestRows::Entry& b) {
+  return a.bound > b.bound;
+}
+
+QuantizedRows row_of(const QuantizedRows& x, int64_t row) {
+  QuantizedRows one = x;
+  one.values += row * x.stride();
+  one.scales += row * (x.stride() / kActBlock);
+  one.sums += row * (x.stride() / kActBlock);
+  return one;
+}
+
+}  // namespace
+
+void BestRows::start(int new_count) {
+  count = static_cast<size_t>(new_count);
+  floor = -kInf;
+  kept.clear();
+}
+
+void BestRows::offer(float bound, int64_t row) {
+  kept.push_back({bound, row});
+  std::ranges::push_heap(kept, is_higher);
+  if (kept.size() > count) {
+    std::ranges::pop_heap(kept, is_higher);
+    kept.pop_back();
+  }
+  if (kept.size() == count) floor = kept.front().bound;
+}
+
+struct Head::Part {
+  const Step& step;
+  const QuantizedRows& x;
+  const LinearOutput& out;
+  Share panels;
+
+  LinearScratch& scratch() const { return step.plan.scratch(step.worker); }
+  LinearOutput out_of(int64_t row) const {
+    return {out.data + row * out.stride, out.stride, nullptr, false};
+  }
+};
+
+Head::Head(std::shared_ptr<const PackedMatrix> weights, int workers)
+    : weights_(std::move(weights)), best_(static_cast<size_t>(workers)) {}
+
+void Head::run(const Step& step, const QuantizedRows& x, const int32_t* best, int64_t rows,
+               const LinearOutput& out) {
+  Plan& plan = step.plan;
+  const Part part{step, x, out,
+                  share_of(weights_->num_panels(), 1, step.worker, plan.pool().size())};
+  auto& own = best_[static_cast<size_t>(step.worker)];
+  own.resize(std::max(own.size(), static_cast<size_t>(rows)));
+  for (int64_t row = 0; row < rows; ++row) own[row].start(best[row]);
+  screen_int8(plan.isa(), *weights_, x, rows, part.panels.begin, part.panels.end, out,
+              part.scratch(), own.data());
+  for (int64_t row = 0; row < rows; ++row) compute_best(part, row);
+  plan.pool().barrier();
+  for (int64_t row = 0; row < rows; ++row) settle(part, row, threshold(row, best[row]));
+  plan.pool().barrier();
+  const bool is_broken = broken_in_.load(std::memory_order_relaxed) == plan.run_number();
+  if (is_broken) compute_all(part, 0, rows);
+  if (step.worker != 0) return;
+  rows_.fetch_add(rows, std::memory_order_relaxed);
+  broken_.fetch_add(is_broken, std::memory_order_relaxed);
+}
+
+void Head::compute_best(const Part& part, int64_t row) {
+  for (auto& entry : best_[static_cast<size_t>(part.step.worker)][row].kept) {
+    compute_panel(part, row, entry.row / kPanelRows);
+    entry.bound = part.out_of(row).data[entry.row];
+  }
+}
+
+// The lowest of the `count` best logits that any worker has computed; NaN and too few give -inf,
+// which every bound reaches.
+float Head::threshold(int64_t row, int32_t count) const {
+  std::vector<float> computed;
+  for (const auto& worker : best_)
+    for (const auto& entry : worker[row].kept)
+      computed.push_back(entry.bound == entry.bound ? entry.bound : -kInf);
+  if (computed.size() < static_cast<size_t>(count)) return -kInf;
+  std::ranges::nth_element(computed, computed.begin() + count - 1, std::greater{});
+  return computed[static_cast<size_t>(count) - 1];
+}
+
+void Head::settle(const Part& part, int64_t row, float threshold) {
+  const LinearOutput out = part.out_of(row);
+  const int64_t most = (part.panels.end - part.panels.begin) / 4 + 1;
+  int64_t computed = 0;
+  for (int64_t panel = part.panels.begin; panel < part.panels.end; ++panel) {
+    float* upper = out.data + panel * kPanelRows;
+    const int64_t count = std::min<int64_t>(kPanelRows, weights_->rows() - panel * kPanelRows);
+    int is_open = 0;
+    for (int64_t i = 0; i < count; ++i) is_open |= !(upper[i] < threshold);
+    if (is_open == 0) {
+      std::fill_n(upper, count, -kInf);
+      continue;
+    }
+    if (++computed > most) break;
+    compute_panel(part, row, panel);
+  }
+  panels_.fetch_add(computed, std::memory_order_relaxed);
+  if (computed <= most) return;
+  wide_.fetch_add(1, std::memory_order_relaxed);
+  compute_all(part, row, 1);
+}
+
+void Head::compute_panel(const Part& part, int64_t row, int64_t panel) {
+  const LinearOutput out = part.out_of(row);
+  const int64_t count = std::min<int64_t>(kPanelRows, weights_->rows() - panel * kPanelRows);
+  const float* logits = out.data + panel * kPanelRows;
+  float upper[kPanelRows];
+  std::copy_n(logits, count, upper);
+  linear_int8(part.step.plan.isa(), *weights_, row_of(part.x, row), 1, panel, panel + 1, out,
+              part.scratch());
+  for (int64_t i = 0; i < count; ++i)
+    if (!(logits[i] <= upper[i]))
+      broken_in_.store(part.step.plan.run_number(), std::memory_order_relaxed);
+}
+
+void Head::compute_all(const Part& part, int64_t row, int64_t num_rows) {
+  linear_int8(part.step.plan.isa(), *weights_, row_of(part.x, row), num_rows, part.panels.begin,
+              part.panels.end, part.out_of(row), part.scratch());
+}
+
+HeadCounts Head::counts() const {
+  return {rows_.load(), panels_.load(), wide_.load(), broken_.load()};
+}
+
+}  // namespace plait
