@@ -8,6 +8,15 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
+// With a larger share of panels computed the whole product is faster: reading them one by one costs
+// more than in a row, and the screen has cost half of the product.
+constexpr float kMostShare = 0.25f;
+
+// Which of Head::share_ counts.
+int kind_of(const int32_t* best, int64_t rows) {
+  return std::any_of(best, best + rows, [](int32_t count) { return count > 1; });
+}
+
 bool is_higher(const BestRows::Entry& a, const BestRows::Entry& b) {
   return a.bound > b.bound;
 }
@@ -70,8 +79,27 @@ void Head::run(const Step& step, const QuantizedRows& x, const int32_t* best, in
   const bool is_broken = broken_in_.load(std::memory_order_relaxed) == plan.run_number();
   if (is_broken) compute_all(part, 0, rows);
   if (step.worker != 0) return;
+  learn(best, rows);
   rows_.fetch_add(rows, std::memory_order_relaxed);
   broken_.fetch_add(is_broken, std::memory_order_relaxed);
+}
+
+bool Head::pays(const int32_t* best, int64_t rows) const {
+  return share_[kind_of(best, rows)] < kMostShare;
+}
+
+// The share fades, so that the screen is tried again some steps later.
+void Head::skip(const int32_t* best, int64_t rows) {
+  share_[kind_of(best, rows)] *= 63.0f / 64.0f;
+}
+
+void Head::learn(const int32_t* best, int64_t rows) {
+  const int64_t panels = panels_.load(std::memory_order_relaxed);
+  const float share =
+      static_cast<float>(panels - last_panels_) / static_cast<float>(rows * weights_->num_panels());
+  float& average = share_[kind_of(best, rows)];
+  average += (share - average) / 8.0f;
+  last_panels_ = panels;
 }
 
 void Head::compute_best(const Part& part, int64_t row) {
@@ -95,7 +123,8 @@ float Head::threshold(int64_t row, int32_t count) const {
 
 void Head::settle(const Part& part, int64_t row, float threshold) {
   const LinearOutput out = part.out_of(row);
-  const int64_t most = (part.panels.end - part.panels.begin) / 4 + 1;
+  const int64_t all = part.panels.end - part.panels.begin;
+  const auto most = static_cast<int64_t>(kMostShare * static_cast<float>(all)) + 1;
   int64_t computed = 0;
   for (int64_t panel = part.panels.begin; panel < part.panels.end; ++panel) {
     float* upper = out.data + panel * kPanelRows;
@@ -109,8 +138,9 @@ void Head::settle(const Part& part, int64_t row, float threshold) {
     if (++computed > most) break;
     compute_panel(part, row, panel);
   }
-  panels_.fetch_add(computed, std::memory_order_relaxed);
-  if (computed <= most) return;
+  const bool is_wide = computed > most;
+  panels_.fetch_add(is_wide ? all : computed, std::memory_order_relaxed);
+  if (!is_wide) return;
   wide_.fetch_add(1, std::memory_order_relaxed);
   compute_all(part, row, 1);
 }

@@ -25,6 +25,11 @@ class Head {
  public:
   Head(std::shared_ptr<const PackedMatrix> weights, int workers);
 
+  // Is run() likely to be faster than the whole product for rows that need so many logits? Asked by
+  // every worker before a barrier; after it one of them calls skip() if not.
+  bool pays(const int32_t* best, int64_t rows) const;
+  void skip(const int32_t* best, int64_t rows);
+
   // Called by every worker. best[rows]: how many of the best logits each row needs, at least 1.
   void run(const Step& step, const QuantizedRows& x, const int32_t* best, int64_t rows,
            const LinearOutput& out);
@@ -39,10 +44,15 @@ class Head {
   void settle(const Part& part, int64_t row, float threshold);
   void compute_panel(const Part& part, int64_t row, int64_t panel);
   void compute_all(const Part& part, int64_t row, int64_t num_rows);
+  void learn(const int32_t* best, int64_t rows);
 
   std::shared_ptr<const PackedMatrix> weights_;
   std::vector<std::vector<BestRows>> best_;  // [worker][row]
   std::atomic<int64_t> broken_in_{0};        // the last run in which a bound did not hold
+  // For rows that need one logit, and for those that need more: which share of the panels was
+  // computed lately.
+  float share_[2] = {0, 0};
+  int64_t last_panels_ = 0;
   std::atomic<int64_t> rows_{0}, panels_{0}, wide_{0}, broken_{0};
 };
 

@@ -36,8 +36,12 @@ class LinearOp final : public Op {
     const int rows = step.plan.num_rows(step, spec_.output);
     if (rows == 0) return;
     make_input(step, rows);
+    const int32_t* best = step.batch.best;
+    const bool screens = head_ && needs_best_only(step.batch) && head_->pays(best, rows);
     step.plan.pool().barrier();
     if (needs_int8_ && step.plan.is_watching() && step.worker == 0) add_energy(step.plan, rows);
+    if (screens) return screen(step, rows);
+    if (head_ && needs_best_only(step.batch) && step.worker == 0) head_->skip(best, rows);
     multiply(step, rows);
   }
 
@@ -99,19 +103,26 @@ class LinearOp final : public Op {
       }
   }
 
+  QuantizedRows made_rows(Plan& plan) const {
+    auto& act = plan.activations();
+    return quantized(reinterpret_cast<const int8_t*>(act.values.data()),
+                     reinterpret_cast<const float*>(act.scales.data()),
+                     reinterpret_cast<const int16_t*>(act.sums.data()));
+  }
+
+  void screen(const Step& step, int rows) {
+    const LinearOutput out{step.plan.at(spec_.output, 0), step.plan.stride(spec_.output), nullptr,
+                           false};
+    head_->run(step, made_rows(step.plan), step.batch.best, rows, out);
+  }
+
   void multiply(const Step& step, int rows) {
     Plan& plan = step.plan;
-    auto& act = plan.activations();
-    const QuantizedRows x = quantized(reinterpret_cast<const int8_t*>(act.values.data()),
-                                      reinterpret_cast<const float*>(act.scales.data()),
-                                      reinterpret_cast<const int16_t*>(act.sums.data()));
+    const QuantizedRows x = made_rows(plan);
     const bool made = spec_.prologue != Prologue::none;
-    const float* floats =
-        made ? reinterpret_cast<const float*>(act.floats.data()) : plan.at(spec_.inputs[0], 0);
+    const float* floats = made ? reinterpret_cast<const float*>(plan.activations().floats.data())
+                               : plan.at(spec_.inputs[0], 0);
     const int64_t float_stride = made ? cols_ : plan.stride(spec_.inputs[0]);
-    if (head_ && needs_best_only(step.batch))
-      return head_->run(step, x, step.batch.best, rows,
-                        {plan.at(spec_.output, 0), plan.stride(spec_.output), nullptr, false});
     int64_t column = 0;
     for (size_t i = 0; i < spec_.weights.size(); ++i) {
       const PackedMatrix& weight = *spec_.weights[i];
