@@ -164,6 +164,35 @@ def test_logits_that_are_no_numbers_are_an_error(decoder: Decoder) -> None:
         decoder.decide(rows, masked_sequence(), window_of(OPEN))
 
 
+BEST = [
+    SamplingParams(temperature=0.0),
+    SamplingParams(top_k=5, temperature=1.3),
+    SamplingParams(top_k=7, top_p=0.8, min_p=0.01, typical_p=0.9),
+    SamplingParams(temperature=0.0, max_tokens=50, min_tokens=4, stop_token_ids=[20, 21]),
+    SamplingParams(top_k=3, max_tokens=50, min_tokens=2, stop_token_ids=[20]),
+    SamplingParams(top_p=0.5),
+    SamplingParams(temperature=0.0, logit_bias={3: 9.0}),
+    SamplingParams(temperature=0.0, repetition_penalty=1.5),
+    SamplingParams(temperature=0.0, logprobs=1),
+    SamplingParams(temperature=0.0, prompt_logprobs=1),
+]
+
+
+@pytest.mark.parametrize("params", BEST, ids=range(len(BEST)))
+def test_the_best_logits_it_asks_for_are_enough(decoder: Decoder, params: SamplingParams) -> None:
+    window = window_of(OPEN)
+    for seed in range(30):
+        seq, rows = masked_sequence(params), logits(4, seed)
+        rows[:, [MASK, EOS, 20]] += 6.0 * (seed % 3)
+        few = rows.copy()
+        if count := decoder.best(seq, window):
+            last = np.sort(rows, axis=1)[:, -count]
+            few[rows < last[:, None]] = -np.inf
+        whole, part = (decoder.decide(x, seq, window) for x in (rows, few))
+        assert part.tokens.tolist() == whole.tokens.tolist()
+        assert part.logprobs == whole.logprobs
+
+
 def test_a_target_at_the_end_of_the_canvas_appends(decoder: Decoder) -> None:
     seq = Sequence(1, np.array([5, 9], np.int32), SamplingParams(temperature=0.0), limit=9, seed=0)
     rows = logits(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Listing
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,17 @@ from plait.runner.weights import Weights
 from plait.weights.base import Checkpoint
 
 Columns = tuple[int, int, int, bool]
+
+
+class HeadCounts(NamedTuple):
+    """rows: of logits that were searched for their best (csrc/ops/head.h). panels: how many panels of the
+    vocabulary matrix, 8 tokens each, were computed for them. wide: rows for which a thread had to compute its
+    whole part. broken: steps that computed everything because a bound had not held."""
+
+    rows: int
+    panels: int
+    wide: int
+    broken: int
 
 
 class NativeRunner:
@@ -93,6 +105,10 @@ class NativeRunner:
         first, _ = self._fused.cuts[since]
         self._run(batch, out, first, self._plan.num_ops, hidden, since=since)
         return out
+
+    def head_counts(self) -> HeadCounts:
+        """What the search for the best logits did since the model was loaded."""
+        return HeadCounts(*self._plan.head_counts())
 
     def _refine(self, kv: kv_pool.Pool) -> None:
         """Watch every linear op over one page of tokens and choose its fine blocks."""

@@ -1,0 +1,157 @@
+// The head in two planes: with only the best logits asked for, those that are given are the whole
+// product's to the bit, and none of the best is missing; also where the bounds cannot hold.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <random>
+
+#include "plait/plan.h"
+
+namespace {
+
+using namespace plait;
+
+constexpr int kWidth = 96, kVocab = 1003, kTokens = 24;
+int failures = 0;
+
+void expect(bool condition, const char* what, Isa isa, int count) {
+  if (condition) return;
+  std::printf("FAILED: %s (%s, %d best)\n", what, isa_name(isa), count);
+  ++failures;
+}
+
+// Q8_0 rows whose weight at (row, column) is weight(row, column).
+std::vector<uint8_t> q8_0(const std::function<int(int, int)>& weight) {
+  std::vector<uint8_t> raw;
+  for (int row = 0; row < kVocab; ++row)
+    for (int column = 0; column < kWidth; ++column) {
+      if (column % 32 == 0) raw.insert(raw.end(), {0x00, 0x1c + (row + column / 32) % 3});
+      raw.push_back(static_cast<uint8_t>(weight(row, column)));
+    }
+  return raw;
+}
+
+std::vector<uint8_t> random_weights() {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 40);
+  return q8_0([&](int, int) {
+    return static_cast<int>(std::clamp(std::round(normal(random)), -127.0f, 127.0f));
+  });
+}
+
+// Embeds a token (one row of `inputs`) and multiplies it with the vocabulary matrix.
+std::unique_ptr<Plan> make_plan(const std::vector<uint8_t>& weights, float shift, Isa isa,
+                                int threads) {
+  auto pool = std::make_shared<Pool>(threads);
+  auto plan = std::make_unique<Plan>(std::vector<int>{kWidth, kWidth, kVocab}, 2,
+                                     KvShape{1, 1, 8, KvType::f32, 1}, true, isa, pool);
+  std::mt19937 random(6);
+  std::normal_distribution<float> normal(shift, 1);
+  std::vector<float> inputs(kTokens * kWidth);
+  for (float& x : inputs) x = normal(random);
+  std::fill_n(inputs.begin(), kWidth, 0.0f);
+  inputs[kWidth + 40] = 3000;  // a channel that drowns the others
+  const View x{0, 0, kWidth, false}, last{1, 0, kWidth, true};
+  plan->embed(
+      std::make_shared<PackedMatrix>(Format::f32, kTokens, kWidth,
+                                     reinterpret_cast<const uint8_t*>(inputs.data()), *pool),
+      x, 1.0f);
+  plan->wanted(x, last);
+  LinearSpec head;
+  head.inputs = {last};
+  head.weights = {std::make_shared<PackedMatrix>(Format::q8_0, kVocab, kWidth, weights.data(),
+                                                 *pool, PackedMatrix::Done{}, Packing::planes)};
+  head.biases = {{}};
+  head.output = {2, 0, kVocab, true};
+  plan->linear(head);
+  plan->refine(2, {1});
+  return plan;
+}
+
+// Logits of tokens [first, first + count); best: how many of each row, or null.
+std::vector<float> run(Plan& plan, int first, int count, const std::vector<int32_t>* best) {
+  std::vector<int32_t> tokens, positions, wanted;
+  for (int i = 0; i < count; ++i) tokens.push_back(first + i), positions.push_back(i);
+  wanted = positions;
+  const int32_t page = 0;
+  const Window window{0, count, 0, static_cast<int32_t>(Pattern::causal), 0, 0, -1};
+  std::vector<float> out(static_cast<size_t>(count) * kVocab), kv(2 * 8 * kPage);
+  Batch batch;
+  batch.num_rows = batch.num_wanted = count;
+  batch.tokens = tokens.data();
+  batch.positions = positions.data();
+  batch.num_windows = 1;
+  batch.windows = &window;
+  batch.pages = &page;
+  batch.wanted = wanted.data();
+  batch.best = best == nullptr ? nullptr : best->data();
+  batch.kv = kv.data();
+  batch.out = out.data();
+  plan.check(batch, 1, 0);
+  plan.run(batch, 0, plan.num_ops(), View{}, nullptr);
+  return out;
+}
+
+void check_row(const float* got, const float* whole, Isa isa, int count) {
+  std::vector<float> sorted(whole, whole + kVocab);
+  std::sort(sorted.begin(), sorted.end(), std::greater{});
+  const float last = sorted[static_cast<size_t>(count) - 1];
+  for (int i = 0; i < kVocab; ++i) {
+    const bool is_given = std::memcmp(got + i, whole + i, sizeof(float)) == 0;
+    expect(is_given || (std::isinf(got[i]) && got[i] < 0), "a logit is another", isa, count);
+    expect(is_given || whole[i] < last, "one of the best is missing", isa, count);
+  }
+}
+
+// Returns what was counted.
+HeadCounts check(const std::vector<uint8_t>& weights, float shift, Isa isa, int threads) {
+  HeadCounts total;
+  for (int count : {1, 2, 50, kVocab - 1, kVocab}) {
+    auto plan = make_plan(weights, shift, isa, threads);
+    const auto whole = run(*plan, 0, kTokens, nullptr);
+    for (int rows : {1, 3, 8}) {
+      for (int first = 0; first + rows <= kTokens; first += rows) {
+        std::vector<int32_t> best(static_cast<size_t>(rows), count);
+        best[0] = std::min(7, count);
+        const auto got = run(*plan, first, rows, &best);
+        for (int i = 0; i < rows; ++i)
+          check_row(got.data() + i * kVocab, whole.data() + (first + i) * kVocab, isa, best[i]);
+      }
+    }
+    const HeadCounts counts = plan->head_counts();
+    total.rows += counts.rows, total.panels += counts.panels;
+    total.wide += counts.wide, total.broken += counts.broken;
+  }
+  return total;
+}
+
+void check_mixed(const std::vector<uint8_t>& weights, Isa isa) {
+  auto plan = make_plan(weights, 0, isa, 2);
+  const std::vector<int32_t> best{1, 0, 1};
+  expect(run(*plan, 3, 3, &best) == run(*plan, 3, 3, nullptr),
+         "a row that needs all its logits in the batch", isa, 0);
+}
+
+}  // namespace
+
+int main() {
+  const auto random = random_weights();
+  const auto equal = q8_0([](int, int column) { return column % 7 * 15 - 40; });
+  // Every low half is 15: far from 7.5 on average, which no bound expects.
+  const auto slanted =
+      q8_0([](int row, int column) { return (row * 31 + column) % 15 * 16 - 113; });
+  for (Isa isa : runnable_isas()) {
+    for (int threads : {1, 3}) {
+      const HeadCounts counts = check(random, 0, isa, threads);
+      expect(counts.rows > 0 && counts.broken == 0, "random weights break no bound", isa, 0);
+      check(equal, 0, isa, threads);
+      const HeadCounts broken = check(slanted, 2, isa, threads);
+      expect(isa == Isa::generic || broken.broken > 0, "a broken bound is noticed", isa, 0);
+    }
+    check_mixed(random, isa);
+  }
+  if (failures == 0) std::puts("head: all passed");
+  return failures != 0;
+}
