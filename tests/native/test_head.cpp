@@ -27,7 +27,8 @@ std::vector<uint8_t> q8_0(const std::function<int(int, int)>& weight) {
   std::vector<uint8_t> raw;
   for (int row = 0; row < kVocab; ++row)
     for (int column = 0; column < kWidth; ++column) {
-      if (column % 32 == 0) raw.insert(raw.end(), {0x00, 0x1c + (row + column / 32) % 3});
+      const int exponent = 28 + (row + column / 32) % 3;  // d is an f16 near 2^-8
+      if (column % 32 == 0) raw.insert(raw.end(), {0, static_cast<uint8_t>(exponent)});
       raw.push_back(static_cast<uint8_t>(weight(row, column)));
     }
   return raw;

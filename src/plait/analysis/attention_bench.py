@@ -102,7 +102,7 @@ class Bench:
         pages = self._tables[number % len(self._tables)]
         begin = time.perf_counter()
         plan.run(
-            none, place.astype(np.int32), self._windows, pages, np.zeros(0, np.uint8), wanted,
+            none, place.astype(np.int32), self._windows, pages, np.zeros(0, np.uint8), wanted, none,
             self.pages.data, self.out, None, None, self._hidden, 1, plan.num_ops, self._entry, None,
         )  # fmt: skip
         return time.perf_counter() - begin
