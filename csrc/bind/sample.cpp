@@ -2,10 +2,15 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <atomic>
+#include <utility>
+#include <vector>
 
 #include "bind.h"
+#include "plait/threads.h"
 
 namespace nb = nanobind;
 
@@ -38,15 +43,20 @@ SampleScratch& scratch() {
   return memory;
 }
 
-void sample_rows(const Logits& logits, const Array<const uint64_t>& positions, size_t num_held,
-                 const SampleSettings& settings, const Array<int32_t>& tokens,
-                 const Array<double>& confidence) {
-  const size_t rows = logits.shape(0);
-  require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
-  require(confidence.size() == rows || confidence.size() == 0, "one confidence per row, or none");
-  require(settings.bias.size() == settings.bias_ids.size(), "one bias per id");
-  nb::gil_scoped_release release;
-  for (size_t row = 0; row < rows; ++row) {
+// The rows of one request, and where their results go. Keeps its arrays alive.
+struct SampleRows {
+  Logits logits;
+  Array<const uint64_t> positions;
+  Array<int32_t> tokens;
+  Array<double> confidence;
+  Array<const int32_t> history, bias_ids, forbidden, held;
+  Array<const double> bias;
+  size_t num_held;
+  SampleSettings settings;
+
+  size_t size() const { return logits.shape(0); }
+
+  void sample(size_t row) const {
     Choice choice;
     const bool want_confidence = confidence.size() != 0;
     const RowState state = sample_row(row_of(logits, row), settings, row < num_held,
@@ -54,6 +64,24 @@ void sample_rows(const Logits& logits, const Array<const uint64_t>& positions, s
     tokens.data()[row] = code(state, choice.token);
     if (want_confidence) confidence.data()[row] = choice.confidence;
   }
+};
+
+// One row at a time to whichever worker is free.
+void sample_all(const std::vector<const SampleRows*>& requests, Pool* pool) {
+  std::vector<std::pair<const SampleRows*, size_t>> rows;
+  for (const SampleRows* request : requests) {
+    require(request != nullptr, "no rows");
+    for (size_t row = 0; row < request->size(); ++row) rows.emplace_back(request, row);
+  }
+  nb::gil_scoped_release release;
+  std::atomic<size_t> next{0};
+  const auto work = [&](int) {
+    for (size_t i = next++; i < rows.size(); i = next++) rows[i].first->sample(rows[i].second);
+  };
+  if (pool != nullptr && rows.size() > 1)
+    pool->run(work);
+  else
+    work(0);
 }
 
 void logprobs_rows(
@@ -82,42 +110,59 @@ void logprobs_rows(
   }
 }
 
+void new_rows(SampleRows* self, Logits logits, Array<const uint64_t> positions,
+              Array<int32_t> tokens, Array<double> confidence, uint64_t seed, double temperature,
+              int64_t top_k, double top_p, double min_p, double typical_p,
+              double repetition_penalty, double presence_penalty, double frequency_penalty,
+              Array<const int32_t> history, size_t num_prompt, Array<const int32_t> bias_ids,
+              Array<const double> bias, Array<const int32_t> forbidden, Array<const int32_t> held,
+              size_t num_held) {
+  const size_t rows = logits.shape(0);
+  require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
+  require(confidence.size() == rows || confidence.size() == 0, "one confidence per row, or none");
+  require(bias.size() == bias_ids.size(), "one bias per id");
+  const SampleSettings settings{temperature,
+                                top_k,
+                                top_p,
+                                min_p,
+                                typical_p,
+                                repetition_penalty,
+                                presence_penalty,
+                                frequency_penalty,
+                                span_of(history),
+                                num_prompt,
+                                span_of(bias_ids),
+                                span_of(bias),
+                                span_of(forbidden),
+                                span_of(held),
+                                seed};
+  new (self) SampleRows{std::move(logits),
+                        std::move(positions),
+                        std::move(tokens),
+                        std::move(confidence),
+                        std::move(history),
+                        std::move(bias_ids),
+                        std::move(forbidden),
+                        std::move(held),
+                        std::move(bias),
+                        num_held,
+                        settings};
+}
+
 }  // namespace
 
 void init_sample(nb::module_& m) {
   m.def("uniform", &uniform, nb::arg("seed"), nb::arg("position"));
   m.def("exp_nonpositive", &exp_nonpositive, nb::arg("x"));
-  m.def(
-      "sample",
-      [](const Logits& logits, const Array<const uint64_t>& positions, const Array<int32_t>& tokens,
-         const Array<double>& confidence, uint64_t seed, double temperature, int64_t top_k,
-         double top_p, double min_p, double typical_p, double repetition_penalty,
-         double presence_penalty, double frequency_penalty, const Array<const int32_t>& history,
-         size_t num_prompt, const Array<const int32_t>& bias_ids, const Array<const double>& bias,
-         const Array<const int32_t>& forbidden, const Array<const int32_t>& held, size_t num_held) {
-        const SampleSettings settings{temperature,
-                                      top_k,
-                                      top_p,
-                                      min_p,
-                                      typical_p,
-                                      repetition_penalty,
-                                      presence_penalty,
-                                      frequency_penalty,
-                                      span_of(history),
-                                      num_prompt,
-                                      span_of(bias_ids),
-                                      span_of(bias),
-                                      span_of(forbidden),
-                                      span_of(held),
-                                      seed};
-        sample_rows(logits, positions, num_held, settings, tokens, confidence);
-      },
-      nb::arg("logits"), nb::arg("positions"), nb::arg("tokens").noconvert(),
-      nb::arg("confidence").noconvert(), nb::kw_only(), nb::arg("seed"), nb::arg("temperature"),
-      nb::arg("top_k"), nb::arg("top_p"), nb::arg("min_p"), nb::arg("typical_p"),
-      nb::arg("repetition_penalty"), nb::arg("presence_penalty"), nb::arg("frequency_penalty"),
-      nb::arg("history"), nb::arg("num_prompt"), nb::arg("bias_ids"), nb::arg("bias"),
-      nb::arg("forbidden"), nb::arg("held"), nb::arg("num_held"));
+  nb::class_<SampleRows>(m, "SampleRows")
+      .def("__init__", &new_rows, nb::arg("logits"), nb::arg("positions"),
+           nb::arg("tokens").noconvert(), nb::arg("confidence").noconvert(), nb::kw_only(),
+           nb::arg("seed"), nb::arg("temperature"), nb::arg("top_k"), nb::arg("top_p"),
+           nb::arg("min_p"), nb::arg("typical_p"), nb::arg("repetition_penalty"),
+           nb::arg("presence_penalty"), nb::arg("frequency_penalty"), nb::arg("history"),
+           nb::arg("num_prompt"), nb::arg("bias_ids"), nb::arg("bias"), nb::arg("forbidden"),
+           nb::arg("held"), nb::arg("num_held"));
+  m.def("sample", &sample_all, nb::arg("requests"), nb::arg("pool").none());
   m.def("logprobs", &logprobs_rows, nb::arg("logits"), nb::arg("tokens"),
         nb::arg("logprobs").noconvert(), nb::arg("ranks").noconvert(), nb::arg("top").noconvert(),
         nb::arg("top_logprobs").noconvert());

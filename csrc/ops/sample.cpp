@@ -310,9 +310,34 @@ float exp_nonpositive(float x) {
   return small_exp(x);
 }
 
+namespace {
+
+// Does the best logit win, whatever the others are?
+bool takes_best(const SampleSettings& s, bool is_held) {
+  const bool has_penalty =
+      s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
+  return s.temperature <= 0.0 && !has_penalty && s.bias.empty() && s.forbidden.empty() &&
+         (!is_held || s.held.empty());
+}
+
+// As choose_best would find in a copy of the row.
+RowState best_of(std::span<const float> logits, Choice& choice) {
+  int32_t is_bad = 0;
+  for (float x : logits) is_bad |= x <= kMax ? 0 : 1;
+  if (is_bad != 0) return RowState::kNotANumber;
+  const float best = max_of(logits);
+  if (best == -kInf) return RowState::kNothingLeft;
+  choice.token =
+      static_cast<int32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
+  return RowState::kFine;
+}
+
+}  // namespace
+
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice) {
+  if (!want_confidence && takes_best(settings, is_held)) return best_of(logits, choice);
   if (!load(logits, scratch.score)) return RowState::kNotANumber;
   process(settings, is_held, scratch);
   const auto& score = scratch.score;

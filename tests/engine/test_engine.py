@@ -257,7 +257,10 @@ def test_a_decoder_that_raises_ends_its_request_alone(monkeypatch: pytest.Monkey
     request = engine._requests[bad]
 
     class Faulty:
-        def decide(self, *_: Any) -> None:
+        def best(self, *_: Any) -> int:
+            return 0
+
+        def decide_all(self, *_: Any) -> None:
             raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(request, "decoder", Faulty())

@@ -16,21 +16,22 @@ from `kernels.sampling` keyed by (seed, position).
 
 **Progress.** If at least one target is open, at least one token is written.
 
-**Errors.** Logits that hold NaN or +inf raise FloatingPointError; the engine ends that request alone.
+**Errors.** Logits that hold NaN or +inf are a FloatingPointError; the engine ends that request alone.
+
+**Many at once.** `decide_all` is given all requests of a step that have this decoder, so that their rows can
+be shared out to the threads. What it says of one request depends on that request alone.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple
 
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import Floats, Update, Window
+from plait.core.window import Floats, Ints, Update, Window
+from plait.kernels.plan import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,21 @@ class Options:
     """A decoder without settings."""
 
 
+class Item(NamedTuple):
+    """One request's rows: logits float32 [len(window.rows), vocab_size], at least one."""
+
+    logits: Floats
+    seq: Sequence
+    window: Window
+
+
 class Decoder(ABC):
-    """See the module's text for the contract. Siblings are built as `Decoder(options, traits)`."""
+    """See the module's text for the contract. Siblings are built as `Decoder(options, traits)`.
+
+    threads: set by whoever has some.
+    """
+
+    threads: Pool | None = None
 
     def __init__(self, options: Any, traits: Traits) -> None:
         self.options = options
@@ -51,14 +65,33 @@ class Decoder(ABC):
         return 0
 
     @abstractmethod
+    def decide_all(self, items: list[Item]) -> list[Update | Exception]:
+        """What to write for each request, or why nothing can be."""
+
     def decide(self, logits: Floats, seq: Sequence, window: Window) -> Update:
-        """What to write. logits: float32 [len(window.rows), vocab_size], len >= 1."""
+        """`decide_all` for one request. Raises what is wrong with it."""
+        (update,) = self.decide_all([Item(logits, seq, window)])
+        if isinstance(update, Exception):
+            raise update
+        return update
 
 
-def is_open(seq: Sequence, window: Window) -> NDArray[np.bool_]:
-    """Which of the window's targets are still to be decided, bool [r]."""
-    targets = window.targets
+class Rows(NamedTuple):
+    """An item taken apart: logits and targets that are open, and those that are only scored."""
+
+    seq: Sequence
+    logits: Floats
+    targets: Ints
+    scored_logits: Floats
+    scored: Ints
+
+
+def split(item: Item) -> Rows:
+    """Which of the window's targets are still to be decided, and which stand."""
+    logits, seq, targets = item.logits, item.seq, item.window.targets
+    if len(targets) and targets[0] >= seq.length:  # all of them: they ascend
+        return Rows(seq, logits, targets, logits[:0], targets[:0])
     inside = targets < seq.length
-    open_targets = ~inside
-    open_targets[inside] = seq.masked[targets[inside]]
-    return open_targets
+    is_open = ~inside
+    is_open[inside] = seq.masked[targets[inside]]
+    return Rows(seq, logits[is_open], targets[is_open], logits[~is_open], targets[~is_open])

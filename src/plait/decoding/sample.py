@@ -18,9 +18,11 @@ In this order (ties go to the lower token id everywhere):
 from __future__ import annotations
 
 from plait.core.sequence import Sequence
-from plait.core.window import Floats, Update, Window
+from plait.core.window import Update, Window
 from plait.decoding import base, rows
+from plait.decoding.base import Item, Rows
 from plait.decoding.base import Options as Options
+from plait.kernels.sampling import Choices
 
 SUMMARY = "sample every open position; greedy at temperature 0"
 
@@ -31,13 +33,9 @@ class Decoder(base.Decoder):
     def best(self, seq: Sequence, window: Window) -> int:
         return rows.best_needed(seq, window.targets, self.traits)
 
-    def decide(self, logits: Floats, seq: Sequence, window: Window) -> Update:
-        is_open = base.is_open(seq, window)
-        logprobs = rows.scored_logprobs(logits[~is_open], seq, window.targets[~is_open])
-        targets = window.targets[is_open]
-        if not len(targets):
-            return Update(logprobs=logprobs)
-        candidates = logits[is_open]
-        tokens = rows.choose(candidates, seq, targets, self.traits).tokens
-        logprobs |= rows.written_logprobs(candidates, seq, targets, tokens)
-        return Update(targets, tokens, logprobs=logprobs)
+    def decide_all(self, items: list[Item]) -> list[Update | Exception]:
+        return rows.decide_all(items, self.traits, self.threads, self._write)
+
+    def _write(self, part: Rows, choices: Choices) -> Update:
+        logprobs = rows.written_logprobs(part.logits, part.seq, part.targets, choices.tokens)
+        return Update(part.targets, choices.tokens, logprobs=logprobs)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plait.core.errors import UserError
-from plait.core.sequence import Sequence
-from plait.core.window import Floats, Update, Window
+from plait.core.window import Update
 from plait.decoding import base, rows
+from plait.decoding.base import Item, Rows
+from plait.kernels.sampling import Choices
 
 SUMMARY = "unmask every position at or above a confidence; always at least the surest one"
 
@@ -36,15 +37,12 @@ class Decoder(base.Decoder):
 
     options: Options
 
-    def decide(self, logits: Floats, seq: Sequence, window: Window) -> Update:
-        is_open = base.is_open(seq, window)
-        scored = rows.scored_logprobs(logits[~is_open], seq, window.targets[~is_open])
-        targets, candidates = window.targets[is_open], logits[is_open]
-        if not len(targets):
-            return Update(logprobs=scored)
-        tokens, confidence = rows.choose(
-            candidates, seq, targets, self.traits, want_confidence=True
-        )
+    def decide_all(self, items: list[Item]) -> list[Update | Exception]:
+        return rows.decide_all(items, self.traits, self.threads, self._write, want_confidence=True)
+
+    def _write(self, part: Rows, choices: Choices) -> Update:
+        tokens, confidence = choices
         sure = confidence >= min(self.options.threshold, confidence.max() - _TIE)
-        written = rows.written_logprobs(candidates[sure], seq, targets[sure], tokens[sure])
-        return Update(targets[sure], tokens[sure], logprobs=scored | written)
+        targets, tokens = part.targets[sure], tokens[sure]
+        logprobs = rows.written_logprobs(part.logits[sure], part.seq, targets, tokens)
+        return Update(targets, tokens, logprobs=logprobs)

@@ -17,6 +17,7 @@ from plait.engine.engine import Engine
 from plait.engine.options import resolve
 from plait.iteration.base import Planner
 from plait.iteration.scheduler import Scheduler
+from plait.kernels.plan import Pool as Threads
 from plait.kvcache.base import Cache
 from plait.kvcache.pool import Pool
 from plait.runner.load import ReadEnds, load
@@ -50,7 +51,7 @@ def build(
     path = hub.resolve(config.model, offline=config.offline, progress=progress)
     loaded = load(config, path, read_ends)
     try:
-        engine = assemble(config, loaded.runner, loaded.traits, loaded.pool)
+        engine = assemble(config, loaded.runner, loaded.traits, loaded.pool, loaded.threads)
     except BaseException:
         loaded.close()
         raise
@@ -61,17 +62,19 @@ ROOMS = {"planner": "iteration", "decoder": "decoding", "cache": "kvcache"}
 NATIVE_PLANNERS = {PatternKind.CAUSAL: "autoregressive", PatternKind.BLOCK: "block"}
 
 
-def assemble(config: EngineConfig, runner: Runner, traits: Traits, pool: Pool) -> Engine:
+def assemble(
+    config: EngineConfig, runner: Runner, traits: Traits, pool: Pool, threads: Threads | None = None
+) -> Engine:
     """An engine from a runner and memory for K/V. Raises UserError for parts that do not fit together.
 
-    traits: of the model; the engine gets them with the context length that model, memory and cache allow.
+    threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length that model, memory and cache allow.
     """
     names = part_names(config, traits)
     modules = {part: registry.load(ROOMS[part], name) for part, name in names.items()}
     options = resolve(config.options, {part: module.Options for part, module in modules.items()})
     cache: Cache = modules["cache"].Cache(pool, options["cache"])
     traits = replace(traits, context_length=context_length(config, traits, cache))
-    parts = Parts(traits, config.max_num_batched_tokens, names, options)
+    parts = Parts(traits, config.max_num_batched_tokens, names, options, threads)
     parts.choose(AUTO, AUTO)
     scheduler = Scheduler(
         cache,
@@ -122,12 +125,18 @@ class Parts:
     """Planners and decoders by name, each built once; what the request does not name is the engine's."""
 
     def __init__(
-        self, traits: Traits, budget: int, names: Mapping[str, str], options: Mapping[str, Any]
+        self,
+        traits: Traits,
+        budget: int,
+        names: Mapping[str, str],
+        options: Mapping[str, Any],
+        threads: Threads | None,
     ) -> None:
         """names, options: of the engine's own siblings; any other is built with its default options."""
         self.traits = traits
         self.budget = budget
         self.names = names
+        self._threads = threads
         self._options = {(part, name): options[part] for part, name in names.items()}
         self._built: dict[tuple[str, str], Any] = {}
 
@@ -138,7 +147,12 @@ class Parts:
         if decoder == AUTO:
             own = planner == self.names["planner"]
             decoder = self.names["decoder"] if own else default_decoder(planner)
-        return self._planner(planner), self._build("decoder", decoder)
+        return self._planner(planner), self._decoder(decoder)
+
+    def _decoder(self, name: str) -> Decoder:
+        decoder: Decoder = self._build("decoder", name)
+        decoder.threads = self._threads
+        return decoder
 
     def _planner(self, name: str) -> Planner:
         planner: Planner = self._build("planner", name)

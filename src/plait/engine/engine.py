@@ -15,10 +15,11 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Event, Sequence
 from plait.core.step import Runner
 from plait.core.traits import Traits
-from plait.core.window import NOTHING, FinishReason, Floats, Ints
+from plait.core.window import FinishReason, Floats, Ints, Update
 from plait.engine import admission, emission
 from plait.engine.metrics import EngineMetrics
 from plait.iteration.base import ChooseParts, Job, Request
+from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -105,8 +106,8 @@ class Engine:
             rows = self._forward(jobs)
             events = [
                 event
-                for job, logits in zip(jobs, rows, strict=True)
-                for event in self._absorb(job, logits)
+                for job, update in zip(jobs, decide(jobs, rows), strict=True)
+                for event in self._absorb(job, update)
             ]
             events += self._refused()
         self.metrics.count(jobs, events)
@@ -157,10 +158,11 @@ class Engine:
         with self.metrics.timed("forward_seconds"):
             return self.runner.forward([job.inputs for job in jobs])
 
-    def _absorb(self, job: Job, logits: Floats) -> list[Event]:
+    def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:
         request, seq, window = job.request, job.request.seq, job.window
         try:
-            update = request.decoder.decide(logits, seq, window) if len(logits) else NOTHING
+            if isinstance(update, Exception):
+                raise update
             self.scheduler.cache.stored(seq, window)
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)

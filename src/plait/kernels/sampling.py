@@ -6,7 +6,7 @@ row, the parameters, the history, the seed and its position; never on the other 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from plait import _C
 from plait.core.params import SamplingParams
 from plait.core.window import NO_INTS, Floats, Ints, TokenLogprobs
+from plait.kernels.plan import Pool
+
+_NO_BIAS: NDArray[np.float64] = np.zeros(0, np.float64)
 
 
 class Choices(NamedTuple):
@@ -28,7 +31,15 @@ def uniform(seed: int, position: int) -> float:
     return float(_C.uniform(seed, position))
 
 
-def sample(
+class Ask(NamedTuple):
+    """Rows of one request, and where the answer will be; made by `ask`."""
+
+    rows: _C.SampleRows
+    positions: Ints
+    choices: Choices
+
+
+def ask(
     logits: Floats,
     params: SamplingParams,
     *,
@@ -40,19 +51,18 @@ def sample(
     held: Ints = NO_INTS,
     num_held: int = 0,
     want_confidence: bool = False,
-) -> Choices:
+) -> Ask:
     """One token per row, as `params` ask (the order of the processors is in decoding/sample.py).
 
     positions: canvas position of each row's choice. history: decided tokens, of which the first num_prompt
     are the prompt; read only when `params` have penalties. forbidden: ids never chosen. held: ids that the
     first num_held rows may not choose either. confidence: probability of the choice at temperature 1,
     after bias and penalties and before the filters.
-    Raises FloatingPointError for NaN, +inf, or rows where every id is impossible.
     """
     tokens = np.empty(len(logits), np.int32)
     confidence = np.empty(len(logits) if want_confidence else 0, np.float64)
     bias_ids, bias = bias_arrays(params)
-    _C.sample(
+    rows = _C.SampleRows(
         np.ascontiguousarray(logits),
         positions.astype(np.uint64),
         tokens,
@@ -74,8 +84,22 @@ def sample(
         held=held,
         num_held=num_held,
     )
-    raise_for_bad_rows(tokens, positions)
-    return Choices(tokens, confidence)
+    return Ask(rows, positions, Choices(tokens, confidence))
+
+
+def answer(asks: list[Ask], threads: Pool | None = None) -> list[Choices | FloatingPointError]:
+    """What was asked, all rows shared out to the threads; an error for NaN, +inf, or rows where every id is
+    impossible, of its own request alone."""
+    _C.sample([each.rows for each in asks], threads)
+    return [_bad_row(each.choices.tokens, each.positions) or each.choices for each in asks]
+
+
+def sample(logits: Floats, params: SamplingParams, **of_ask: Any) -> Choices:
+    """`ask` and `answer` for one request. Raises FloatingPointError."""
+    (result,) = answer([ask(logits, params, **of_ask)])
+    if isinstance(result, FloatingPointError):
+        raise result
+    return result
 
 
 def token_logprobs(logits: Floats, tokens: Ints, count: int) -> list[TokenLogprobs]:
@@ -88,7 +112,8 @@ def token_logprobs(logits: Floats, tokens: Ints, count: int) -> list[TokenLogpro
     top, top_logprobs = np.empty((rows, width), np.int32), np.empty((rows, width), np.float64)
     tokens = np.ascontiguousarray(tokens, np.int32)
     _C.logprobs(np.ascontiguousarray(logits), tokens, own, ranks, top, top_logprobs)
-    raise_for_bad_rows(ranks, np.arange(rows, dtype=np.int32))
+    if error := _bad_row(ranks, np.arange(rows, dtype=np.int32)):
+        raise error
     return [
         TokenLogprobs(value, rank, dict(zip(ids, values, strict=True)))
         for value, rank, ids, values in zip(
@@ -99,13 +124,18 @@ def token_logprobs(logits: Floats, tokens: Ints, count: int) -> list[TokenLogpro
 
 def bias_arrays(params: SamplingParams) -> tuple[Ints, NDArray[np.float64]]:
     """`logit_bias` as ids int32 [n] and values float64 [n]."""
+    if not params.logit_bias:
+        return NO_INTS, _NO_BIAS
     ids = np.fromiter(params.logit_bias.keys(), np.int32, len(params.logit_bias))
     return ids, np.fromiter(params.logit_bias.values(), np.float64, len(params.logit_bias))
 
 
-def raise_for_bad_rows(codes: Ints, positions: Ints) -> None:
+def _bad_row(codes: Ints, positions: Ints) -> FloatingPointError | None:
     """codes: -1 for a row that is not a number, -2 for one where nothing is possible."""
+    if not len(codes) or int(codes.min()) >= 0:
+        return None
     for code, meaning in ((-1, "hold NaN or +inf"), (-2, "leave no token possible")):
         bad = np.flatnonzero(codes == code)
         if len(bad):
-            raise FloatingPointError(f"the logits for position {positions[bad[0]]} {meaning}")
+            return FloatingPointError(f"the logits for position {positions[bad[0]]} {meaning}")
+    return None

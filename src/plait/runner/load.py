@@ -28,11 +28,12 @@ THREADS_PER_PROCESSOR = 8
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """traits: with the context length that memory allows. words: what was decided, a line each. close:
-    gives the mapped file back."""
+    gives the mapped file back. threads: the runner's, free between its calls."""
 
     runner: Runner
     traits: Traits
     pool: Pool
+    threads: Threads
     words: tuple[str, ...]
     close: Callable[[], None]
 
@@ -85,6 +86,7 @@ def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | No
         runner,
         replace(traits, context_length=fitted.max_model_len),
         pool,
+        threads,
         (kernels if config.executor == "native" else "reference executor", *fitted.words),
         checkpoint.close,
     )
