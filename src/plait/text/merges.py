@@ -34,7 +34,7 @@ class RankMerger:
         self._lacks_letters = _add_missing_letters(ids, len(vocabulary))
         pairs = [tuple(each.split(" ", 1)) for each in merges]
         # The library panics over a merge into an unknown token, so that is found out first.
-        if not ids.keys() >= {each.replace(" ", "", 1) for each in merges}:
+        if not all(map(ids.__contains__, map("".join, pairs))):
             pairs = _usable(pairs, ids, vocabulary)
         model = _model(ids, pairs, vocabulary, family.whole_words)
         self._tokenizer = tokenizers.Tokenizer(model)

@@ -125,7 +125,7 @@ class Vocabulary:
 def _ids_by_kind(kinds: Sequence[int]) -> dict[int, NDArray[np.int32]]:
     """Kind -> its ids, ascending. A quarter of a million tokens at every start: hence NumPy."""
     table = np.asarray(kinds, np.int8)
-    return {int(kind): np.flatnonzero(table == kind).astype(np.int32) for kind in np.unique(table)}
+    return {kind: np.flatnonzero(table == kind).astype(np.int32) for kind in set(table.tolist())}
 
 
 def _letters_to_bytes(name: str) -> bytes:

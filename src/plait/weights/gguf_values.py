@@ -124,7 +124,7 @@ class Cursor:
     def _strings(self, count: int) -> list[str]:
         """Text in metadata may be anything: bytes that are not UTF-8 become U+FFFD."""
         data, position, end, length_at = self._data, self.position, self._end, _U64.unpack_from
-        found = []
+        found: list[str] = []
         for _ in range(count):  # a quarter of a million times: no calls that are not needed
             start = position + 8
             if start > end:
