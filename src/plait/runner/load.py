@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,22 @@ def load(config: EngineConfig, path: Path, read_ends: ReadEnds | None = None) ->
 
 def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | None) -> Loaded:
     model = model_for(checkpoint.kind, checkpoint.config)
-    traits = model.traits()
-    # Before the weights: what a tokenizer takes while it is built is free again when they are packed.
-    if read_ends is not None:
-        ends = read_ends(checkpoint.tokenizer_source)
-        traits = replace(traits, eos_ids=traits.eos_ids | ends)
+    with ThreadPoolExecutor(1) as aside:  # packing leaves the interpreter to whoever needs it
+        ends = aside.submit(_read_ends, checkpoint, read_ends)
+        loaded = _packed(config, model, checkpoint)
+        eos_ids = loaded.traits.eos_ids | ends.result()
+    return replace(loaded, traits=replace(loaded.traits, eos_ids=eos_ids))
+
+
+def _read_ends(checkpoint: Checkpoint, read_ends: ReadEnds | None) -> frozenset[int]:
+    ends = frozenset() if read_ends is None else read_ends(checkpoint.tokenizer_source)
     checkpoint.forget_tokenizer()
-    trim_heap()
+    trim_heap()  # long before the weights are packed, so that the two never add up
+    return ends
+
+
+def _packed(config: EngineConfig, model: Model, checkpoint: Checkpoint) -> Loaded:
+    traits = model.traits()
     layout = _layout(config, model)
     fitted = fit(
         layout,
