@@ -1,4 +1,9 @@
-"""What this machine can do at most: memory read and small integers multiplied."""
+"""What this machine can do at most: memory read and small integers multiplied.
+
+A forward that reads so many bytes and multiplies so many weights takes at least the longer of the two at
+their peaks, since both can go on at once; the share of a measured time that this limit makes up says how
+much there is left to gain.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from plait.engine.facts import Cost
 from plait.kernels.measure import time_multiply, time_read
-from plait.kernels.plan import Pool, default_num_threads
+from plait.kernels.plan import Pool, check_isa, start_threads
 
 PASSES = 9
 DEFAULT_CACHE = 32 << 20
@@ -22,10 +28,23 @@ class Peaks:
     multiply: float
     last_level_cache: int
 
+    def limit(self, cost: Cost) -> float:
+        """Seconds below which this machine cannot do what a forward has to do."""
+        return max(cost.bytes / self.read, cost.macs / self.multiply)
 
-def threads(wanted: int) -> Pool:
-    """A pool of so many threads; 0 is what this machine allows."""
-    return Pool(wanted or default_num_threads())
+
+def measured(threads: int, isa: str = "auto") -> tuple[Pool, Peaks]:
+    """So many threads (0: what this machine allows), and what they reach. Raises UserError for others
+    than can be had."""
+    check_isa(isa)
+    pool = start_threads(threads)
+    return pool, peaks(pool, isa)
+
+
+def words(pool: Pool, peaks: Peaks) -> str:
+    """One line for people."""
+    rates = f"{peaks.read / 1e9:.1f} GB/s, multiply {peaks.multiply / 1e9:.0f} GMAC/s"
+    return f"{pool.size} threads read {rates}"
 
 
 def peaks(pool: Pool, isa: str = "auto") -> Peaks:
