@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from plait.engine.facts import Cost
+from plait.core.config import EngineConfig
+from plait.engine.facts import Cost, Work, model_work
 from plait.kernels.measure import time_multiply, time_read
 from plait.kernels.plan import Pool, check_isa, start_threads
 
@@ -31,6 +32,37 @@ class Peaks:
     def limit(self, cost: Cost) -> float:
         """Seconds below which this machine cannot do what a forward has to do."""
         return max(cost.bytes / self.read, cost.macs / self.multiply)
+
+
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """A model on this machine. kv: element type of the cache. Seconds that its forwards take at least."""
+
+    peaks: Peaks
+    work: Work
+    kv: str
+
+    def prefill(self, tokens: int, batch: int = 1) -> float:
+        """Of the first token of `batch` prompts of this length, whose weights are read once."""
+        step = self.work.step(rows=tokens, start=0, logits=1, kv=self.kv, sequences=batch)
+        return self.peaks.limit(step)
+
+    def decode(self, context: int, batch: int = 1, shared: int = 0) -> float:
+        """Of one more token for each of `batch` requests; shared: as for `Work.step`."""
+        step = self.work.step(
+            rows=1, start=context, logits=1, kv=self.kv, sequences=batch, shared=shared
+        )
+        return self.peaks.limit(step)
+
+    def chunk(self, tokens: int, context: int) -> float:
+        """Of a part of a prompt that wants no logits."""
+        return self.peaks.limit(self.work.step(rows=tokens, start=context, logits=0, kv=self.kv))
+
+
+def roof(path: Path, config: EngineConfig) -> tuple[Roof, str]:
+    """A model's limits on this machine, measured now, and the peaks in words."""
+    pool, peaks = measured(config.threads, config.isa)
+    return Roof(peaks, model_work(path), config.kv_type), words(pool, peaks)
 
 
 def measured(threads: int, isa: str = "auto") -> tuple[Pool, Peaks]:

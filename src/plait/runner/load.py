@@ -97,9 +97,7 @@ def _packed(config: EngineConfig, model: Model, checkpoint: Checkpoint) -> Loade
 
 def _layout(config: EngineConfig, model: Model) -> KVLayout:
     shape = model.cache_shape()
-    exact = config.activations == "f32"
-    dtype = config.kv if config.kv != "auto" else "f32" if exact else "f16"
-    return KVLayout(shape.num_layers, shape.num_kv_heads, shape.head_dim, dtype)
+    return KVLayout(shape.num_layers, shape.num_kv_heads, shape.head_dim, config.kv_type)
 
 
 def _runner(
