@@ -78,7 +78,11 @@ class Engine:
             env={**os.environ, **threads},
             start_new_session=True,  # so that its own children end with it
         )
-        answer = self._read()
+        try:
+            answer = self._read()
+        except BaseException:  # a session of its own does not hear the terminal
+            self._kill()
+            raise
         if "error" in answer:
             self.close()
             raise NotAvailableError(answer["error"])

@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -55,35 +56,41 @@ def measure(name: str, model: str, path: Path, args: argparse.Namespace) -> dict
     """One workload with every engine: at most args.rounds rounds, fewer when args.seconds are over."""
     work = order(name, model, args.rounds)
     setting = {"model": str(path), "threads": args.threads, "work": work}
-    engines, missing = started(args.engines, setting, args)
-    steal, loads, began = steal_ticks(), [], time.monotonic()
-    samples: dict[str, list[float]] = {engine.name: [] for engine in engines}
-    memory: dict[str, int] = {}
+    engines: list[Engine] = []
     try:
-        for number in range(args.rounds):
-            for engine in list(engines):
-                time.sleep(PAUSE)
-                try:
-                    answer = engine.round(seed=1000 * number + 7)
-                except NotAvailableError as error:
-                    missing[engine.name] = f"not available: {error}"
-                    engines.remove(engine)
-                    del samples[engine.name]
-                    continue
-                samples[engine.name].append(WORKLOADS[name].tokens / answer["seconds"])
-                memory[engine.name] = answer["peak_rss"]
-            loads.append(os.getloadavg()[0])
-            if number + 1 >= LEAST_ROUNDS and time.monotonic() - began > args.seconds:
-                break
+        missing = start(engines, setting, args)
+        return {"work": work, **_rounds(name, engines, missing, args)}
     finally:
         for engine in engines:
             engine.close()
+
+
+def _rounds(
+    name: str, engines: list[Engine], missing: dict[str, str], args: argparse.Namespace
+) -> dict[str, Any]:
+    """An engine that fails on the way is moved to `missing`; it stays in `engines`, to be closed."""
+    steal, loads, began = steal_ticks(), [], time.monotonic()
+    samples: dict[str, list[float]] = {engine.name: [] for engine in engines}
+    memory: dict[str, int] = {}
+    for number in range(args.rounds):
+        for engine in [one for one in engines if one.name in samples]:
+            time.sleep(PAUSE)
+            try:
+                answer = engine.round(seed=1000 * number + 7)
+            except NotAvailableError as error:
+                missing[engine.name] = f"not available: {error}"
+                del samples[engine.name]
+                continue
+            samples[engine.name].append(WORKLOADS[name].tokens / answer["seconds"])
+            memory[engine.name] = answer["peak_rss"]
+        loads.append(os.getloadavg()[0])
+        if number + 1 >= LEAST_ROUNDS and time.monotonic() - began > args.seconds:
+            break
     paired = ratios(samples)
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "threads": args.threads,
-        "work": work,
         "load_average": statistics.median(loads),
         "steal_ticks": steal_ticks() - steal,
         "engines": {
@@ -94,6 +101,7 @@ def measure(name: str, model: str, path: Path, args: argparse.Namespace) -> dict
                 "about": engine.about,
             }
             for engine in engines
+            if engine.name in samples
         },
         "not_available": missing,
         "ratio": {name: round(statistics.median(all_), 3) for name, all_ in paired.items()},
@@ -101,18 +109,18 @@ def measure(name: str, model: str, path: Path, args: argparse.Namespace) -> dict
     }
 
 
-def started(
-    names: list[str], setting: dict[str, Any], args: argparse.Namespace
-) -> tuple[list[Engine], dict[str, str]]:
-    """The engines that run here, ready, and why the others do not."""
-    engines, missing = [], {}
-    for name in names:
+def start(
+    engines: list[Engine], setting: dict[str, Any], args: argparse.Namespace
+) -> dict[str, str]:
+    """Add the engines that run here, ready; returns why the others do not."""
+    missing = {}
+    for name in args.engines:
         try:
             engines.append(Engine(name, setting, args.home, args.patience))
         except NotAvailableError as error:
             missing[name] = f"not available: {error}"
             print(f"{name}: {missing[name]}", file=sys.stderr)
-    return engines, missing
+    return missing
 
 
 def ratios(samples: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -169,6 +177,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path.home() / ".cache/plait/peers")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not before the engines have ended
     for model in args.models:
         run(model, args)
 
