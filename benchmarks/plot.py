@@ -17,6 +17,10 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 from workloads import GOALS, WORKLOADS
 
+pyplot.rcParams |= {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "plait",
+}  # small, and the same every time
 RESULTS = Path(__file__).resolve().parent / "results"
 COLOURS = {
     "llama.cpp": "#94a3b8",
