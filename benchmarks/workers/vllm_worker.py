@@ -26,8 +26,11 @@ def converted(path: Path) -> str:
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, torch_dtype=torch.float32
+            path.parent, gguf_file=path.name, dtype=torch.float32
         )
+        # The weights are plain numbers by now, but the model still says where they came from.
+        model.hf_quantizer = None
+        del model.config.quantization_config
         model.save_pretrained(folder)
     return str(folder)
 

@@ -8,6 +8,7 @@ void init_runtime(nanobind::module_& m);
 void init_plan(nanobind::module_& m);
 void init_linear(nanobind::module_& m);
 void init_sample(nanobind::module_& m);
+void init_header(nanobind::module_& m);
 void init_measure(nanobind::module_& m);
 
 }  // namespace plait::bind

@@ -9,5 +9,6 @@ NB_MODULE(_C, m) {
   plait::bind::init_linear(m);
   plait::bind::init_plan(m);
   plait::bind::init_sample(m);
+  plait::bind::init_header(m);
   plait::bind::init_measure(m);
 }

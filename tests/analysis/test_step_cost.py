@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from plait.analysis.step_cost import Setup, StepCost
 from plait.core.errors import UserError
 from tests.fakes import make_engine, runner_of
 
-SETUP = Setup("a model", "a processor", "generic", 2)
+SETUP = Setup("a model", "a processor", "generic", 2, "int8", "f16", "0.1")
 COST = StepCost(SETUP, (0, 100), (1, 2, 4), ((1.0, 2.0, 6.0), (2.0, 3.0, 7.0)), (1, 3), (0.5, 0.7))
 
 
@@ -49,13 +50,54 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
     assert found is not None
     assert found.predict(3, 50, 2) == COST.predict(3, 50, 2)
     assert StepCost.load(replace(SETUP, processor="another"), tmp_path) is None
-    assert StepCost.load(replace(SETUP, threads=1), tmp_path) is None
+    for other in ({"threads": 1}, {"activations": "f32"}, {"kv": "int8"}, {"version": "0.2"}):
+        assert StepCost.load(replace(SETUP, **other), tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"setup": {}}', "[1", "null"])
-def test_a_damaged_file_is_no_measurement(tmp_path: Path, text: str) -> None:
-    COST.save(tmp_path).write_text(text)
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"setup": {}}', "[1", "null", "\xff"])
+def test_a_damaged_file_is_no_measurement(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = COST.save(tmp_path)
+    file.write_text(text, encoding="latin-1")
     assert StepCost.load(SETUP, tmp_path) is None
+    assert str(file) in caplog.text
+    assert "plait bench step" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tokens": [1, 4, 2]},
+        {"tokens": [1, 2]},
+        {"tokens": []},
+        {"contexts": [0]},
+        {"contexts": []},
+        {"logits": ["1", "3"]},
+        {"head_seconds": [0.5]},
+        {"head_seconds": [0.5, float("nan")]},
+        {"chunk_seconds": [[1.0, 2.0, -6.0], [2.0, 3.0, 7.0]]},
+        {"chunk_seconds": [[1.0, 2.0], [2.0, 3.0, 7.0]]},
+        {"chunk_seconds": None},
+        {"more": 1},
+    ],
+)
+def test_a_file_that_does_not_add_up_is_no_measurement(
+    tmp_path: Path, changed: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = COST.save(tmp_path)
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+    assert StepCost.load(SETUP, tmp_path) is None
+    assert str(file) in caplog.text
+
+
+def test_nothing_is_said_where_nothing_was_measured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    COST.save(tmp_path)
+    assert StepCost.load(replace(SETUP, version="0.2"), tmp_path) is None
+    assert StepCost.load(replace(SETUP, model="other"), tmp_path) is None
+    assert caplog.text == ""
 
 
 def test_the_steps_are_those_that_were_asked_for() -> None:

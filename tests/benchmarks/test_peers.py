@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plait.analysis import roofline
+from plait.engine.facts import Work
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 FAKE = """
-import sys
+import sys, time
 sys.path.insert(0, {workers!r})
 from protocol import serve
 
@@ -24,8 +28,10 @@ class Fake:
         self.seconds = setting["seconds"]
         print("chatter on stdout")
 
+        self.sleeps = setting.get("sleeps", 0)
+
     def prepare(self):
-        pass
+        time.sleep(self.sleeps)
 
     def round(self, seed):
         return self.seconds
@@ -45,11 +51,14 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     workers = {
         "plait": (str(script), None, {"seconds": 0.5, "refuses": False}),
         "slow": (str(script), None, {"seconds": 2.0, "refuses": False}),
+        "silent": (str(script), None, {"seconds": 1.0, "refuses": False, "sleeps": 60}),
         "absent": (str(script), None, {"seconds": 1.0, "refuses": True}),
     }
     monkeypatch.setattr(engines, "WORKERS", workers)
     monkeypatch.setattr(peers, "PAUSE", 0.0)
     monkeypatch.setattr("plait.weights.hub.resolve", lambda model: script)
+    roof = roofline.Roof(roofline.Peaks(1e9, 1e9, 1 << 20), Work(10, 8, 5, 4, ()), "f16")
+    monkeypatch.setattr(roofline, "roof", lambda path, config: (roof, "peaks"))
     yield peers
     for name in ("engines", "peers", "workloads"):
         sys.modules.pop(name, None)
@@ -63,6 +72,7 @@ def arguments(tmp_path: Path, *workloads: str) -> argparse.Namespace:
         seconds=0.0,
         threads=2,
         home=tmp_path,
+        patience=30.0,
         results=tmp_path,
     )
 
@@ -77,6 +87,71 @@ def test_the_record_has_every_engine_and_why_one_is_missing(peers: Any, tmp_path
     assert record["not_available"] == {"absent": "not available: ValueError: not this file"}
     assert record["engines"]["plait"]["peak_rss"] > 1 << 20
     assert {"load_average", "steal_ticks", "machine", "date", "threads"} <= set(record)
+
+
+def test_every_line_has_its_limit(peers: Any, tmp_path: Path) -> None:
+    peers.run("m", arguments(tmp_path, "decode-8", "prefill-512"))
+    works = json.loads((tmp_path / "peers-m.json").read_text())["workloads"]
+    assert works["decode-8"]["limit"] == pytest.approx(8 / (8 * 15 / 1e9))
+    assert works["prefill-512"]["limit"] == pytest.approx(512 / ((512 * 10 + 5) / 1e9), abs=0.01)
+
+
+def test_an_engine_that_never_answers_is_ended(peers: Any, tmp_path: Path) -> None:
+    given = arguments(tmp_path, "decode-8")
+    given.engines, given.patience = ["silent"], 2.0
+    peers.run("m", given)
+    record = json.loads((tmp_path / "peers-m.json").read_text())["workloads"]["decode-8"]
+    assert record["not_available"] == {"silent": "not available: silent gave no answer within 2 s"}
+
+
+def test_engines_can_be_measured_one_after_the_other(peers: Any, tmp_path: Path) -> None:
+    given = arguments(tmp_path, "decode-8")
+    peers.run("m", given)
+    given.engines = ["plait"]
+    peers.run("m", given)
+    record = json.loads((tmp_path / "peers-m.json").read_text())["workloads"]["decode-8"]
+    assert set(record["engines"]) == {"plait", "slow"}
+    assert (record["ratio"], record["ratios"]) == ({"slow": 4.0}, {"slow": [4.0] * 3})
+    assert set(record["not_available"]) == {"absent"}
+
+
+def test_an_interruption_ends_the_engines_and_keeps_what_was_measured(
+    peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    engine = sys.modules["engines"].Engine
+    monkeypatch.setattr(
+        engine, "close", lambda self, close=engine.close: closed.append(close(self))
+    )
+
+    def interrupted(record: Any, seed: int) -> None:
+        raise KeyboardInterrupt
+
+    given = arguments(tmp_path, "decode-1", "decode-8")
+    peers.run("m", argparse.Namespace(**{**vars(given), "workloads": ["decode-1"]}))
+    closed.clear()
+    monkeypatch.setattr(engine, "round", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        peers.run("m", given)
+    assert len(closed) >= 2
+    works = json.loads((tmp_path / "peers-m.json").read_text())["workloads"]
+    assert list(works) == ["decode-1"]
+
+
+def test_memory_counts_children(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER / "workers"))
+    import protocol
+
+    alone = protocol.peak_rss()
+    child = subprocess.Popen(
+        [sys.executable, "-c", "x = bytes(range(256)) * (1 << 18); print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert protocol.peak_rss() - alone > 64 << 20
+    child.communicate(b"\n")
 
 
 def test_a_later_run_keeps_the_other_workloads(peers: Any, tmp_path: Path) -> None:

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from plait.analysis import gemm, roofline
+from plait import __version__
+from plait.analysis import attention_bench, gemm, roofline
 from plait.analysis.step_cost import Setup, StepCost
-from plait.cli import bench_gemm, bench_latency, bench_record, bench_step, bench_throughput
+from plait.cli import (
+    bench_attention,
+    bench_gemm,
+    bench_latency,
+    bench_limits,
+    bench_record,
+    bench_step,
+    bench_throughput,
+)
 from plait.cli.main import app
+from plait.engine.facts import Work
+from plait.models.base import AttentionSpec
 from tests.cli.fakes import FakeSession, Output, Times
 from tests.fakes import make_engine
 
 HERE = {"threads": 2, "isa": "generic"}
+PEAKS = roofline.Peaks(read=2e9, multiply=4e9, last_level_cache=1 << 20)
+WORK = Work(1000, 600, 500, 300, (AttentionSpec(0, 2, 1, 8, 1.0),))
+
+
+@pytest.fixture(autouse=True)
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is opened and no peak measured."""
+    roof = roofline.Roof(PEAKS, WORK, "f16")
+    monkeypatch.setattr(bench_limits, "fetch", lambda model, offline: Path(model))
+    monkeypatch.setattr(roofline, "roof", lambda path, config: (roof, "the peaks"))
 
 
 class Timed(FakeSession):
@@ -58,6 +80,16 @@ def test_the_median_leaves_out_the_warm_up(record: dict[str, Any]) -> None:
         "decode_per_second": pytest.approx(4 / 6),
         "time_to_first_token": 3.0,
     }
+
+
+def test_the_shares_are_of_what_the_machine_could_do(record: dict[str, Any]) -> None:
+    # 12 tokens in 3 s: 12 * 1000 weights, 500 for the logits, 78 pairs of a row and a slot, 32 MACs each.
+    prefill = (12 * 1000 + 500 + 78 * 32) / PEAKS.multiply
+    assert record["of_limit"]["prefill"] == pytest.approx(prefill / 3)
+    # Behind 14 tokens 900 bytes of weights are read and 15 slots of 32 bytes.
+    decode = (900 + 15 * 32) / PEAKS.read
+    assert record["of_limit"]["decode"] == pytest.approx(decode * 4 / 6)
+    assert record["peaks"] == asdict(PEAKS)
 
 
 def test_the_record_says_what_ran_and_where(record: dict[str, Any]) -> None:
@@ -134,13 +166,14 @@ def test_throughput_records_the_load(built: Engine, tmp_path: Path) -> None:
     assert (record["bench"], record["model"]) == ("throughput", "m")
     assert (record["batch"], record["prompt_tokens"], record["tokens"]) == (3, 9, 4)
     assert record["median"]["tokens_per_second"] > 0
+    assert record["of_limit"] > 0
     assert built.engine.metrics.num_tokens == 3 * 3 * 4
     assert built.is_closed
 
 
 def test_step_keeps_its_result_for_others(built: Engine, tmp_path: Path) -> None:
     record = run_bench(tmp_path, "step", "m", "--passes", "1")
-    setup = Setup("m", "a processor", "generic", 2)
+    setup = Setup("m", "a processor", "generic", 2, "int8", "f16", __version__)
     cost = StepCost.load(setup, tmp_path / "home")
     assert cost is not None
     assert cost.predict(8, 100) > 0
@@ -161,8 +194,45 @@ def test_gemm_records_every_product(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     }
     monkeypatch.setattr(bench_gemm, "fetch", lambda model, offline: Path(model))
     monkeypatch.setattr(bench_record, "machine", lambda: HERE)
-    monkeypatch.setattr(roofline, "peaks", lambda pool, isa: roofline.Peaks(2e9, 4e9, 1 << 20))
+    monkeypatch.setattr(roofline, "peaks", lambda pool, isa: PEAKS)
     monkeypatch.setattr(gemm, "measure", lambda *args, **options: iter([product]))
     record = run_bench(tmp_path, "gemm", "m", "--threads", "1")
     assert record["products"] == [product]
     assert record["peaks"]["read"] == 2e9
+
+
+def test_attention_records_every_load_and_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_attention, "fetch", lambda model, offline: Path(model))
+    monkeypatch.setattr(bench_record, "machine", lambda: HERE)
+    monkeypatch.setattr(roofline, "peaks", lambda pool, isa: PEAKS)
+    monkeypatch.setattr("plait.engine.facts.model_work", lambda path: WORK)
+    monkeypatch.setattr(attention_bench, "COLD_BYTES", 1)
+    loads = ["--load", "decode 8 at 512", "--load", "decode 1 at 128"]
+    options = ["--threads", "1", "--seconds", "0", "--kv", "int8", "--kv", "f16"]
+    record = run_bench(tmp_path, "attention", "m", *loads, *options)
+    found = [(one["name"], one["kv"]) for one in record["loads"]]
+    assert found == [(name, kv) for name in loads[1::2] for kv in ("int8", "f16")]
+    assert all(one["of_read"] > 0 and one["of_multiply"] > 0 for one in record["loads"])
+    macs = 8 * 2 * 2 * 8 * 513
+    for one in record["loads"][:2]:
+        assert one["gigamacs_per_second"] * one["milliseconds"] == pytest.approx(macs / 1e6)
+
+
+@pytest.mark.parametrize("option", [["--load", "decode 7"], ["--kv", "f8"], ["--isa", "z80"]])
+def test_attention_refuses_what_there_is_not(
+    option: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_attention, "fetch", lambda model, offline: Path(model))
+    monkeypatch.setattr("plait.engine.facts.model_work", lambda path: WORK)
+    result = CliRunner().invoke(app, ["bench", "attention", "m", *option])
+    assert result.exit_code == 2, result.output
+    assert option[1] in result.stderr
+
+
+def test_a_request_longer_than_the_context_is_refused(built: Engine) -> None:
+    result = CliRunner().invoke(app, ["bench", "throughput", "m", "--prompt-tokens", "100000"])
+    assert result.exit_code == 2
+    assert "100064 tokens, but the context holds" in result.stderr
+    assert built.is_closed

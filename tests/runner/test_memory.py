@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from plait.core.config import PAGE, EngineConfig
+from plait.core.config import PAGE
 from plait.core.errors import CapacityError, UserError
-from plait.kernels.plan import default_num_threads
+from plait.kernels.plan import THREADS_PER_PROCESSOR, default_num_threads, num_threads
 from plait.kvcache.pool import KVLayout
-from plait.runner.load import THREADS_PER_PROCESSOR, num_threads
 from plait.runner.memory import Fit, fit
 
 LAYOUT = KVLayout(2, 1, 8, "f32")
@@ -45,9 +44,9 @@ def test_no_length_is_named_where_none_fits() -> None:
 
 def test_threads_are_bounded_by_the_machine() -> None:
     own = default_num_threads()
-    assert num_threads(EngineConfig()) == own
+    assert num_threads(0) == own
     most = THREADS_PER_PROCESSOR * own
-    assert num_threads(EngineConfig(threads=most)) == most
+    assert num_threads(most) == most
     with pytest.raises(UserError, match="far more than") as caught:
-        num_threads(EngineConfig(threads=most + 1))
+        num_threads(most + 1)
     assert f"at most {most}" in caught.value.hint

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.analysis.roofline import Peaks
 from plait.core.config import PAGE
 from plait.core.window import Floats
+from plait.engine.facts import Cost, Work
 from plait.kernels.plan import PackedMatrix, Pool, make_plan
 from plait.kvcache.pool import KVLayout
 from plait.kvcache.pool import Pool as Pages
@@ -19,16 +21,7 @@ from plait.kvcache.pool import Pool as Pages
 COLD_BYTES = 96 << 20
 """K/V that is cycled through, unless one step reads more: three times a 32 MB last-level cache."""
 
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """The attention of a model: layers, query heads, KV heads, columns per head, sliding window (0: none)."""
-
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    window: int = 0
+LEAST_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +35,6 @@ class Load:
     shared: int = 0
 
 
-HEADS = {
-    "smollm2-135m": Heads(30, 9, 3, 64),
-    "qwen2.5-1.5b": Heads(28, 12, 2, 128),
-    "gemma3-270m": Heads(18, 4, 1, 256, window=512),
-}
 LOADS = {
     "prefill 512": Load(1, 512, 0),
     "prefill 2048": Load(1, 2048, 0),
@@ -61,10 +49,11 @@ LOADS = {
 class Bench:
     """One model's attention on one load; every run takes the next set of pages."""
 
-    def __init__(self, heads: Heads, load: Load, kv: str, threads: Pool) -> None:
+    def __init__(self, work: Work, load: Load, kv: str, threads: Pool, isa: str = "auto") -> None:
         """kv: element type of the cache, "f16", "f32" or "int8"."""
-        self.heads, self.load = heads, load
-        layout = KVLayout(heads.layers, heads.kv_heads, heads.head_dim, kv)
+        self.load, self.kv, self._work = load, kv, work.attention_alone
+        first, layers = work.attention[0], len(work.attention)
+        layout = KVLayout(layers, first.kv_heads, first.head_dim, kv)
         tables = _tables(load)
         per_set = int(tables.max()) + 1
         sets = max(1, -(-COLD_BYTES // (per_set * layout.page_bytes)))
@@ -75,23 +64,22 @@ class Bench:
         ]
         self._windows = _windows(load, tables.shape[1])
         self._rows = load.sequences * load.rows
-        width = (heads.heads + 2 * heads.kv_heads) * heads.head_dim
-        shape = (heads.layers, heads.kv_heads, heads.head_dim, self.pages.num_pages)
-        widths = [width, heads.heads * heads.head_dim]
-        self._plan = make_plan(widths, 1, shape, kv, False, "auto", threads)
+        width = (first.heads + 2 * first.kv_heads) * first.head_dim
+        shape = (layers, first.kv_heads, first.head_dim, self.pages.num_pages)
+        widths = [width, first.heads * first.head_dim]
+        self._plan = make_plan(widths, 1, shape, kv, False, isa, threads)
         self._entry = (0, 0, width, False)
         self._hidden = np.random.default_rng(1).normal(size=(self._rows, width)).astype(np.float32)
         self.out: Floats = np.zeros((self._rows, widths[1]), np.float32)
         self._build(threads)
 
     def _build(self, threads: Pool) -> None:
-        heads, dim = self.heads, self.heads.head_dim
         table = PackedMatrix("f32", 1, 32, np.zeros(128, np.uint8), threads)
         self._plan.embed(table, (0, 0, 32, False), 1.0)  # gives a plan its vocabulary; never run
-        q, kv = heads.heads * dim, heads.kv_heads * dim
-        views = (0, 0, q, False), (0, q, kv, False), (0, q + kv, kv, False), (1, 0, q, False)
-        for layer in range(heads.layers):
-            self._plan.attention(*views, layer, heads.heads, dim**-0.5, heads.window)
+        for spec in self._work.attention:
+            q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+            views = (0, 0, q, False), (0, q, kv, False), (0, q + kv, kv, False), (1, 0, q, False)
+            self._plan.attention(*views, spec.layer, spec.heads, spec.scale, spec.window)
 
     def run(self, number: int) -> float:
         """Seconds that one step takes over all layers."""
@@ -107,40 +95,45 @@ class Bench:
         )  # fmt: skip
         return time.perf_counter() - begin
 
-    def pairs(self) -> int:
-        """(query head, slot) pairs that one step looks at."""
-        ends = np.arange(self.load.context, self.load.context + self.load.rows) + 1
-        seen = np.minimum(ends, self.heads.window) if self.heads.window else ends
-        return int(seen.sum()) * self.load.sequences * self.heads.heads * self.heads.layers
-
-    def bytes_read(self) -> int:
-        """Bytes of K/V that one step has to read at least once."""
-        load, end = self.load, self.load.context + self.load.rows
-        slots = load.shared + load.sequences * (end - load.shared)
-        if self.heads.window:
-            slots = load.sequences * min(end, self.heads.window + load.rows)
-        return slots * self.pages.page_bytes // PAGE
+    def cost(self) -> Cost:
+        """What one step has to read of K/V and to multiply."""
+        load = self.load
+        return self._work.step(
+            rows=load.rows,
+            start=load.context,
+            logits=0,
+            kv=self.kv,
+            sequences=load.sequences,
+            shared=load.shared,
+        )
 
 
 def measure(
-    heads: Heads, load: Load, kv: str, threads: Pool, seconds: float = 1.0
+    work: Work, load: Load, kv: str, threads: Pool, peaks: Peaks, *, isa: str, seconds: float
 ) -> dict[str, Any]:
-    """One record: median milliseconds of a step, nanoseconds and GMAC/s of its work, GB/s of K/V read."""
-    bench = Bench(heads, load, kv, threads)
+    """One record: median milliseconds of a step, the time one core takes for a query and a slot, rates of
+    reading and multiplying and their shares of the peaks. seconds: about how long to measure.
+
+    work: of a model; only its attention is looked at.
+    """
+    bench = Bench(work, load, kv, threads, isa)
+    bench.run(0)
     times: list[float] = []
-    end, number = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or len(times) < 4:
-        times.append(bench.run(number))
-        number += 1
-    middle = median(times[1:])
-    pairs = bench.pairs()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < LEAST_RUNS:
+        times.append(bench.run(len(times) + 1))
+    middle, cost = median(times), bench.cost()
+    pairs = cost.macs // (2 * work.attention[0].head_dim)
     return {
         "kv": kv,
+        **asdict(load),
         "milliseconds": 1e3 * middle,
         "core_nanoseconds_per_pair": 1e9 * middle * threads.size / pairs,
-        "gmac_per_second": 2e-9 * pairs * heads.head_dim / middle,
-        "gigabytes_per_second": 1e-9 * bench.bytes_read() / middle,
-        "runs": number - 1,
+        "gigabytes_per_second": 1e-9 * cost.bytes / middle,
+        "of_read": cost.bytes / middle / peaks.read,
+        "gigamacs_per_second": 1e-9 * cost.macs / middle,
+        "of_multiply": cost.macs / middle / peaks.multiply,
+        "runs": len(times),
     }
 
 

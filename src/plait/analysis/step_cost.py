@@ -12,26 +12,34 @@ straight lines, beyond them the last line goes on. Kept per machine below the ca
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a cost holds for: model by name, processor, kernel table and number of threads."""
+    """What a cost holds for: model by name, processor, kernel table, number of threads, kind of activations,
+    element type of the K/V cache, and the version of Plait, whose kernels change."""
 
     model: str
     processor: str
     isa: str
     threads: int
+    activations: str
+    kv: str
+    version: str
 
     @property
     def file_name(self) -> str:
-        """One per model, table and number of threads; the processor is checked when it is read."""
+        """One for every setup but the processor and the version, which are checked when it is read."""
         name = "".join(c if c.isalnum() or c in ".-" else "_" for c in self.model)
-        return f"{name}-{self.isa}-{self.threads}.json"
+        return f"{name}-{self.isa}-{self.threads}-{self.activations}-{self.kv}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +73,35 @@ class StepCost:
 
     @classmethod
     def load(cls, setup: Setup, folder: Path) -> StepCost | None:
-        """What was saved for this setup; None if nothing was, or on another machine, or unreadable."""
+        """What was saved for this setup; None if nothing was, or on another machine or by another version.
+
+        A damaged file counts as none, with a warning in the log.
+        """
+        file = _file(setup, folder)
         try:
-            fields = json.loads(_file(setup, folder).read_text(encoding="utf-8"))
+            fields = json.loads(file.read_text(encoding="utf-8"))
             cost = cls(**{**fields, "setup": Setup(**fields["setup"])})
-            cost.predict(1, 0)
-        except (OSError, ValueError, TypeError, KeyError, IndexError):
+            cost.check()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("%s is not used (%s); `plait bench step` writes it again", file, error)
             return None
         return cost if cost.setup == setup else None
+
+    def check(self) -> None:
+        """Raise ValueError or TypeError unless points ascend and each has its seconds."""
+        for points in (self.contexts, self.tokens, self.logits):
+            if [*points] != sorted({int(point) for point in points}):
+                raise ValueError("points that do not ascend")
+        rows = [*self.chunk_seconds, self.head_seconds]
+        if not self.contexts or not self.tokens or len(rows) != len(self.contexts) + 1:
+            raise ValueError("points are missing")
+        for row, points in zip(
+            rows, [*[self.tokens] * len(self.contexts), self.logits], strict=True
+        ):
+            if len(row) != len(points) or not all(0 <= seconds < inf for seconds in row):
+                raise ValueError("a point without its seconds")
 
 
 def _file(setup: Setup, folder: Path) -> Path:

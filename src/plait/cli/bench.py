@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from plait.cli import bench_gemm, bench_latency, bench_step, bench_throughput
+from plait.cli import bench_attention, bench_gemm, bench_latency, bench_step, bench_throughput
 
 
 def register(app: typer.Typer) -> None:
@@ -13,5 +13,6 @@ def register(app: typer.Typer) -> None:
     group.command()(bench_latency.latency)
     group.command()(bench_throughput.throughput)
     group.command()(bench_gemm.gemm)
+    group.command()(bench_attention.attention)
     group.command()(bench_step.step)
     app.add_typer(group, name="bench")

@@ -39,11 +39,8 @@ def gemm(
     from plait.analysis import gemm as measuring
     from plait.analysis import roofline
 
-    pool = roofline.threads(threads)
-    top = roofline.peaks(pool, isa)
-    print(
-        f"{pool.size} threads read {top.read / 1e9:.1f} GB/s, multiply {top.multiply / 1e9:.0f} GMAC/s"
-    )
+    pool, top = roofline.measured(threads, isa)
+    print(roofline.words(pool, top))
     chosen = tuple(rows or measuring.ROWS)
     found = []
     for one in measuring.measure(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plait.cli.bench_limits import Limits, refuse_longer
 from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
 from plait.cli.names import default_model
@@ -18,6 +19,7 @@ from plait.cli.terminal import note
 from plait.core.config import EngineConfig
 from plait.core.params import SamplingParams
 
+ROW = "{:9}{:8.1f} tok/s  ({} tokens)  {:4.0%} of the limit"
 RATES = ("prompt_per_second", "decode_per_second", "time_to_first_token")
 
 
@@ -34,23 +36,34 @@ def latency(
     """Measure prefill and decode of one request at a time; medians over several runs.
 
     Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
-    end tokens ignored, every run with another prompt. The load average says what else was running.
+    end tokens ignored, every run with another prompt. The limit is the time that this machine takes to read
+    the weights and the cache once for every forward, or to multiply in 8-bit integers, whichever is longer.
     """
     model = model or default_model()
     record = Record("latency", model, out)
-    session = Session(replace(engine, model=model))
+    engine = replace(engine, model=model)
+    session = Session(engine)
+    refuse_longer(session.context_length, prompt_tokens + tokens)
     results = [_run(session, number, prompt_tokens, tokens) for number in range(runs + 1)][1:]
     rates = {rate: median(result[rate] for result in results) for rate in RATES}
     print(f"{model}, {runs} runs")
-    print(f"prefill  {rates['prompt_per_second']:8.1f} tok/s  ({prompt_tokens} tokens)")
-    print(f"decode   {rates['decode_per_second']:8.1f} tok/s  ({tokens} tokens)")
+    found = Limits(engine)
+    shares = {
+        "prefill": rates["prompt_per_second"] * found.roof.prefill(prompt_tokens) / prompt_tokens,
+        "decode": rates["decode_per_second"] * found.roof.decode(prompt_tokens + tokens // 2),
+    }
+    print(ROW.format("prefill", rates["prompt_per_second"], prompt_tokens, shares["prefill"]))
+    print(ROW.format("decode", rates["decode_per_second"], tokens, shares["decode"]))
     print(f"TTFT     {rates['time_to_first_token']:8.3f} s")
+    print(found.words)
     record.close(
+        **found.fields,
+        of_limit=shares,
         prompt_tokens=prompt_tokens,
         tokens=tokens,
         median=rates,
         runs=results,
-        engine=asdict(replace(engine, model=model)),
+        engine=asdict(engine),
     )
 
 

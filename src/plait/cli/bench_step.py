@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from plait import __version__
+from plait.cli.bench_limits import Limits
 from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
 from plait.cli.machine import machine
@@ -27,7 +29,7 @@ def step(
 ) -> None:
     """Measure one step by the tokens it feeds and the context behind them.
 
-    The result is kept in the cache folder, for this machine, model, kernel table and number of threads.
+    The result is kept in the cache folder, for this machine and version, the model, and the options that matter.
     """
     engine = replace(engine, model=model or default_model())
     record = Record("step", engine.model, out)
@@ -43,15 +45,26 @@ def step(
         here["processor"],
         here["isa"] if engine.isa == "auto" else engine.isa,
         engine.threads or here["threads"],
+        engine.activations,
+        engine.kv_type,
+        __version__,
     )
     built = build(engine)
     with closing(built):
         cost = measure(built.engine, setup, passes=passes)
-    print("milliseconds of a step; context:" + "".join(f"{c:9}" for c in cost.contexts))
+    limits = Limits(engine)
+    print("milliseconds of a step, and the limit's share of it; context:")
+    print(" " * 12 + "".join(f"{context:9}     " for context in cost.contexts))
     for place, count in enumerate(cost.tokens):
-        cells = "".join(f"{1e3 * row[place]:9.2f}" for row in cost.chunk_seconds)
-        print(f"{count:26} tokens{cells}")
+        pairs = zip(cost.contexts, cost.chunk_seconds, strict=True)
+        cells = (_cell(row[place], limits.roof.chunk(count, context)) for context, row in pairs)
+        print(f"{count:5} tokens{''.join(cells)}")
     for count, seconds in zip(cost.logits, cost.head_seconds, strict=True):
-        print(f"{count:20} more logits{1e3 * seconds:9.2f}")
+        print(f"{count:5} logits{1e3 * seconds:9.2f} more")
     print(f"kept in {cost.save(cache_root())}")
-    record.close(cost=asdict(cost), engine=asdict(engine))
+    print(limits.words)
+    record.close(**limits.fields, cost=asdict(cost), engine=asdict(engine))
+
+
+def _cell(seconds: float, limit: float) -> str:
+    return f"{1e3 * seconds:9.2f}{limit / seconds:5.0%}"

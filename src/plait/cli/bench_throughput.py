@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plait.cli.bench_limits import Limits, refuse_longer
 from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
 from plait.cli.names import default_model
@@ -29,17 +30,22 @@ def throughput(
 ) -> None:
     """Measure many requests at once: tokens per second of all together, medians over several runs.
 
-    Greedy, end tokens ignored, every request with a random prompt of its own.
+    Greedy, end tokens ignored, every request with a random prompt of its own. The limit is the time that this
+    machine takes to read the weights once for all prompts and once for every further token of all requests, with
+    the caches, or to multiply in 8-bit integers, whichever is longer.
     """
     engine = replace(engine, model=model or default_model())
     record = Record("throughput", engine.model, out)
     found = _measure(engine, (batch, prompt_tokens, tokens), runs)
-    rates = found["median"]
+    rates, limits = found["median"], Limits(engine)
+    steps = (tokens - 1) * limits.roof.decode(prompt_tokens + tokens // 2, batch)
+    share = (limits.roof.prefill(prompt_tokens, batch) + steps) / rates["seconds"]
     print(f"{engine.model}, {batch} requests of {prompt_tokens} + {tokens} tokens, {runs} runs")
     print(f"generated  {rates['tokens_per_second']:8.1f} tok/s")
     print(f"in all     {rates['all_tokens_per_second']:8.1f} tok/s, prompts included")
     print(f"TTFT       {rates['time_to_first_token']:8.3f} s, median of the requests")
-    record.close(**found, runs=runs, engine=asdict(engine))
+    print(f"{share:.0%} of the limit; {limits.words}")
+    record.close(**found, **limits.fields, of_limit=share, runs=runs, engine=asdict(engine))
 
 
 def _measure(config: EngineConfig, load: tuple[int, int, int], runs: int) -> dict[str, Any]:
@@ -49,4 +55,5 @@ def _measure(config: EngineConfig, load: tuple[int, int, int], runs: int) -> dic
 
     built = build(config)
     with closing(built):
+        refuse_longer(built.engine.traits.context_length, load[1] + load[2])
         return measure(built.engine, Load(*load), runs)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from plait.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 MAX_STDIN_BYTES = 64 << 20
 """More than any context holds; a pipe without an end must not fill the memory."""
@@ -89,6 +92,24 @@ def download_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
 
     Nothing is shown before the first call. A terminal gets a bar, a log file one line.
     """
+    bar: Progress | None = None
+
+    def report(done: int, total: int, label: str) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = _bar(title)
+            bar.start() if sys.stderr.isatty() else note(f"downloading {title}: {total:,} bytes")
+        bar.update(bar.task_ids[0], completed=done, total=total or None, label=label)
+
+    try:
+        yield report
+    finally:
+        if bar is not None and bar.live.is_started:
+            bar.stop()
+
+
+def _bar(title: str) -> Progress:
+    # Loaded for a download only: it takes a tenth of a second.
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -97,18 +118,5 @@ def download_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         *(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TextColumn("{task.fields[label]}")),
         console=Console(stderr=True),
     )
-    task = bar.add_task(title, total=None, label="")
-    started = False
-
-    def report(done: int, total: int, label: str) -> None:
-        nonlocal started
-        if not started:
-            started = True
-            bar.start() if sys.stderr.isatty() else note(f"downloading {title}: {total:,} bytes")
-        bar.update(task, completed=done, total=total or None, label=label)
-
-    try:
-        yield report
-    finally:
-        if bar.live.is_started:
-            bar.stop()
+    bar.add_task(title, total=None, label="")
+    return bar

@@ -58,6 +58,12 @@ class EngineConfig:
         for name in ("max_num_batched_tokens", "max_num_seqs"):
             _at_least(name, getattr(self, name), 1)
 
+    @property
+    def kv_type(self) -> str:
+        """Element type of the KV cache, with "auto" resolved."""
+        exact = self.activations == "f32"
+        return self.kv if self.kv != "auto" else "f32" if exact else "f16"
+
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -24,12 +25,7 @@ def summaries(room: str) -> dict[str, str]:
 
     room: folder below `plait`, e.g. "decoding" or "text/tool_calls".
     """
-    found = {}
-    for file in sorted((_ROOT / room).glob("*.py")):
-        summary = _summary(file)
-        if summary is not None:
-            found[file.stem] = summary
-    return found
+    return dict(_summaries(_ROOT / room))
 
 
 def names(room: str) -> list[str]:
@@ -48,6 +44,12 @@ def load(room: str, name: str) -> ModuleType:
         guess = f"did you mean {near[0]!r}? " if near else ""
         raise NotFoundError(f"no {room} called {name!r}", f"{guess}available: {', '.join(known)}")
     return importlib.import_module(f"plait.{room.replace('/', '.')}.{name}")
+
+
+@cache
+def _summaries(folder: Path) -> dict[str, str]:
+    summaries = {file.stem: _summary(file) for file in sorted(folder.glob("*.py"))}
+    return {name: summary for name, summary in summaries.items() if summary is not None}
 
 
 def _summary(file: Path) -> str | None:

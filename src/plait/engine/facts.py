@@ -3,5 +3,15 @@
 from __future__ import annotations
 
 from plait.runner.facts import FormatShare, Machine, ModelFacts, machine, model_facts
+from plait.runner.work import Cost, Work, model_work
 
-__all__ = ["FormatShare", "Machine", "ModelFacts", "machine", "model_facts"]
+__all__ = [
+    "Cost",
+    "FormatShare",
+    "Machine",
+    "ModelFacts",
+    "Work",
+    "machine",
+    "model_facts",
+    "model_work",
+]

@@ -6,13 +6,16 @@ half-way should be closed, or left through `with`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from plait.core.sequence import Event
+
+if TYPE_CHECKING:
+    import asyncio
 
 Cancel = Callable[[int], None]
 
@@ -72,6 +75,8 @@ class AsyncStream(_Open, AsyncIterator[Event]):
 
     def __init__(self, cancel: Cancel) -> None:
         super().__init__(cancel)
+        import asyncio  # only a server needs it: half as long to load as the templates of chats
+
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from plait.core.config import EngineConfig
-from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.kernels.plan import Pool as Threads
-from plait.kernels.plan import default_num_threads, runnable_isas, trim_heap
+from plait.kernels.plan import check_isa, runnable_isas, start_threads, trim_heap
 from plait.kvcache.pool import KVLayout, Pool
 from plait.models.base import Model
 from plait.models.choose import model_for, trace
@@ -21,8 +21,6 @@ from plait.runner.native import NativeRunner
 from plait.runner.reference import ReferenceRunner
 from plait.weights.base import Checkpoint
 from plait.weights.open import open_checkpoint
-
-THREADS_PER_PROCESSOR = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +46,7 @@ def load(config: EngineConfig, path: Path, read_ends: ReadEnds | None = None) ->
     read_ends: called once with what plait.text builds a tokenizer from (GGUF metadata or a folder); its
     ids end answers besides those that the model's configuration names.
     """
-    if config.isa not in ("auto", *runnable_isas()):
-        known = ", ".join(("auto", *runnable_isas()))
-        raise UserError(f"isa={config.isa!r} does not run on this processor", f"one of: {known}")
+    check_isa(config.isa)
     checkpoint = open_checkpoint(path)
     try:
         return _load(config, checkpoint, read_ends)
@@ -61,13 +57,22 @@ def load(config: EngineConfig, path: Path, read_ends: ReadEnds | None = None) ->
 
 def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | None) -> Loaded:
     model = model_for(checkpoint.kind, checkpoint.config)
-    traits = model.traits()
-    # Before the weights: what a tokenizer takes while it is built is free again when they are packed.
-    if read_ends is not None:
-        ends = read_ends(checkpoint.tokenizer_source)
-        traits = replace(traits, eos_ids=traits.eos_ids | ends)
+    with ThreadPoolExecutor(1) as aside:  # packing leaves the interpreter to whoever needs it
+        ends = aside.submit(_read_ends, checkpoint, read_ends)
+        loaded = _packed(config, model, checkpoint)
+        eos_ids = loaded.traits.eos_ids | ends.result()
+    return replace(loaded, traits=replace(loaded.traits, eos_ids=eos_ids))
+
+
+def _read_ends(checkpoint: Checkpoint, read_ends: ReadEnds | None) -> frozenset[int]:
+    ends = frozenset() if read_ends is None else read_ends(checkpoint.tokenizer_source)
     checkpoint.forget_tokenizer()
-    trim_heap()
+    trim_heap()  # long before the weights are packed, so that the two never add up
+    return ends
+
+
+def _packed(config: EngineConfig, model: Model, checkpoint: Checkpoint) -> Loaded:
+    traits = model.traits()
     layout = _layout(config, model)
     fitted = fit(
         layout,
@@ -78,7 +83,7 @@ def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | No
         available=max(0, available_bytes() - checkpoint.file_bytes),
     )
     pool = Pool(layout, fitted.num_pages)
-    threads = _start(num_threads(config))
+    threads = start_threads(config.threads)
     runner = _runner(config, model, checkpoint, pool, threads)
     isa = config.isa if config.isa != "auto" else runnable_isas()[-1]
     kernels = f"{config.activations} activations, {isa} kernels, {threads.size} threads"
@@ -92,30 +97,9 @@ def _load(config: EngineConfig, checkpoint: Checkpoint, read_ends: ReadEnds | No
     )
 
 
-def num_threads(config: EngineConfig) -> int:
-    """More threads than processors wait for each other: hundreds of them seem to hang."""
-    own = default_num_threads()
-    if config.threads > THREADS_PER_PROCESSOR * own:
-        raise UserError(
-            f"threads={config.threads} is far more than this machine has processors",
-            f"at most {THREADS_PER_PROCESSOR * own}; 0 is {own}",
-        )
-    return config.threads or own
-
-
-def _start(count: int) -> Threads:
-    try:
-        return Threads(count)
-    except RuntimeError as error:
-        hint = "threads=1 needs no more; or raise the limit of processes"
-        raise CapacityError(f"the system refuses to start {count} threads: {error}", hint) from None
-
-
 def _layout(config: EngineConfig, model: Model) -> KVLayout:
     shape = model.cache_shape()
-    exact = config.activations == "f32"
-    dtype = config.kv if config.kv != "auto" else "f32" if exact else "f16"
-    return KVLayout(shape.num_layers, shape.num_kv_heads, shape.head_dim, dtype)
+    return KVLayout(shape.num_layers, shape.num_kv_heads, shape.head_dim, config.kv_type)
 
 
 def _runner(

@@ -110,7 +110,7 @@ def _kinds(fields: Fields, names: list[str], byte_level: bool) -> list[int]:
 
 def _correct(names: list[str], kinds: list[int]) -> None:
     """Some converters wrote control tokens down as ordinary ones, and left names empty."""
-    for token_id in [i for i, name in enumerate(names) if name[:1] in ("<", "")]:
+    for token_id in [i for i, name in enumerate(names) if not name or name[0] == "<"]:
         if not names[token_id]:
             kinds[token_id] = int(Kind.UNUSED)
         elif kinds[token_id] in _TEXT and _CONTROL_LOOK.fullmatch(names[token_id]):

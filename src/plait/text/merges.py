@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import cast
 
 import tokenizers
@@ -32,9 +33,9 @@ class RankMerger:
         ids = vocabulary.literal_ids(Kind.NORMAL, Kind.UNDEFINED, Kind.USER_DEFINED, Kind.BYTE)
         self._num_tokens = len(vocabulary)
         self._lacks_letters = _add_missing_letters(ids, len(vocabulary))
-        pairs = [tuple(each.split(" ", 1)) for each in merges]
+        pairs = [*map(tuple, map(str.split, merges, repeat(" "), repeat(1)))]
         # The library panics over a merge into an unknown token, so that is found out first.
-        if not ids.keys() >= {each.replace(" ", "", 1) for each in merges}:
+        if not all(map(ids.__contains__, map("".join, pairs))):
             pairs = _usable(pairs, ids, vocabulary)
         model = _model(ids, pairs, vocabulary, family.whole_words)
         self._tokenizer = tokenizers.Tokenizer(model)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,15 +95,13 @@ class Vocabulary:
 
     def literal_ids(self, *kinds: Kind) -> dict[str, int]:
         """Name -> id of the tokens of these kinds that have a name."""
-        names = self.names
-        found = {names[token_id]: token_id for token_id in self._of(*kinds)}
+        ids = self._of(*kinds)
+        found = dict(zip(map(self.names.__getitem__, ids), ids, strict=True))
         found.pop("", None)
         return found
 
-    def _of(self, *kinds: int) -> Iterator[int]:
-        for kind in kinds:
-            if kind in self._ids:
-                yield from self._ids[kind].tolist()
+    def _of(self, *kinds: int) -> list[int]:
+        return [*chain(*(self._ids[kind].tolist() for kind in kinds if kind in self._ids))]
 
     def _spelt(self, token_id: int) -> bytes:
         name, kind = self.names[token_id], self.kinds[token_id]
@@ -125,7 +124,7 @@ class Vocabulary:
 def _ids_by_kind(kinds: Sequence[int]) -> dict[int, NDArray[np.int32]]:
     """Kind -> its ids, ascending. A quarter of a million tokens at every start: hence NumPy."""
     table = np.asarray(kinds, np.int8)
-    return {int(kind): np.flatnonzero(table == kind).astype(np.int32) for kind in np.unique(table)}
+    return {kind: np.flatnonzero(table == kind).astype(np.int32) for kind in set(table.tolist())}
 
 
 def _letters_to_bytes(name: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from plait.core.errors import FormatError
+from plait.kernels.header import read_strings
 from plait.quant.base import Bytes
 from plait.weights.base import shown
 
@@ -38,8 +39,9 @@ class Cursor:
     def __init__(self, data: Bytes, where: str) -> None:
         self.where = where
         self.position = 0
-        self._data = data.data
         self._end = min(data.size, MAX_HEADER_BYTES)
+        self._bytes = data[: self._end]
+        self._data = data.data
         self._elements = MAX_ELEMENTS
 
     def error(self, problem: str, hint: str = "") -> FormatError:
@@ -123,15 +125,7 @@ class Cursor:
 
     def _strings(self, count: int) -> list[str]:
         """Text in metadata may be anything: bytes that are not UTF-8 become U+FFFD."""
-        data, position, end, length_at = self._data, self.position, self._end, _U64.unpack_from
-        found = []
-        for _ in range(count):  # a quarter of a million times: no calls that are not needed
-            start = position + 8
-            if start > end:
-                raise self._truncated()
-            position = start + length_at(data, position)[0]
-            if position > end:
-                raise self._truncated()
-            found.append(str(data[start:position], "utf-8", "replace"))
-        self.position = position
+        found, self.position = read_strings(self._bytes, self.position, count)
+        if len(found) < count:
+            raise self._truncated()
         return found
