@@ -9,6 +9,9 @@ template <class F>
 void linear_int8_of(const LinearCall& call, const QuantizedRows& x);
 
 template <class F>
+void linear_sparse_of(const LinearCall& call, const QuantizedRows& x);
+
+template <class F>
 void linear_f32_of(const LinearCall& call, const float* x, int64_t x_stride);
 
 template <Format kFormat>

@@ -1,4 +1,4 @@
-// The int8 path of one format: which tiles to run over which panels.
+// The int8 path of one source of weights: which tiles to run over which panels.
 #pragma once
 
 #include "linear_tile.h"
@@ -23,7 +23,7 @@ template <class S>
 constexpr int kTileTokens = S::kSignTrick || S::kLargest > 31 ? 4 : 6;
 #endif
 
-template <class F>
+template <class S>
 class Int8Linear {
  public:
   Int8Linear(const LinearCall& call, const QuantizedRows& x)
@@ -42,8 +42,7 @@ class Int8Linear {
   }
 
  private:
-  using S = Packed<F>;
-  using E = ExpandedOf<F>;
+  using E = ExpandedOf<S>;
   static constexpr int64_t kBytesPerBlock = S::kUnitBytes / S::kUnitBlocks;
 
   // Scratch: sums of all tokens, then two vectors of expanded panels.
@@ -117,7 +116,7 @@ class Int8Linear {
     for (int64_t i = 0; i < even; i += 2) {
       for (int v = 0; v < 2; ++v) {
         uint8_t* bytes = expanded_ + static_cast<size_t>(v) * expanded_bytes();
-        expand<F>(panels_.cursor(i + v), cols_, bytes);
+        expand<S>(panels_.cursor(i + v), cols_, bytes);
         in.weights[v] = {bytes, 0};
         in.rows[v] = panels_.first_row(i + v);
       }
@@ -144,7 +143,7 @@ class Int8Linear {
 
 template <class F>
 void linear_int8_of(const LinearCall& call, const QuantizedRows& x) {
-  Int8Linear<F>(call, x).run();
+  Int8Linear<Packed<F>>(call, x).run();
 }
 
 }  // namespace plait::PLAIT_ISA

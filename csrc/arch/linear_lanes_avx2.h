@@ -114,6 +114,12 @@ PLAIT_INLINE Ints signed_byte(Bytes a) {
 PLAIT_INLINE Ints add(Ints a, Ints b) {
   return _mm256_add_epi32(a, b);
 }
+PLAIT_INLINE Ints subtract(Ints a, Ints b) {
+  return _mm256_sub_epi32(a, b);
+}
+PLAIT_INLINE Bytes subtract_bytes(Bytes a, Bytes b) {
+  return _mm256_sub_epi8(a, b);
+}
 PLAIT_INLINE Floats to_float(Ints a) {
   return _mm256_cvtepi32_ps(a);
 }

@@ -154,6 +154,12 @@ PLAIT_INLINE Ints signed_byte(Bytes a) {
 PLAIT_INLINE Ints add(Ints a, Ints b) {
   return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)};
 }
+PLAIT_INLINE Ints subtract(Ints a, Ints b) {
+  return {vsubq_s32(a.low, b.low), vsubq_s32(a.high, b.high)};
+}
+PLAIT_INLINE Bytes subtract_bytes(Bytes a, Bytes b) {
+  return {lane(vsubq_s8(s8(a.low), s8(b.low))), lane(vsubq_s8(s8(a.high), s8(b.high)))};
+}
 PLAIT_INLINE Floats to_float(Ints a) {
   return {vcvtq_f32_s32(a.low), vcvtq_f32_s32(a.high)};
 }

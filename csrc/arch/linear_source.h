@@ -26,6 +26,16 @@ struct Weights {
   static constexpr bool kHasOffset = kOffset != 0;
 };
 
+// The kWidth bits of chunk kChunk of a block's vectors, moved to bit kTo of each byte.
+template <int kWidth, int kChunk, int kTo>
+PLAIT_INLINE Bytes field(Cursor vectors) {
+  constexpr int kPerVector = 8 / kWidth;
+  constexpr int kFrom = kChunk % kPerVector * kWidth;
+  const Bytes all = load_bytes(vectors.plus(kChunk / kPerVector * 32));
+  if constexpr (kWidth == 8) return all;
+  return both(shift<kTo - kFrom>(all), splat_byte(((1 << kWidth) - 1) << kTo));
+}
+
 template <class F>
 struct Packed : Weights<F> {
   using P = quant::Panel<F>;
@@ -33,6 +43,7 @@ struct Packed : Weights<F> {
   static constexpr int kUnitBytes = P::kUnitBytes;
   static constexpr int kBlockBytes = P::kBlockBytes;
   static constexpr bool kIsExpanded = false;
+  static constexpr bool kIsSparse = false;
 
   // Chunks 2 kPair and 2 kPair + 1 of the block whose vectors begin at `block`.
   template <int kPair>
@@ -68,16 +79,6 @@ struct Packed : Weights<F> {
   }
 
  private:
-  // The kWidth bits of chunk kChunk, moved to bit kTo of each byte.
-  template <int kWidth, int kChunk, int kTo>
-  static PLAIT_INLINE Bytes field(Cursor vectors) {
-    constexpr int kPerVector = 8 / kWidth;
-    constexpr int kFrom = kChunk % kPerVector * kWidth;
-    const Bytes all = load_bytes(vectors.plus(kChunk / kPerVector * 32));
-    if constexpr (kWidth == 8) return all;
-    return both(shift<kTo - kFrom>(all), splat_byte(((1 << kWidth) - 1) << kTo));
-  }
-
   template <int kChunk>
   static PLAIT_INLINE Bytes chunk(Cursor block) {
     const Bytes low = field<P::kLowBits, kChunk, 0>(block);
@@ -96,8 +97,9 @@ struct Packed : Weights<F> {
 // One vector of panels as bytes, in scratch: per 32 columns kGroups vectors of float scales, as
 // many minima if there are any, and 8 vectors of chunks. Formats that look the same by now share
 // it.
-template <int kLargestWeight, bool kTrick, int kGroupColumns, bool kMin, bool kHasOff>
+template <int kLargestWeight, bool kTrick, int kGroupColumns, bool kMin, bool kHasOff, bool kSparse>
 struct Expanded {
+  static constexpr bool kIsSparse = kSparse;
   static constexpr bool kSignTrick = kTrick;
   static constexpr int kLargest = kLargestWeight;
   static constexpr bool kHasMin = kMin;
@@ -125,14 +127,13 @@ struct Expanded {
   }
 };
 
-template <class F>
-using ExpandedOf = Expanded<Weights<F>::kLargest, Weights<F>::kSignTrick, Weights<F>::kGroup,
-                            Weights<F>::kHasMin, Weights<F>::kHasOffset>;
+template <class S>
+using ExpandedOf =
+    Expanded<S::kLargest, S::kSignTrick, S::kGroup, S::kHasMin, S::kHasOffset, S::kIsSparse>;
 
-template <class F>
+template <class S>
 [[gnu::noinline]] void expand(Cursor from, int64_t cols, uint8_t* out) {
-  using S = Packed<F>;
-  using E = ExpandedOf<F>;
+  using E = ExpandedOf<S>;
   for (int64_t column = 0; column < cols; column += 32 * S::kUnitBlocks) {
     for (int block = 0; block < S::kUnitBlocks; ++block, out += E::kUnitBytes) {
       for (int group = 0; group < S::kGroups; ++group) {

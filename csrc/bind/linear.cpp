@@ -58,7 +58,7 @@ NewArray<T, kNumDims> new_array(const size_t (&shape)[kNumDims]) {
 }
 
 PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, const Array& raw,
-                   Pool& pool, const std::optional<nb::callable>& done) {
+                   Pool& pool, bool may_be_sparse, const std::optional<nb::callable>& done) {
   const Format format = format_by_name(format_name);
   const uint8_t* bytes = data_of<uint8_t>(raw, 1, "raw", "uint8");
   const size_t expected = raw_bytes(format, rows, cols);
@@ -72,7 +72,7 @@ PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, c
       (*done)(begin, end);
     };
   nb::gil_scoped_release release;
-  return new PackedMatrix(format, rows, cols, bytes, pool, tell);
+  return new PackedMatrix(format, rows, cols, bytes, pool, may_be_sparse, tell);
 }
 
 NewArray<float, 1> dequantize_row(const PackedMatrix& matrix, int64_t row) {
@@ -170,6 +170,7 @@ NewArray<float> linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
   const bool is_int8 = activations == "int8";
   require(!is_int8 || has_int8_path(matrix.format()),
           std::string(format_name(matrix.format())) + " weights take activations='f32' only");
+  require(is_int8 || !matrix.is_sparse(), "sparse panels take activations='int8' only");
   require(0 <= range.first && range.first <= range.second && range.second <= matrix.num_panels(),
           "panels must lie in 0.." + std::to_string(matrix.num_panels()));
   const float* offsets = nullptr;
@@ -223,11 +224,13 @@ std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
 void init_linear(nb::module_& m) {
   nb::class_<PackedMatrix>(m, "PackedMatrix")
       .def(nb::new_(&pack), nb::arg("format"), nb::arg("rows"), nb::arg("cols"), nb::arg("raw"),
-           nb::arg("pool"), nb::arg("done").none() = nb::none())
+           nb::arg("pool"), nb::kw_only(), nb::arg("may_be_sparse") = false,
+           nb::arg("done").none() = nb::none())
       .def("dequantize_row", &dequantize_row, nb::arg("row"))
       .def_prop_ro("format", [](const PackedMatrix& m) { return format_name(m.format()); })
       .def_prop_ro("rows", &PackedMatrix::rows)
       .def_prop_ro("cols", &PackedMatrix::cols)
+      .def_prop_ro("is_sparse", &PackedMatrix::is_sparse)
       .def_prop_ro("bytes", &PackedMatrix::bytes);
   m.def("linear", &linear, nb::arg("packed"), nb::arg("x"), nb::arg("pool"), nb::kw_only(),
         nb::arg("activations") = "int8", nb::arg("isa") = "auto", nb::arg("bias") = nb::none(),

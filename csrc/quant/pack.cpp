@@ -6,7 +6,7 @@
 
 #include "plait/linear.h"
 #include "quant/formats.h"
-#include "quant/panel.h"
+#include "quant/sparse_panel.h"
 
 namespace plait {
 namespace {
@@ -22,11 +22,11 @@ struct Source {
   size_t row_bytes;
 };
 
-size_t bytes_per_panel(Format format, int64_t cols) {
+size_t bytes_per_panel(Format format, int64_t cols, bool is_sparse) {
   const auto columns = static_cast<size_t>(cols);
   if (quant::is_float(format)) return columns * kPanelRows * block_bytes(format);
-  return quant::visit(format, [&]<class F>() -> size_t {
-    return columns / quant::Panel<F>::kUnitColumns * quant::Panel<F>::kUnitBytes;
+  return quant::visit_panel(format, is_sparse, [&]<class F, class P>() -> size_t {
+    return columns / P::kUnitColumns * P::kUnitBytes;
   });
 }
 
@@ -44,9 +44,8 @@ void pack_floats(const Source& source, int64_t panel, uint8_t* out) {
 }
 
 // Rows beyond the last one stay zero.
-template <class F>
+template <class F, class P>
 void pack_blocks(const Source& source, int64_t panel, uint8_t* out) {
-  using P = quant::Panel<F>;
   const uint8_t* from = source.raw + static_cast<size_t>(panel * kPanelRows) * source.row_bytes;
   const int64_t rows = std::min<int64_t>(kPanelRows, source.rows - panel * kPanelRows);
   quant::RowBlock blocks[kPanelRows]{};
@@ -58,10 +57,11 @@ void pack_blocks(const Source& source, int64_t panel, uint8_t* out) {
   }
 }
 
-void pack_panel(Format format, const Source& source, int64_t panel, uint8_t* out) {
+void pack_panel(Format format, bool is_sparse, const Source& source, int64_t panel, uint8_t* out) {
   if (format == Format::f32) return pack_floats<uint32_t>(source, panel, out);
   if (quant::is_float(format)) return pack_floats<uint16_t>(source, panel, out);
-  quant::visit(format, [&]<class F>() { pack_blocks<F>(source, panel, out); });
+  quant::visit_panel(format, is_sparse,
+                     [&]<class F, class P>() { pack_blocks<F, P>(source, panel, out); });
 }
 
 float read_float(Format format, const uint8_t* element) {
@@ -70,9 +70,8 @@ float read_float(Format format, const uint8_t* element) {
   return format == Format::f16 ? quant::half_to_float(bits) : quant::bfloat_to_float(bits);
 }
 
-template <class F>
+template <class P>
 void dequantize_blocks(const uint8_t* panel, int row, int64_t cols, float* out) {
-  using P = quant::Panel<F>;
   quant::RowBlock block{};
   for (int64_t unit = 0; unit < cols / P::kUnitColumns; ++unit) {
     P::load(panel + unit * P::kUnitBytes, row, block);
@@ -106,10 +105,11 @@ size_t raw_bytes(Format format, int64_t rows, int64_t cols) {
 }
 
 PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw,
-                           Pool& pool, const Done& done)
+                           Pool& pool, bool may_be_sparse, const Done& done)
     : format_(format), rows_(rows), cols_(cols) {
   const size_t row_bytes = raw_bytes(format, rows, cols) / static_cast<size_t>(rows);
-  panel_bytes_ = bytes_per_panel(format, cols);
+  is_sparse_ = may_be_sparse && quant::is_two_of_four(format, rows, cols, raw, pool);
+  panel_bytes_ = bytes_per_panel(format, cols, is_sparse_);
   data_ = Buffer(static_cast<size_t>(num_panels()) * panel_bytes_);
   const Source source{raw, rows, cols, row_bytes};
   const auto slab = std::max<int64_t>(1, static_cast<int64_t>(kSlabBytes / panel_bytes_));
@@ -118,7 +118,8 @@ PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint
     pool.run([&](int worker) {
       const Share share = share_of(count, 1, worker, pool.size());
       for (int64_t i = first + share.begin; i < first + share.end; ++i)
-        pack_panel(format, source, i, data_.data() + static_cast<size_t>(i) * panel_bytes_);
+        pack_panel(format, is_sparse_, source, i,
+                   data_.data() + static_cast<size_t>(i) * panel_bytes_);
     });
     const int64_t end = std::min(rows, (first + count) * kPanelRows);
     if (done) done(static_cast<size_t>(first * kPanelRows) * row_bytes, end * row_bytes);
@@ -134,7 +135,8 @@ void PackedMatrix::dequantize_row(int64_t row, float* out) const {
       out[i] = read_float(format_, from + static_cast<size_t>(i * kPanelRows + lane) * size);
     return;
   }
-  quant::visit(format_, [&]<class F>() { dequantize_blocks<F>(from, lane, cols_, out); });
+  quant::visit_panel(format_, is_sparse_,
+                     [&]<class F, class P>() { dequantize_blocks<P>(from, lane, cols_, out); });
 }
 
 }  // namespace plait

@@ -3,12 +3,11 @@
 
 #include "ops/linear_table.h"
 #include "quant/formats.h"
-#include "quant/panel.h"
+#include "quant/sparse_panel.h"
 
 namespace plait::generic {
 namespace {
 
-using quant::Panel;
 using quant::RowBlock;
 
 // Half to even for |x| < 2^22, without a call per element.
@@ -70,9 +69,8 @@ struct IntegerRow {
   float* minima;    // the same, formats with a minimum only
 };
 
-template <class F>
+template <class P>
 void unpack_row(const uint8_t* panel, int lane, int64_t cols, const IntegerRow& out) {
-  using P = Panel<F>;
   constexpr int kGroups = P::kUnitColumns / P::kGroup;
   RowBlock block{};
   for (int64_t unit = 0; unit < cols / P::kUnitColumns; ++unit) {
@@ -86,9 +84,9 @@ void unpack_row(const uint8_t* panel, int lane, int64_t cols, const IntegerRow& 
   }
 }
 
-template <class F>
+template <class P>
 float dot_int8(const IntegerRow& row, const QuantizedRows& all, int64_t token) {
-  constexpr int kGroup = Panel<F>::kGroup;
+  constexpr int kGroup = P::kGroup;
   const int8_t* x = all.values + token * all.stride();
   const float* x_scales = all.scales + token * (all.stride() / kActBlock);
   float total = 0, low = 0;
@@ -107,28 +105,29 @@ float dot_int8(const IntegerRow& row, const QuantizedRows& all, int64_t token) {
       total = std::fma(static_cast<float>(dot), row.scales[column / kGroup] * x_scale, total);
       sums += x_scale * static_cast<float>(sum);
     }
-    if (Panel<F>::kHasMin) low = std::fma(row.minima[column / kGroup], sums, low);
+    if (P::kHasMin) low = std::fma(row.minima[column / kGroup], sums, low);
   }
-  return Panel<F>::kHasMin ? total + low : total;
+  return P::kHasMin ? total + low : total;
 }
 
-template <class F>
+template <class P>
 void int8_of(const LinearCall& call, const QuantizedRows& x) {
   const int64_t cols = call.weights.cols();
-  const int64_t groups = cols / Panel<F>::kGroup;
+  const int64_t groups = cols / P::kGroup;
   auto* floats = reinterpret_cast<float*>(
       call.scratch.bytes(static_cast<size_t>(groups) * 2 * sizeof(float) + cols));
   const IntegerRow row{reinterpret_cast<int8_t*>(floats + 2 * groups), floats, floats + groups};
   for_each_row(call, [&](int64_t index) {
-    unpack_row<F>(call.weights.panel(index / kPanelRows), static_cast<int>(index % kPanelRows),
+    unpack_row<P>(call.weights.panel(index / kPanelRows), static_cast<int>(index % kPanelRows),
                   cols, row);
     for (int64_t token = 0; token < call.num_rows; ++token)
-      write(call, token, index, dot_int8<F>(row, x, token));
+      write(call, token, index, dot_int8<P>(row, x, token));
   });
 }
 
 void int8(const LinearCall& call, const QuantizedRows& x) {
-  quant::visit(call.weights.format(), [&]<class F>() { int8_of<F>(call, x); });
+  quant::visit_panel(call.weights.format(), call.weights.is_sparse(),
+                     [&]<class F, class P>() { int8_of<P>(call, x); });
 }
 
 void f32(const LinearCall& call, const float* x, int64_t x_stride) {

@@ -25,20 +25,27 @@ constexpr int kFineBlock = 32;  // activations kept finer together
 // far too large, or whose columns are no multiple of the format's block size.
 size_t raw_bytes(Format format, int64_t rows, int64_t cols);
 
+// Can 2:4 sparse matrices of this format be stored without their zeros?
+bool has_sparse_panels(Format format);
+
 // W as [rows / 8] panels of one format. Lossless: dequantising gives the same floats as the source.
 class PackedMatrix {
  public:
   // raw: raw_bytes(format, rows, cols) bytes in the source layout; throws as that does. Packs on
   // all workers of the pool.
+  // may_be_sparse: when of every four neighbouring columns at most two are not zero, and the format
+  // has sparse panels, only those are stored. The int8 path gives the same bits then; there is no
+  // float path.
   // done(begin, end), when given, is told on the calling thread which bytes of raw are not needed
   // any more, some megabytes at a time.
   using Done = std::function<void(size_t begin, size_t end)>;
   PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw, Pool& pool,
-               const Done& done = {});
+               bool may_be_sparse = false, const Done& done = {});
 
   Format format() const { return format_; }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
+  bool is_sparse() const { return is_sparse_; }
   int64_t num_panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   size_t panel_bytes() const { return panel_bytes_; }
   size_t bytes() const { return data_.size(); }
@@ -51,6 +58,7 @@ class PackedMatrix {
   Format format_;
   int64_t rows_;
   int64_t cols_;
+  bool is_sparse_;
   size_t panel_bytes_;
   Buffer data_;
 };
@@ -105,8 +113,8 @@ void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, i
                  int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                  LinearScratch& scratch);
 
-// The same with float activations [num_rows][x_stride] and dequantised weights; K is summed in
-// order, one fma per element.
+// The same with float activations [num_rows][x_stride] and dequantised weights, which must not be
+// sparse panels; K is summed in order, one fma per element.
 void linear_f32(Isa isa, const PackedMatrix& weights, const float* x, int64_t x_stride,
                 int64_t num_rows, int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                 LinearScratch& scratch);

@@ -37,7 +37,7 @@ class Weights:
                 cols,
                 raw,
                 self._pool,
-                partial(self._checkpoint.release, name),
+                done=partial(self._checkpoint.release, name),
             )
         return self._matrices[name]
 
