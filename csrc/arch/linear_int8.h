@@ -7,20 +7,25 @@ namespace plait::PLAIT_ISA {
 namespace {
 
 // Below this many tokens decoding the weights for each tile is cheaper than storing them as bytes.
-constexpr int64_t kExpandFrom = 32;
+template <class S>
+constexpr int64_t kExpandFrom = S::kIsSparse ? 16 : 32;
 // Tokens that share one expansion: enough to make it cheap, few enough to stay in the second cache.
 constexpr int64_t kTokenBlock = 126;
 
 // How wide the tiles are: as many sums as the registers hold. Under the sanitizers tiles of two
 // test the same templates and compile in a fraction of the time.
 #if defined(__SANITIZE_ADDRESS__)
+template <class S>
 constexpr int kDecodeTokens = 2;
 template <class S>
 constexpr int kTileTokens = 2;
 #else
-constexpr int kDecodeTokens = 4;
 template <class S>
-constexpr int kTileTokens = S::kSignTrick || S::kLargest > 31 ? 4 : 6;
+constexpr int kDecodeTokens = S::kIsSparse ? 8 : 4;
+template <class S>
+constexpr int kTileTokens = S::kIsSparse                        ? 8
+                            : S::kSignTrick || S::kLargest > 31 ? 4
+                                                                : 6;
 #endif
 
 template <class S>
@@ -34,7 +39,7 @@ class Int8Linear {
   void run() {
     if (call_.num_rows == 1) return decode<4, 1>();
     if (call_.num_rows == 2) return decode<4, 2>();
-    if (call_.num_rows < kExpandFrom) return decode<2, kDecodeTokens>();
+    if (call_.num_rows < kExpandFrom<S>) return decode<2, kDecodeTokens<S>>();
     for (int64_t token = 0; token < call_.num_rows; token += kTokenBlock) {
       const int64_t left = call_.num_rows - token;
       expand_and_multiply(token, left < kTokenBlock ? left : kTokenBlock);
@@ -45,13 +50,19 @@ class Int8Linear {
   using E = ExpandedOf<S>;
   static constexpr int64_t kBytesPerBlock = S::kUnitBytes / S::kUnitBlocks;
 
-  // Scratch: sums of all tokens, then two vectors of expanded panels.
+  // Scratch: of all tokens sums, or the shifted values; then two vectors of expanded panels.
   void prepare(const QuantizedRows& x) {
     const int64_t num_blocks = call_.num_rows * (x.stride() / kActBlock);
-    const size_t side = static_cast<size_t>((num_blocks * 4 + 63) / 64 * 64);
+    const int64_t block_bytes = S::kShifts ? kActBlock : 4;
+    const size_t side = static_cast<size_t>((num_blocks * block_bytes + 63) / 64 * 64);
     uint8_t* scratch = call_.scratch.bytes(side + 2 * expanded_bytes());
     expanded_ = scratch + side;
     tokens_ = {x.values, x.scales, nullptr, nullptr, x.stride()};
+    if constexpr (S::kShifts) {
+      for (int64_t i = 0; i < num_blocks * kActBlock; ++i)
+        scratch[i] = static_cast<uint8_t>(x.values[i]) ^ 128;
+      tokens_.values = reinterpret_cast<const int8_t*>(scratch);
+    }
     if constexpr (S::kHasOffset) {
       auto* offsets = reinterpret_cast<int32_t*>(scratch);
       for (int64_t i = 0; i < num_blocks; ++i) offsets[i] = -S::kOffset * x.sums[i];
@@ -128,7 +139,7 @@ class Int8Linear {
     }
     if (even == panels_.num_vectors()) return;
     point(in, 0, even);
-    run_tiles<S, 1, kDecodeTokens>(in, count);
+    run_tiles<S, 1, kDecodeTokens<S>>(in, count);
   }
 
   const LinearCall& call_;

@@ -14,7 +14,7 @@ using Floats = __m512;  // one per row
 constexpr int kVectorPanels = 2;
 #define PLAIT_HAS_DOT
 constexpr bool kHasDot = true;
-constexpr bool kDotIsSigned = false;
+constexpr bool kTakesSigned = false;
 constexpr int kVectorRows = 8 * kVectorPanels;
 constexpr int kVectorBytes = 4 * kVectorRows;
 

@@ -16,9 +16,10 @@ template <class F>
 struct Weights {
   // Signed bytes become unsigned ones (w + 128) where `dot` wants that; else they stay signed.
   static constexpr bool kIsSigned = F::kCodes != Codes::offset;
-  static constexpr bool kFlips = kIsSigned && kHasDot && !kDotIsSigned;
+  static constexpr bool kFlips = kIsSigned && kHasDot && !kTakesSigned;
   static constexpr int kOffset = kFlips ? 128 : F::kOffset;
   static constexpr bool kSignTrick = kIsSigned && !kFlips;
+  static constexpr bool kShifts = false;  // of the activations, by 128
   static constexpr int kLargest = kIsSigned ? 255 : (1 << F::kBits) - 1;
   static constexpr bool kHasMin = quant::Panel<F>::kHasMin;
   static constexpr int kGroup = quant::Panel<F>::kGroup;  // columns that share a scale
@@ -97,8 +98,10 @@ struct Packed : Weights<F> {
 // One vector of panels as bytes, in scratch: per 32 columns kGroups vectors of float scales, as
 // many minima if there are any, and 8 vectors of chunks. Formats that look the same by now share
 // it.
-template <int kLargestWeight, bool kTrick, int kGroupColumns, bool kMin, bool kHasOff, bool kSparse>
+template <int kLargestWeight, bool kTrick, int kGroupColumns, bool kMin, bool kHasOff, bool kSparse,
+          bool kShift>
 struct Expanded {
+  static constexpr bool kShifts = kShift;
   static constexpr bool kIsSparse = kSparse;
   static constexpr bool kSignTrick = kTrick;
   static constexpr int kLargest = kLargestWeight;
@@ -128,8 +131,8 @@ struct Expanded {
 };
 
 template <class S>
-using ExpandedOf =
-    Expanded<S::kLargest, S::kSignTrick, S::kGroup, S::kHasMin, S::kHasOffset, S::kIsSparse>;
+using ExpandedOf = Expanded<S::kLargest, S::kSignTrick, S::kGroup, S::kHasMin, S::kHasOffset,
+                            S::kIsSparse, S::kShifts>;
 
 template <class S>
 [[gnu::noinline]] void expand(Cursor from, int64_t cols, uint8_t* out) {

@@ -13,8 +13,11 @@ namespace {
 template <class F>
 struct SparseWeights {
   static constexpr int kLargest = 1 << (F::kBits - 1);
-  // The sign moves from the value to the activation where shifted activations would not fit.
-  static constexpr bool kSignTrick = !kHasDot && 2 * 2 * 255 * kLargest > 32767;
+  // Where products are of an unsigned and a signed byte, activations are made unsigned (x + 128)
+  // if the sums of pairs fit; else the sign moves from the value to the activation.
+  static constexpr bool kFits = kHasDot || 2 * 2 * 255 * kLargest <= 32767;
+  static constexpr bool kShifts = !kTakesSigned && kFits;
+  static constexpr bool kSignTrick = !kFits;
   static constexpr bool kHasMin = false;
   static constexpr bool kHasOffset = false;
   static constexpr int kGroup = quant::Panel<F>::kGroup;
@@ -67,47 +70,58 @@ struct PackedSparse : SparseWeights<F> {
   }
 };
 
-// Where products are of an unsigned and a signed byte, activations are made unsigned: x + 128.
-template <class S>
-constexpr bool kShifts = !kDotIsSigned && !S::kSignTrick;
-
 // 16 columns of one vector of panels.
 template <class S>
 struct SparseSixteen {
   Bytes values[2];
   Bytes places[2];
   Bytes magnitudes[2];  // sign trick
-  Ints start;           // what shifted activations are too much
+  Ints excess;          // what shifted activations are too much
 
   template <int kFirst>
   PLAIT_INLINE void load(Cursor block) {
     S::template pair<kFirst / 16>(block, values[0], values[1]);
     S::template pair<2 + kFirst / 16>(block, places[0], places[1]);
-    if constexpr (S::kSignTrick)
-      for (int i = 0; i < 2; ++i) magnitudes[i] = magnitude(values[i]);
-    start = splat(0);
-    if constexpr (kShifts<S>) start = subtract(start, dot_of(splat_byte(-128), splat_byte(-128)));
+    for (int i = 0; i < 2; ++i) magnitudes[i] = magnitude(values[i]);
+    if constexpr (S::kShifts) load_excess();
   }
 
+#if defined(PLAIT_HAS_DOT)
   // Of sixteen activations, the same in every row.
   PLAIT_INLINE Ints dot_with(Bytes sixteen) const {
-    return dot_of(look_up(sixteen, places[0]), look_up(sixteen, places[1]));
+    const Ints start = S::kShifts ? excess : splat(0);
+    const Ints first = dot_signed(start, values[0], look_up(sixteen, places[0]));
+    return dot_signed(first, values[1], look_up(sixteen, places[1]));
   }
 
  private:
-  PLAIT_INLINE Ints dot_of(Bytes first, Bytes second) const {
-#if defined(PLAIT_HAS_DOT)
-    return dot(dot(start, first, values[0]), second, values[1]);
+  PLAIT_INLINE void load_excess() {
+    const Bytes shift = splat_byte(-128);
+    excess = subtract(splat(0), dot(dot(splat(0), shift, values[0]), shift, values[1]));
+  }
+
+  // `dot` with the unsigned operand first, if there is one.
+  static PLAIT_INLINE Ints dot_signed(Ints total, Bytes weights, Bytes x) {
+    return S::kShifts ? dot(total, x, weights) : dot(total, weights, x);
+  }
 #else
+  PLAIT_INLINE Ints dot_with(Bytes sixteen) const {
+    const Bytes first = look_up(sixteen, places[0]), second = look_up(sixteen, places[1]);
     if constexpr (S::kSignTrick) {
       const Ints low = pair_dot(magnitudes[0], with_sign(first, values[0]));
       const Ints high = pair_dot(magnitudes[1], with_sign(second, values[1]));
       return add(widen_pairs(low), widen_pairs(high));
+    } else {
+      const Ints sum = add_pairs(pair_dot(first, values[0]), pair_dot(second, values[1]));
+      return widen_pairs(S::kShifts ? subtract_pairs(sum, excess) : sum);
     }
-    const Ints pairs = add_pairs(pair_dot(first, values[0]), pair_dot(second, values[1]));
-    return add(widen_pairs(pairs), start);
-#endif
   }
+
+ private:
+  PLAIT_INLINE void load_excess() {
+    excess = pair_dot(splat_byte(-128), add_bytes(values[0], values[1]));
+  }
+#endif
 };
 
 template <class S, int kVectors, int kTokens>
@@ -145,19 +159,16 @@ struct Tile<S, kVectors, kTokens> {
   template <int kFirst>
   PLAIT_INLINE void add_sixteen(const Cursor (&chunks)[kVectors], const Floats (&scale)[kVectors],
                                 const Tokens& x, int64_t column) {
-    SparseSixteen<S> weights[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) weights[v].template load<kFirst>(chunks[v]);
+    for (int v = 0; v < kVectors; ++v) {
+      SparseSixteen<S> weights;
+      weights.template load<kFirst>(chunks[v]);
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      const int64_t at = t * x.cols + column;
-      Bytes sixteen = splat_table(x.values + at);
-      if constexpr (kShifts<S>) sixteen = flip(sixteen, splat_byte(-128));
-      const Floats x_scale = splat(x.scales[at / kActBlock]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        Ints sum = weights[v].dot_with(sixteen);
+      for (int t = 0; t < kTokens; ++t) {
+        const int64_t at = t * x.cols + column;
+        Ints sum = weights.dot_with(splat_table(x.values + at));
         pin(sum);
+        const Floats x_scale = splat(x.scales[at / kActBlock]);
         total[v][t] = fma(to_float(sum), mul(scale[v], x_scale), total[v][t]);
       }
     }
