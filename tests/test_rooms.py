@@ -29,7 +29,7 @@ LAW: dict[str, set[str]] = {
     "iteration": {"kvcache.base", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
     "engine.build": {*BELOW_ENGINE, "quant", "kernels", "core"},
-    "analysis": {"engine", "weights", "kvcache.pool", "kernels", "core"},
+    "analysis": {"engine", "weights", "kvcache.pool", "quant", "kernels", "core"},
     "analysis.step_cost": set(),
     "llm": {"text", "engine", "core"},
     "server": {"text", "engine.worker", "core", "plait"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from plait.analysis import gemm, roofline
+from plait.analysis import gemm, roofline, sparse
 from plait.analysis.step_cost import Setup, StepCost
 from plait.cli import bench_gemm, bench_latency, bench_record, bench_step, bench_throughput
 from plait.cli.main import app
@@ -166,3 +166,20 @@ def test_gemm_records_every_product(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     record = run_bench(tmp_path, "gemm", "m", "--threads", "1")
     assert record["products"] == [product]
     assert record["peaks"]["read"] == 2e9
+
+
+def test_gemm_can_compare_sparse_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = {
+        "format": "q8_0",
+        "shape": [64, 32],
+        "rows": 1,
+        "dense_microseconds": 3.0,
+        "sparse_microseconds": 2.0,
+        "speedup": 1.5,
+        "median_speedup": 1.25,
+    }
+    monkeypatch.setattr(bench_gemm, "fetch", lambda model, offline: Path(model))
+    monkeypatch.setattr(bench_record, "machine", lambda: HERE)
+    monkeypatch.setattr(roofline, "peaks", lambda pool, isa: roofline.Peaks(2e9, 4e9, 1 << 20))
+    monkeypatch.setattr(sparse, "measure", lambda *args, **options: iter([product]))
+    assert run_bench(tmp_path, "gemm", "m", "--threads", "1", "--sparse")["products"] == [product]

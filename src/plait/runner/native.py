@@ -39,7 +39,7 @@ class NativeRunner:
         """activations: "int8" or "f32". Packs every weight; raises FormatError for damaged ones."""
         self._kv = kv.data
         self._fused = fuse(graph)
-        self.weights = Weights(checkpoint, threads)
+        self.weights = Weights(checkpoint, threads, may_be_sparse=activations == "int8")
         layout = kv.layout
         shape = (layout.num_layers, layout.num_kv_heads, layout.head_dim, kv.num_pages)
         self._plan = make_plan(

@@ -16,9 +16,11 @@ class Weights:
     """Loads each tensor once. Packing reads the mapped file and gives its pages back as it goes, so
     that the file and the panels are never both resident."""
 
-    def __init__(self, checkpoint: Checkpoint, pool: Pool) -> None:
+    def __init__(self, checkpoint: Checkpoint, pool: Pool, *, may_be_sparse: bool) -> None:
+        """may_be_sparse: matrices that are 2:4 sparse may get panels that only int8 activations meet."""
         self._checkpoint = checkpoint
         self._pool = pool
+        self._may_be_sparse = may_be_sparse
         self._matrices: dict[str, PackedMatrix] = {}
 
     def matrix(self, name: str) -> PackedMatrix:
@@ -37,6 +39,7 @@ class Weights:
                 cols,
                 raw,
                 self._pool,
+                may_be_sparse=self._may_be_sparse,
                 done=partial(self._checkpoint.release, name),
             )
         return self._matrices[name]
