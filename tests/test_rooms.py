@@ -25,7 +25,7 @@ LAW: dict[str, set[str]] = {
     "kvcache": {"kernels", "core"},
     "decoding": {"kernels", "core"},
     "grammar": {"kernels", "core"},
-    "runner": {"models", "weights", "kvcache.pool", "kernels", "core"},
+    "runner": {"models", "weights", "kvcache.pool", "quant", "kernels", "core"},
     "iteration": {"kvcache.base", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
     "engine.build": {*BELOW_ENGINE, "quant", "kernels", "core"},

@@ -6,9 +6,6 @@
 namespace plait::PLAIT_ISA {
 namespace {
 
-// Below this many tokens decoding the weights for each tile is cheaper than storing them as bytes.
-template <class S>
-constexpr int64_t kExpandFrom = S::kIsSparse ? 16 : 32;
 // Tokens that share one expansion: enough to make it cheap, few enough to stay in the second cache.
 constexpr int64_t kTokenBlock = 126;
 
@@ -21,7 +18,7 @@ template <class S>
 constexpr int kTileTokens = 2;
 #else
 template <class S>
-constexpr int kDecodeTokens = S::kIsSparse ? 8 : 4;
+constexpr int kDecodeTokens = S::kIsSparse ? 8 : 5;
 template <class S>
 constexpr int kTileTokens = S::kIsSparse                        ? 8
                             : S::kSignTrick || S::kLargest > 31 ? 4
@@ -39,7 +36,7 @@ class Int8Linear {
   void run() {
     if (call_.num_rows == 1) return decode<4, 1>();
     if (call_.num_rows == 2) return decode<4, 2>();
-    if (call_.num_rows < kExpandFrom<S>) return decode<2, kDecodeTokens<S>>();
+    if (call_.num_rows < call_.expand_from) return decode<2, kDecodeTokens<S>>();
     for (int64_t token = 0; token < call_.num_rows; token += kTokenBlock) {
       const int64_t left = call_.num_rows - token;
       expand_and_multiply(token, left < kTokenBlock ? left : kTokenBlock);

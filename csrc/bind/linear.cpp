@@ -236,6 +236,19 @@ void init_linear(nb::module_& m) {
         nb::arg("activations") = "int8", nb::arg("isa") = "auto", nb::arg("bias") = nb::none(),
         nb::arg("residual") = nb::none(), nb::arg("panels") = nb::none(),
         nb::arg("fine") = nb::none());
+  m.def(
+      "set_expand_from",
+      [](const std::string& isa, const std::string& format, bool is_sparse, int64_t rows) {
+        require(rows >= 1, "rows must be at least 1");
+        set_expand_from(isa_by_name(isa), format_by_name(format), is_sparse, rows);
+      },
+      nb::arg("isa"), nb::arg("format"), nb::arg("is_sparse"), nb::arg("rows"));
+  m.def(
+      "expand_from",
+      [](const std::string& isa, const std::string& format, bool is_sparse) {
+        return expand_from(isa_by_name(isa), format_by_name(format), is_sparse);
+      },
+      nb::arg("isa"), nb::arg("format"), nb::arg("is_sparse"));
   m.def("quantize_rows", &quantize_rows, nb::arg("x"), nb::arg("isa") = "auto",
         nb::arg("fine") = nb::none());
 }

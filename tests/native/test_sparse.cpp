@@ -103,11 +103,13 @@ void check_shape(Format format, int64_t rows, int64_t cols, Pool& pool) {
     for (const auto& [begin, end] :
          {std::pair<int64_t, int64_t>{0, panels}, {panels / 2, panels}}) {
       const std::vector<float> expected = run(dense, x, tokens, Isa::generic, begin, end);
-      for (Isa isa : runnable_isas()) {
-        const std::vector<float> found = run(sparse, x, tokens, isa, begin, end);
-        if (std::memcmp(found.data(), expected.data(), 4 * found.size()) != 0)
-          fail("bits differ from the dense panels", format, isa, tokens);
-      }
+      for (Isa isa : runnable_isas())
+        for (int64_t from : {1, 1000}) {
+          set_expand_from(isa, format, true, from);
+          const std::vector<float> found = run(sparse, x, tokens, isa, begin, end);
+          if (std::memcmp(found.data(), expected.data(), 4 * found.size()) != 0)
+            fail("bits differ from the dense panels", format, isa, tokens);
+        }
     }
   }
 }

@@ -97,6 +97,12 @@ class LinearScratch {
 // Is the int8 path defined for this format? (float formats take float activations only)
 bool has_int8_path(Format format);
 
+// From how many rows of activations on the int8 path stores weights as bytes before it multiplies,
+// instead of decoding them for every tile: for one table, format and kind of panels, in the whole
+// process. A choice by measurement, which changes no bit. rows: at least 1.
+void set_expand_from(Isa isa, Format format, bool is_sparse, int64_t rows);
+int64_t expand_from(Isa isa, Format format, bool is_sparse);
+
 // Quantises one row of `cols` (multiple of 16) floats: q = round_half_even(x * (127 / largest)),
 // see csrc/ops/linear_table.h for the last bit. Non-finite inputs give finite garbage, not a crash.
 void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,

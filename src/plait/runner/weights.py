@@ -9,7 +9,10 @@ import numpy as np
 from plait.core.errors import FormatError
 from plait.core.window import Floats
 from plait.kernels.plan import PackedMatrix, Pool
+from plait.kernels.tiles import Kind
 from plait.weights.base import Checkpoint
+
+FLOATS = ("f32", "f16", "bf16")
 
 
 class Weights:
@@ -47,6 +50,12 @@ class Weights:
     def vector(self, name: str) -> Floats:
         """A one-dimensional tensor as float32."""
         return np.ravel(self._checkpoint.dequantized(name))
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """Of the matrices loaded so far, those that int8 activations meet."""
+        matrices = self._matrices.values()
+        return {Kind(m.format, m.is_sparse) for m in matrices if m.format not in FLOATS}
 
     @property
     def packed_bytes(self) -> int:
