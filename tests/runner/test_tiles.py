@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from plait.kernels.tiles import Kind, expand_from
+from plait.core import registry
+from plait.kernels.plan import PackedMatrix, Pool, runnable_isas
+from plait.kernels.tiles import Kind, expand_from, set_expand_from
+from plait.quant.base import by_name
 from plait.runner import tiles
+from plait.runner.weights import FLOATS
 
 DENSE, SPARSE = Kind("q8_0", False), Kind("q8_0", True)
 
@@ -63,3 +68,25 @@ def test_a_folder_that_cannot_be_written_is_no_error(measured: list[Kind], tmp_p
     (tmp_path / "tiles").write_text("in the way")
     assert tiles.prepare({DENSE}, "generic", "here", tmp_path) == {"q8_0": 5}
     assert tiles.prepare({DENSE}, "generic", "here", tmp_path) == {"q8_0": 6}
+
+
+def test_every_format_with_integer_kernels_has_a_choice() -> None:
+    pool = Pool(1)
+    for name in registry.names("quant"):
+        zeros = by_name(name).quantize(np.zeros((8, 256), np.float32)).reshape(-1)
+        matrix = PackedMatrix(name, 8, 256, zeros, pool, may_be_sparse=True)
+        assert (Kind(name, False) in tiles.EVERY) == (name not in FLOATS)
+        assert (Kind(name, True) in tiles.EVERY) == matrix.is_sparse
+
+
+def test_the_choice_is_kept_below_the_cache_folder(
+    measured: list[Kind], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path))
+    assert tiles.choose({DENSE}, "generic") == {}
+    table = runnable_isas()[-1]
+    before = expand_from(table, *DENSE)
+    assert tiles.choose({DENSE}, "auto") == {"q8_0": 5}
+    assert expand_from(table, *DENSE) == 5
+    set_expand_from(table, *DENSE, before)
+    assert (tmp_path / "tiles" / f"{table}.json").exists()

@@ -43,8 +43,10 @@ def gemm(
     record = Record("gemm", model, out)
     from plait.analysis import gemm as measuring
     from plait.analysis import roofline
+    from plait.engine import facts
 
     pool = roofline.threads(threads)
+    tiles = facts.choose_tiles(isa)
     top = roofline.peaks(pool, isa)
     print(
         f"{pool.size} threads read {top.read / 1e9:.1f} GB/s, multiply {top.multiply / 1e9:.0f} GMAC/s"
@@ -57,7 +59,7 @@ def gemm(
     for one in measure(path, pool, top, wanted=weights, rows=chosen, seconds=seconds, isa=isa):
         print(line(one))
         found.append(one)
-    record.close(peaks=asdict(top), threads=pool.size, isa=isa, products=found)
+    record.close(peaks=asdict(top), threads=pool.size, isa=isa, tiles=tiles, products=found)
 
 
 def _sparse_line(one: dict[str, Any]) -> str:

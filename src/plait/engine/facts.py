@@ -3,5 +3,11 @@
 from __future__ import annotations
 
 from plait.runner.facts import FormatShare, Machine, ModelFacts, machine, model_facts
+from plait.runner.tiles import EVERY, choose
 
-__all__ = ["FormatShare", "Machine", "ModelFacts", "machine", "model_facts"]
+__all__ = ["FormatShare", "Machine", "ModelFacts", "machine", "choose_tiles", "model_facts"]
+
+
+def choose_tiles(isa: str) -> dict[str, int]:
+    """The tiles that a run would use, for every kind of matrix: measured, unless they were before."""
+    return choose(EVERY, isa)

@@ -17,12 +17,10 @@ from plait.kvcache.pool import KVLayout, Pool
 from plait.models.base import Model
 from plait.models.choose import model_for, trace
 from plait.runner import tiles
-from plait.runner.facts import processor
 from plait.runner.memory import available_bytes, fit
 from plait.runner.native import NativeRunner
 from plait.runner.reference import ReferenceRunner
 from plait.weights.base import Checkpoint
-from plait.weights.hub import cache_root
 from plait.weights.open import open_checkpoint
 
 THREADS_PER_PROCESSOR = 8
@@ -133,7 +131,6 @@ def _runner(
         threads=threads,
         isa=config.isa,
     )
-    isa = config.isa if config.isa != "auto" else runnable_isas()[-1]
-    if config.activations == "int8" and isa != "generic":  # which has no tiles
-        tiles.prepare(runner.weights.kinds, isa, processor(), cache_root())
+    if config.activations == "int8":
+        tiles.choose(runner.weights.kinds, config.isa)
     return runner

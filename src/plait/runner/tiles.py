@@ -14,8 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from plait.kernels import tiles
+from plait.kernels.plan import runnable_isas
 from plait.kernels.tiles import Kind
 from plait.quant.base import by_name
+from plait.runner.facts import processor
+from plait.weights.hub import cache_root
+
+FORMATS = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl")
+SPARSE_FORMATS = ("q4_0", "q8_0", "q6_k")
+EVERY = (*(Kind(name, False) for name in FORMATS), *(Kind(name, True) for name in SPARSE_FORMATS))
+
+
+def choose(kinds: Iterable[Kind], isa: str) -> dict[str, int]:
+    """As prepare, for this machine and its cache folder; isa may be "auto". The generic table has no tiles."""
+    table = isa if isa != "auto" else runnable_isas()[-1]
+    return {} if table == "generic" else prepare(kinds, table, processor(), cache_root())
 
 
 def prepare(kinds: Iterable[Kind], isa: str, processor: str, folder: Path) -> dict[str, int]:
