@@ -32,7 +32,8 @@ def page() -> str:
 
 def _line(row: Paper) -> str:
     shown = "<br>".join(f"`{one}`" for one in row.shown_by)
-    cells = (str(row.number), row.name, row.area, row.capability, row.state, shown)
+    state = f"{row.state}: {row.note}" if row.note else row.state
+    cells = (str(row.number), row.name, row.area, row.capability, state, shown)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

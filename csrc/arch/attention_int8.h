@@ -5,81 +5,12 @@
 #pragma once
 
 #include "attention_float.h"
+#include "int_pairs.h"
 
 namespace plait::PLAIT_ISA {
 namespace {
 
 constexpr float kLargestInt16 = 32767.0f;  // 512 columns * 127 * 32767 still fits 32 bits
-
-#if defined(__AVX2__)
-
-struct Ints {
-  __m256i v;
-};
-
-inline Ints no_ints() {
-  return {_mm256_setzero_si256()};
-}
-// 16 bytes as int16.
-inline Ints load_pairs(const int8_t* p) {
-  return {_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
-}
-inline Ints splat_pair(const int16_t* p) {
-  int32_t pair;
-  std::memcpy(&pair, p, sizeof pair);
-  return {_mm256_set1_epi32(pair)};
-}
-// total + a0 b0 + a1 b1 for each of 8 pairs.
-inline Ints add_products(Ints total, Ints a, Ints b) {
-  __m256i sum = _mm256_add_epi32(total.v, _mm256_madd_epi16(a.v, b.v));
-  asm("" : "+x"(sum));  // or gcc makes all products first and spills them
-  return {sum};
-}
-inline Vec to_floats(Ints a) {
-  return {_mm256_cvtepi32_ps(a.v)};
-}
-inline void store_rounded(int16_t* p, Vec a) {
-  const __m256i whole = _mm256_cvtps_epi32(a.v);
-  _mm_storeu_si128(
-      reinterpret_cast<__m128i*>(p),
-      _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
-}
-
-#else
-
-struct Ints {
-  int32_t v[kLanes];
-};
-struct Pairs {
-  int16_t v[2 * kLanes];
-};
-
-inline Ints no_ints() {
-  return {};
-}
-inline Pairs load_pairs(const int8_t* p) {
-  Pairs out;
-  for (int i = 0; i < 2 * kLanes; ++i) out.v[i] = p[i];
-  return out;
-}
-inline Pairs splat_pair(const int16_t* p) {
-  Pairs out;
-  for (int i = 0; i < 2 * kLanes; ++i) out.v[i] = p[i % 2];
-  return out;
-}
-inline Ints add_products(Ints total, Pairs a, Pairs b) {
-  for (int i = 0; i < kLanes; ++i)
-    total.v[i] += a.v[2 * i] * b.v[2 * i] + a.v[2 * i + 1] * b.v[2 * i + 1];
-  return total;
-}
-inline Vec to_floats(Ints a) {
-  return lanes([&](int i) { return static_cast<float>(a.v[i]); });
-}
-inline void store_rounded(int16_t* p, Vec a) {
-  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int16_t>(std::nearbyint(a.v[i]));
-}
-
-#endif
 
 // Both addition chains are short: few accumulators do, but a single row needs four.
 template <int R>

@@ -12,6 +12,9 @@ void linear_planes(const LinearCall& call, const QuantizedRows& x);
 void screen_planes(const LinearCall& call, const QuantizedRows& x, BestRows* best);
 
 template <class F>
+void linear_sparse_of(const LinearCall& call, const QuantizedRows& x);
+
+template <class F>
 void linear_f32_of(const LinearCall& call, const float* x, int64_t x_stride);
 
 template <Format kFormat>

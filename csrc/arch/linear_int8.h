@@ -1,4 +1,4 @@
-// The int8 path of one format: which tiles to run over which panels.
+// The int8 path of one source of weights: which tiles to run over which panels.
 #pragma once
 
 #include "linear_tile.h"
@@ -6,24 +6,26 @@
 namespace plait::PLAIT_ISA {
 namespace {
 
-// Below this many tokens decoding the weights for each tile is cheaper than storing them as bytes.
-constexpr int64_t kExpandFrom = 32;
 // Tokens that share one expansion: enough to make it cheap, few enough to stay in the second cache.
 constexpr int64_t kTokenBlock = 126;
 
 // How wide the tiles are: as many sums as the registers hold. Under the sanitizers tiles of two
 // test the same templates and compile in a fraction of the time.
 #if defined(__SANITIZE_ADDRESS__)
+template <class S>
 constexpr int kDecodeTokens = 2;
 template <class S>
 constexpr int kTileTokens = 2;
 #else
-constexpr int kDecodeTokens = 4;
 template <class S>
-constexpr int kTileTokens = S::kSignTrick || S::kLargest > 31 ? 4 : 6;
+constexpr int kDecodeTokens = S::kIsSparse ? 8 : 5;
+template <class S>
+constexpr int kTileTokens = S::kIsSparse                        ? 8
+                            : S::kSignTrick || S::kLargest > 31 ? 4
+                                                                : 6;
 #endif
 
-template <class F>
+template <class S>
 class Int8Linear {
  public:
   Int8Linear(const LinearCall& call, const QuantizedRows& x)
@@ -34,7 +36,7 @@ class Int8Linear {
   void run() {
     if (call_.num_rows == 1) return decode<4, 1>();
     if (call_.num_rows == 2) return decode<4, 2>();
-    if (call_.num_rows < kExpandFrom) return decode<2, kDecodeTokens>();
+    if (call_.num_rows < call_.expand_from) return decode<2, kDecodeTokens<S>>();
     for (int64_t token = 0; token < call_.num_rows; token += kTokenBlock) {
       const int64_t left = call_.num_rows - token;
       expand_and_multiply(token, left < kTokenBlock ? left : kTokenBlock);
@@ -42,17 +44,22 @@ class Int8Linear {
   }
 
  private:
-  using S = Packed<F>;
-  using E = ExpandedOf<F>;
+  using E = ExpandedOf<S>;
   static constexpr int64_t kBytesPerBlock = S::kUnitBytes / S::kUnitBlocks;
 
-  // Scratch: sums of all tokens, then two vectors of expanded panels.
+  // Scratch: of all tokens sums, or the shifted values; then two vectors of expanded panels.
   void prepare(const QuantizedRows& x) {
     const int64_t num_blocks = call_.num_rows * (x.stride() / kActBlock);
-    const size_t side = static_cast<size_t>((num_blocks * 4 + 63) / 64 * 64);
+    const int64_t block_bytes = S::kShifts ? kActBlock : 4;
+    const size_t side = static_cast<size_t>((num_blocks * block_bytes + 63) / 64 * 64);
     uint8_t* scratch = call_.scratch.bytes(side + 2 * expanded_bytes());
     expanded_ = scratch + side;
     tokens_ = {x.values, x.scales, nullptr, nullptr, x.stride()};
+    if constexpr (S::kShifts) {
+      for (int64_t i = 0; i < num_blocks * kActBlock; ++i)
+        scratch[i] = static_cast<uint8_t>(x.values[i]) ^ 128;
+      tokens_.values = reinterpret_cast<const int8_t*>(scratch);
+    }
     if constexpr (S::kHasOffset) {
       auto* offsets = reinterpret_cast<int32_t*>(scratch);
       for (int64_t i = 0; i < num_blocks; ++i) offsets[i] = -S::kOffset * x.sums[i];
@@ -117,7 +124,7 @@ class Int8Linear {
     for (int64_t i = 0; i < even; i += 2) {
       for (int v = 0; v < 2; ++v) {
         uint8_t* bytes = expanded_ + static_cast<size_t>(v) * expanded_bytes();
-        expand<F>(panels_.cursor(i + v), cols_, bytes);
+        expand<S>(panels_.cursor(i + v), cols_, bytes);
         in.weights[v] = {bytes, 0};
         in.rows[v] = panels_.first_row(i + v);
       }
@@ -129,7 +136,7 @@ class Int8Linear {
     }
     if (even == panels_.num_vectors()) return;
     point(in, 0, even);
-    run_tiles<S, 1, kDecodeTokens>(in, count);
+    run_tiles<S, 1, kDecodeTokens<S>>(in, count);
   }
 
   const LinearCall& call_;
@@ -144,7 +151,7 @@ class Int8Linear {
 
 template <class F>
 void linear_int8_of(const LinearCall& call, const QuantizedRows& x) {
-  Int8Linear<F>(call, x).run();
+  Int8Linear<Packed<F>>(call, x).run();
 }
 
 }  // namespace plait::PLAIT_ISA

@@ -4,7 +4,7 @@
 //   kVectorPanels          panels (of 8 rows) in a vector
 //   kHasDot, PLAIT_HAS_DOT `dot` sums the 4 products of a lane into 32 bits in one step, else
 //                          `pair_dot` adds products in pairs to 16 bits
-//   kDotIsSigned           `dot` takes signed weights, else unsigned ones
+//   kTakesSigned           `dot` and `pair_dot` take signed weights, else unsigned ones
 #pragma once
 
 #if defined(__AVX512VNNI__)

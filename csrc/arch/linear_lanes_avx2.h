@@ -18,7 +18,7 @@ constexpr bool kHasDot = true;
 #else
 constexpr bool kHasDot = false;
 #endif
-constexpr bool kDotIsSigned = false;
+constexpr bool kTakesSigned = false;
 constexpr int kVectorRows = 8 * kVectorPanels;
 constexpr int kVectorBytes = 4 * kVectorRows;
 
@@ -114,6 +114,15 @@ PLAIT_INLINE Ints signed_byte(Bytes a) {
 PLAIT_INLINE Ints add(Ints a, Ints b) {
   return _mm256_add_epi32(a, b);
 }
+PLAIT_INLINE Ints subtract(Ints a, Ints b) {
+  return _mm256_sub_epi32(a, b);
+}
+PLAIT_INLINE Bytes add_bytes(Bytes a, Bytes b) {
+  return _mm256_add_epi8(a, b);
+}
+PLAIT_INLINE Bytes subtract_bytes(Bytes a, Bytes b) {
+  return _mm256_sub_epi8(a, b);
+}
 PLAIT_INLINE Floats to_float(Ints a) {
   return _mm256_cvtepi32_ps(a);
 }
@@ -149,6 +158,9 @@ PLAIT_INLINE Ints pair_dot(Bytes weights, Bytes x) {
 }
 PLAIT_INLINE Ints add_pairs(Ints a, Ints b) {
   return _mm256_add_epi16(a, b);
+}
+PLAIT_INLINE Ints subtract_pairs(Ints a, Ints b) {
+  return _mm256_sub_epi16(a, b);
 }
 PLAIT_INLINE Ints widen_pairs(Ints a) {
   return _mm256_madd_epi16(a, _mm256_set1_epi16(1));

@@ -14,7 +14,7 @@ using Floats = __m512;  // one per row
 constexpr int kVectorPanels = 2;
 #define PLAIT_HAS_DOT
 constexpr bool kHasDot = true;
-constexpr bool kDotIsSigned = false;
+constexpr bool kTakesSigned = false;
 constexpr int kVectorRows = 8 * kVectorPanels;
 constexpr int kVectorBytes = 4 * kVectorRows;
 
@@ -118,6 +118,12 @@ PLAIT_INLINE Ints signed_byte(Bytes a) {
 
 PLAIT_INLINE Ints add(Ints a, Ints b) {
   return _mm512_add_epi32(a, b);
+}
+PLAIT_INLINE Ints subtract(Ints a, Ints b) {
+  return _mm512_sub_epi32(a, b);
+}
+PLAIT_INLINE Bytes subtract_bytes(Bytes a, Bytes b) {
+  return _mm512_sub_epi8(a, b);
 }
 PLAIT_INLINE Floats to_float(Ints a) {
   return _mm512_cvtepi32_ps(a);

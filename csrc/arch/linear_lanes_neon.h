@@ -23,7 +23,7 @@ constexpr bool kHasDot = true;
 #else
 constexpr bool kHasDot = false;
 #endif
-constexpr bool kDotIsSigned = true;
+constexpr bool kTakesSigned = true;
 constexpr int kVectorRows = 8 * kVectorPanels;
 constexpr int kVectorBytes = 4 * kVectorRows;
 
@@ -154,6 +154,15 @@ PLAIT_INLINE Ints signed_byte(Bytes a) {
 PLAIT_INLINE Ints add(Ints a, Ints b) {
   return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)};
 }
+PLAIT_INLINE Ints subtract(Ints a, Ints b) {
+  return {vsubq_s32(a.low, b.low), vsubq_s32(a.high, b.high)};
+}
+PLAIT_INLINE Bytes add_bytes(Bytes a, Bytes b) {
+  return {lane(vaddq_s8(s8(a.low), s8(b.low))), lane(vaddq_s8(s8(a.high), s8(b.high)))};
+}
+PLAIT_INLINE Bytes subtract_bytes(Bytes a, Bytes b) {
+  return {lane(vsubq_s8(s8(a.low), s8(b.low))), lane(vsubq_s8(s8(a.high), s8(b.high)))};
+}
 PLAIT_INLINE Floats to_float(Ints a) {
   return {vcvtq_f32_s32(a.low), vcvtq_f32_s32(a.high)};
 }
@@ -193,6 +202,9 @@ PLAIT_INLINE Ints pair_dot(Bytes weights, Bytes x) {
 }
 PLAIT_INLINE Ints add_pairs(Ints a, Ints b) {
   return {lane(vaddq_s16(s16(a.low), s16(b.low))), lane(vaddq_s16(s16(a.high), s16(b.high)))};
+}
+PLAIT_INLINE Ints subtract_pairs(Ints a, Ints b) {
+  return {lane(vsubq_s16(s16(a.low), s16(b.low))), lane(vsubq_s16(s16(a.high), s16(b.high)))};
 }
 PLAIT_INLINE Ints widen_pairs(Ints a) {
   return {vpaddlq_s16(s16(a.low)), vpaddlq_s16(s16(a.high))};

@@ -14,7 +14,7 @@ using quant::Planes;
 // Reading memory takes longer than that even for one token.
 class PlanesLinear {
   using S = Packed<quant::Q8_0>;
-  using E = ExpandedOf<quant::Q8_0>;
+  using E = ExpandedOf<S>;
 
  public:
   PlanesLinear(const LinearCall& call, const QuantizedRows& x)
@@ -116,7 +116,7 @@ class PlanesLinear {
 class Screen {
   using S = Packed<quant::Q4_0>;
   static_assert(S::kUnitBytes == Planes::kHighBytes);
-  static constexpr int kMostTokens = kDecodeTokens;
+  static constexpr int kMostTokens = kDecodeTokens<S> < 4 ? kDecodeTokens<S> : 4;
 
  public:
   Screen(const LinearCall& call, const QuantizedRows& x, BestRows* best)
@@ -207,21 +207,21 @@ class Screen {
     const float* sums = sums_ + first * num_blocks_;
     const float* squares = squares_ + first * num_blocks_;
     tile.start(x);
-    tile.for_each_block(in_,
-                        [&](const Cursor(&unit)[kVectors], int block, int64_t column) PLAIT_LAMBDA {
-                          tile.add_block(unit, block, x, column);
-                          if (column >= x_.cols) return;
+    for_each_block<S, kVectors>(
+        in_, [&](const Cursor(&unit)[kVectors], int block, int64_t column) PLAIT_LAMBDA {
+          tile.add_block(unit, block, x, column);
+          if (column >= x_.cols) return;
 #pragma GCC unroll 4
-                          for (int v = 0; v < kVectors; ++v) {
-                            const Floats d = S::scale(unit[v], block, 0), squared = mul(d, d);
+          for (int v = 0; v < kVectors; ++v) {
+            const Floats d = S::scale(unit[v], block, 0), squared = mul(d, d);
 #pragma GCC unroll 4
-                            for (int t = 0; t < kTokens; ++t) {
-                              const int64_t at = t * num_blocks_ + column / 32;
-                              centre[v][t] = fma(d, splat(sums[at]), centre[v][t]);
-                              spread[v][t] = fma(squared, splat(squares[at]), spread[v][t]);
-                            }
-                          }
-                        });
+            for (int t = 0; t < kTokens; ++t) {
+              const int64_t at = t * num_blocks_ + column / 32;
+              centre[v][t] = fma(d, splat(sums[at]), centre[v][t]);
+              spread[v][t] = fma(squared, splat(squares[at]), spread[v][t]);
+            }
+          }
+        });
     for (int v = 0; v < kVectors; ++v)
       for (int t = 0; t < kTokens; ++t) {
         const Floats middle = fma(tile.total[v][t], splat(16.0f), mul(centre[v][t], splat(7.5f)));

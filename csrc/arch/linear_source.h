@@ -16,15 +16,26 @@ template <class F>
 struct Weights {
   // Signed bytes become unsigned ones (w + 128) where `dot` wants that; else they stay signed.
   static constexpr bool kIsSigned = F::kCodes != Codes::offset;
-  static constexpr bool kFlips = kIsSigned && kHasDot && !kDotIsSigned;
+  static constexpr bool kFlips = kIsSigned && kHasDot && !kTakesSigned;
   static constexpr int kOffset = kFlips ? 128 : F::kOffset;
   static constexpr bool kSignTrick = kIsSigned && !kFlips;
+  static constexpr bool kShifts = false;  // of the activations, by 128
   static constexpr int kLargest = kIsSigned ? 255 : (1 << F::kBits) - 1;
   static constexpr bool kHasMin = quant::Panel<F>::kHasMin;
   static constexpr int kGroup = quant::Panel<F>::kGroup;  // columns that share a scale
   static constexpr int kGroups = 32 / kGroup;
   static constexpr bool kHasOffset = kOffset != 0;
 };
+
+// The kWidth bits of chunk kChunk of a block's vectors, moved to bit kTo of each byte.
+template <int kWidth, int kChunk, int kTo>
+PLAIT_INLINE Bytes field(Cursor vectors) {
+  constexpr int kPerVector = 8 / kWidth;
+  constexpr int kFrom = kChunk % kPerVector * kWidth;
+  const Bytes all = load_bytes(vectors.plus(kChunk / kPerVector * 32));
+  if constexpr (kWidth == 8) return all;
+  return both(shift<kTo - kFrom>(all), splat_byte(((1 << kWidth) - 1) << kTo));
+}
 
 template <class F>
 struct Packed : Weights<F> {
@@ -33,6 +44,7 @@ struct Packed : Weights<F> {
   static constexpr int kUnitBytes = P::kUnitBytes;
   static constexpr int kBlockBytes = P::kBlockBytes;
   static constexpr bool kIsExpanded = false;
+  static constexpr bool kIsSparse = false;
 
   // Chunks 2 kPair and 2 kPair + 1 of the block whose vectors begin at `block`.
   template <int kPair>
@@ -68,16 +80,6 @@ struct Packed : Weights<F> {
   }
 
  private:
-  // The kWidth bits of chunk kChunk, moved to bit kTo of each byte.
-  template <int kWidth, int kChunk, int kTo>
-  static PLAIT_INLINE Bytes field(Cursor vectors) {
-    constexpr int kPerVector = 8 / kWidth;
-    constexpr int kFrom = kChunk % kPerVector * kWidth;
-    const Bytes all = load_bytes(vectors.plus(kChunk / kPerVector * 32));
-    if constexpr (kWidth == 8) return all;
-    return both(shift<kTo - kFrom>(all), splat_byte(((1 << kWidth) - 1) << kTo));
-  }
-
   template <int kChunk>
   static PLAIT_INLINE Bytes chunk(Cursor block) {
     const Bytes low = field<P::kLowBits, kChunk, 0>(block);
@@ -96,8 +98,11 @@ struct Packed : Weights<F> {
 // One vector of panels as bytes, in scratch: per 32 columns kGroups vectors of float scales, as
 // many minima if there are any, and 8 vectors of chunks. Formats that look the same by now share
 // it.
-template <int kLargestWeight, bool kTrick, int kGroupColumns, bool kMin, bool kHasOff>
+template <int kLargestWeight, bool kTrick, int kGroupColumns, bool kMin, bool kHasOff, bool kSparse,
+          bool kShift>
 struct Expanded {
+  static constexpr bool kShifts = kShift;
+  static constexpr bool kIsSparse = kSparse;
   static constexpr bool kSignTrick = kTrick;
   static constexpr int kLargest = kLargestWeight;
   static constexpr bool kHasMin = kMin;
@@ -125,14 +130,13 @@ struct Expanded {
   }
 };
 
-template <class F>
-using ExpandedOf = Expanded<Weights<F>::kLargest, Weights<F>::kSignTrick, Weights<F>::kGroup,
-                            Weights<F>::kHasMin, Weights<F>::kHasOffset>;
+template <class S>
+using ExpandedOf = Expanded<S::kLargest, S::kSignTrick, S::kGroup, S::kHasMin, S::kHasOffset,
+                            S::kIsSparse, S::kShifts>;
 
-template <class F>
+template <class S>
 [[gnu::noinline]] void expand(Cursor from, int64_t cols, uint8_t* out) {
-  using S = Packed<F>;
-  using E = ExpandedOf<F>;
+  using E = ExpandedOf<S>;
   for (int64_t column = 0; column < cols; column += 32 * S::kUnitBlocks) {
     for (int block = 0; block < S::kUnitBlocks; ++block, out += E::kUnitBytes) {
       for (int group = 0; group < S::kGroups; ++group) {

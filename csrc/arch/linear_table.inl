@@ -1,13 +1,16 @@
 // The table of one vector instruction set.
 #include "linear_entry.h"
 #include "linear_quantize.h"
-#include "quant/formats.h"
+#include "quant/sparse_panel.h"
 
 namespace plait::PLAIT_ISA {
 namespace {
 
 void int8(const LinearCall& call, const QuantizedRows& x) {
   if (call.weights.has_planes()) return linear_planes(call, x);
+  if (call.weights.is_sparse())
+    return quant::visit_sparse(call.weights.format(),
+                               [&]<class F>() { linear_sparse_of<F>(call, x); });
   quant::visit(call.weights.format(), [&]<class F>() { linear_int8_of<F>(call, x); });
 }
 

@@ -111,6 +111,25 @@ struct Accumulator {
   }
 };
 
+// Calls body(units, block of the unit, first column of the activations) for the blocks of W in
+// order, then for the fine ones again.
+template <class S, int kVectors, class Body>
+PLAIT_INLINE void for_each_block(const TileInput& in, const Body& body) {
+  int64_t column = 0;
+  for (int64_t run = -1; run < in.num_fine; ++run) {
+    const int64_t first = run < 0 ? 0 : in.fine_blocks[run];
+    const int64_t end = run < 0 ? in.num_blocks : first + 1;
+    Cursor unit[kVectors];
+    for (int v = 0; v < kVectors; ++v)
+      unit[v] = in.weights[v].plus(first / S::kUnitBlocks * S::kUnitBytes);
+    for (int64_t block = first; block < end; ++block, column += 32) {
+      body(unit, static_cast<int>(block % S::kUnitBlocks), column);
+      if (block % S::kUnitBlocks == S::kUnitBlocks - 1)
+        for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
+    }
+  }
+}
+
 template <class S, int kVectors, int kTokens>
 struct Tile {
   // Without `dot` the weights of 16 columns fit the registers and their sums do not: then token
@@ -203,32 +222,14 @@ struct Tile {
     }
   }
 
-  // Calls body(units, block of the unit, first column of the activations) for the blocks of W in
-  // order, then for the fine ones again.
-  template <class Body>
-  static PLAIT_INLINE void for_each_block(const TileInput& in, const Body& body) {
-    int64_t column = 0;
-    for (int64_t run = -1; run < in.num_fine; ++run) {
-      const int64_t first = run < 0 ? 0 : in.fine_blocks[run];
-      const int64_t end = run < 0 ? in.num_blocks : first + 1;
-      Cursor unit[kVectors];
-      for (int v = 0; v < kVectors; ++v)
-        unit[v] = in.weights[v].plus(first / S::kUnitBlocks * S::kUnitBytes);
-      for (int64_t block = first; block < end; ++block, column += 32) {
-        body(unit, static_cast<int>(block % S::kUnitBlocks), column);
-        if (block % S::kUnitBlocks == S::kUnitBlocks - 1)
-          for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
-      }
-    }
-  }
-
   // All minima before all else: the sums stay in registers, and packed weights are not walked
   // twice.
   PLAIT_INLINE void add_all_lows(const TileInput& in) {
-    for_each_block(in, [&](const Cursor(&unit)[kVectors], int, int64_t column) PLAIT_LAMBDA {
-      unroll<S::kGroups>([&](auto group)
-                             PLAIT_LAMBDA { add_low(unit, 0, group.value, in.tokens, column); });
-    });
+    for_each_block<S, kVectors>(
+        in, [&](const Cursor(&unit)[kVectors], int, int64_t column) PLAIT_LAMBDA {
+          unroll<S::kGroups>(
+              [&](auto group) PLAIT_LAMBDA { add_low(unit, 0, group.value, in.tokens, column); });
+        });
   }
 
   PLAIT_INLINE void add_block(const Cursor (&unit)[kVectors], int block, const Tokens& x,
@@ -257,6 +258,11 @@ struct Tile {
     for (int t = 0; t < kTokens; ++t) values[t] += 32;
   }
 
+  PLAIT_INLINE Floats result(int v, int t) const {
+    if constexpr (S::kHasMin) return add(total[v][t], low[v][t]);
+    return total[v][t];
+  }
+
   PLAIT_INLINE void start(const Tokens& x) {
     for (int t = 0; t < kTokens; ++t) {
       values[t] = x.values + t * x.cols;
@@ -273,7 +279,7 @@ template <class S, int kVectors, int kTokens>
   tile.start(x);
   if constexpr (S::kHasMin && S::kIsExpanded) tile.add_all_lows(in);
   const uint8_t* ahead = in.ahead;
-  tile.for_each_block(
+  for_each_block<S, kVectors>(
       in, [&](const Cursor(&unit)[kVectors], int block, int64_t column) PLAIT_LAMBDA {
         if constexpr (S::kIsExpanded)
           for (const uint8_t* end = ahead + in.ahead_per_block; ahead < end; ahead += 64)
@@ -282,8 +288,7 @@ template <class S, int kVectors, int kTokens>
       });
   for (int v = 0; v < kVectors; ++v)
     for (int t = 0; t < kTokens; ++t)
-      emit(*in.out, in.first_token + t, in.rows[v], in.row_end,
-           S::kHasMin ? add(tile.total[v][t], tile.low[v][t]) : tile.total[v][t]);
+      emit(*in.out, in.first_token + t, in.rows[v], in.row_end, tile.result(v, t));
 }
 
 // tile<S, kVectors, count> for a count known at run time only.

@@ -57,8 +57,16 @@ NewArray<T, kNumDims> new_array(const size_t (&shape)[kNumDims]) {
   return NewArray<T, kNumDims>(owned.release(), kNumDims, shape, owner);
 }
 
+Packing packing_by_name(const std::string& name) {
+  if (name == "panels") return Packing::panels;
+  if (name == "sparse") return Packing::sparse;
+  require(name == "planes", "packing must be 'panels', 'sparse' or 'planes'");
+  return Packing::planes;
+}
+
 PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, const Array& raw,
-                   Pool& pool, const std::optional<nb::callable>& done, bool planes) {
+                   Pool& pool, const std::string& packing,
+                   const std::optional<nb::callable>& done) {
   const Format format = format_by_name(format_name);
   const uint8_t* bytes = data_of<uint8_t>(raw, 1, "raw", "uint8");
   const size_t expected = raw_bytes(format, rows, cols);
@@ -72,8 +80,7 @@ PackedMatrix* pack(const std::string& format_name, int64_t rows, int64_t cols, c
       (*done)(begin, end);
     };
   nb::gil_scoped_release release;
-  return new PackedMatrix(format, rows, cols, bytes, pool, tell,
-                          planes ? Packing::planes : Packing::panels);
+  return new PackedMatrix(format, rows, cols, bytes, pool, packing_by_name(packing), tell);
 }
 
 NewArray<float, 1> dequantize_row(const PackedMatrix& matrix, int64_t row) {
@@ -171,7 +178,8 @@ NewArray<float> linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
   const bool is_int8 = activations == "int8";
   require(!is_int8 || has_int8_path(matrix.format()),
           std::string(format_name(matrix.format())) + " weights take activations='f32' only");
-  require(is_int8 || !matrix.has_planes(), "weights in planes take activations='int8' only");
+  require(is_int8 || (!matrix.is_sparse() && !matrix.has_planes()),
+          "sparse panels and planes take activations='int8' only");
   require(0 <= range.first && range.first <= range.second && range.second <= matrix.num_panels(),
           "panels must lie in 0.." + std::to_string(matrix.num_panels()));
   const float* offsets = nullptr;
@@ -225,16 +233,31 @@ std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
 void init_linear(nb::module_& m) {
   nb::class_<PackedMatrix>(m, "PackedMatrix")
       .def(nb::new_(&pack), nb::arg("format"), nb::arg("rows"), nb::arg("cols"), nb::arg("raw"),
-           nb::arg("pool"), nb::arg("done").none() = nb::none(), nb::arg("planes") = false)
+           nb::arg("pool"), nb::kw_only(), nb::arg("packing") = "panels",
+           nb::arg("done").none() = nb::none())
       .def("dequantize_row", &dequantize_row, nb::arg("row"))
       .def_prop_ro("format", [](const PackedMatrix& m) { return format_name(m.format()); })
       .def_prop_ro("rows", &PackedMatrix::rows)
       .def_prop_ro("cols", &PackedMatrix::cols)
+      .def_prop_ro("is_sparse", &PackedMatrix::is_sparse)
       .def_prop_ro("bytes", &PackedMatrix::bytes);
   m.def("linear", &linear, nb::arg("packed"), nb::arg("x"), nb::arg("pool"), nb::kw_only(),
         nb::arg("activations") = "int8", nb::arg("isa") = "auto", nb::arg("bias") = nb::none(),
         nb::arg("residual") = nb::none(), nb::arg("panels") = nb::none(),
         nb::arg("fine") = nb::none());
+  m.def(
+      "set_expand_from",
+      [](const std::string& isa, const std::string& format, bool is_sparse, int64_t rows) {
+        require(rows >= 1, "rows must be at least 1");
+        set_expand_from(isa_by_name(isa), format_by_name(format), is_sparse, rows);
+      },
+      nb::arg("isa"), nb::arg("format"), nb::arg("is_sparse"), nb::arg("rows"));
+  m.def(
+      "expand_from",
+      [](const std::string& isa, const std::string& format, bool is_sparse) {
+        return expand_from(isa_by_name(isa), format_by_name(format), is_sparse);
+      },
+      nb::arg("isa"), nb::arg("format"), nb::arg("is_sparse"));
   m.def("quantize_rows", &quantize_rows, nb::arg("x"), nb::arg("isa") = "auto",
         nb::arg("fine") = nb::none());
 }

@@ -1,3 +1,5 @@
+#include <atomic>
+
 #include "ops/linear_table.h"
 #include "quant/formats.h"
 
@@ -44,7 +46,26 @@ const LinearTable& table_of(Isa isa) {
   return generic::linear_table();
 }
 
+// Until something else was measured: on an AVX2 processor the best was 7 to 32, by format.
+constexpr int64_t kExpandFrom = 16;
+
+// 0 where nothing was set.
+std::atomic<int64_t> chosen_expand_from[kNumIsas][kNumFormats][2];
+
+std::atomic<int64_t>& chosen(Isa isa, Format format, bool is_sparse) {
+  return chosen_expand_from[static_cast<int>(isa)][static_cast<int>(format)][is_sparse];
+}
+
 }  // namespace
+
+void set_expand_from(Isa isa, Format format, bool is_sparse, int64_t rows) {
+  chosen(isa, format, is_sparse).store(rows, std::memory_order_relaxed);
+}
+
+int64_t expand_from(Isa isa, Format format, bool is_sparse) {
+  const int64_t rows = chosen(isa, format, is_sparse).load(std::memory_order_relaxed);
+  return rows == 0 ? kExpandFrom : rows;
+}
 
 uint8_t* LinearScratch::bytes(size_t count) {
   if (data_.size() < count) data_ = Buffer(count + count / 4);
@@ -69,7 +90,9 @@ void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, i
                  int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                  LinearScratch& scratch) {
   if (num_rows < 1 || panel_begin >= panel_end) return;
-  table_of(isa).int8({weights, num_rows, panel_begin, panel_end, out, scratch}, x);
+  table_of(isa).int8({weights, num_rows, panel_begin, panel_end, out, scratch,
+                      expand_from(isa, weights.format(), weights.is_sparse())},
+                     x);
 }
 
 void screen_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,

@@ -21,6 +21,7 @@ struct LinearCall {
   int64_t panel_end;
   const LinearOutput& out;
   LinearScratch& scratch;
+  int64_t expand_from = 0;  // int8 path
 };
 
 struct LinearTable {

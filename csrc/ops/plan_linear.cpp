@@ -19,6 +19,7 @@ class LinearOp final : public Op {
       : spec_(std::move(spec)), cols_(spec_.weights[0]->cols()) {
     for (const auto& weight : spec_.weights) {
       const bool quantized = int8 && has_int8_path(weight->format());
+      demand(quantized || !weight->is_sparse(), "linear: sparse panels have no float path");
       (quantized ? needs_int8_ : needs_float_) = true;
       quantized_.push_back(quantized);
     }

@@ -6,8 +6,8 @@
 
 #include "plait/linear.h"
 #include "quant/formats.h"
-#include "quant/panel.h"
 #include "quant/planes.h"
+#include "quant/sparse_panel.h"
 
 namespace plait {
 namespace {
@@ -23,11 +23,11 @@ struct Source {
   size_t row_bytes;
 };
 
-size_t bytes_per_panel(Format format, int64_t cols) {
+size_t bytes_per_panel(Format format, int64_t cols, bool is_sparse) {
   const auto columns = static_cast<size_t>(cols);
   if (quant::is_float(format)) return columns * kPanelRows * block_bytes(format);
-  return quant::visit(format, [&]<class F>() -> size_t {
-    return columns / quant::Panel<F>::kUnitColumns * quant::Panel<F>::kUnitBytes;
+  return quant::visit_panel(format, is_sparse, [&]<class F, class P>() -> size_t {
+    return columns / P::kUnitColumns * P::kUnitBytes;
   });
 }
 
@@ -45,9 +45,8 @@ void pack_floats(const Source& source, int64_t panel, uint8_t* out) {
 }
 
 // Rows beyond the last one stay zero.
-template <class F>
+template <class F, class P>
 void pack_blocks(const Source& source, int64_t panel, uint8_t* out) {
-  using P = quant::Panel<F>;
   const uint8_t* from = source.raw + static_cast<size_t>(panel * kPanelRows) * source.row_bytes;
   const int64_t rows = std::min<int64_t>(kPanelRows, source.rows - panel * kPanelRows);
   quant::RowBlock blocks[kPanelRows]{};
@@ -72,10 +71,11 @@ void pack_planes(const Source& source, int64_t panel, uint8_t* high, uint8_t* lo
   }
 }
 
-void pack_panel(Format format, const Source& source, int64_t panel, uint8_t* out) {
+void pack_panel(Format format, bool is_sparse, const Source& source, int64_t panel, uint8_t* out) {
   if (format == Format::f32) return pack_floats<uint32_t>(source, panel, out);
   if (quant::is_float(format)) return pack_floats<uint16_t>(source, panel, out);
-  quant::visit(format, [&]<class F>() { pack_blocks<F>(source, panel, out); });
+  quant::visit_panel(format, is_sparse,
+                     [&]<class F, class P>() { pack_blocks<F, P>(source, panel, out); });
 }
 
 float read_float(Format format, const uint8_t* element) {
@@ -84,9 +84,8 @@ float read_float(Format format, const uint8_t* element) {
   return format == Format::f16 ? quant::half_to_float(bits) : quant::bfloat_to_float(bits);
 }
 
-template <class F>
+template <class P>
 void dequantize_blocks(const uint8_t* panel, int row, int64_t cols, float* out) {
-  using P = quant::Panel<F>;
   quant::RowBlock block{};
   for (int64_t unit = 0; unit < cols / P::kUnitColumns; ++unit) {
     P::load(panel + unit * P::kUnitBytes, row, block);
@@ -131,11 +130,12 @@ size_t raw_bytes(Format format, int64_t rows, int64_t cols) {
 }
 
 PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw,
-                           Pool& pool, const Done& done, Packing packing)
+                           Pool& pool, Packing packing, const Done& done)
     : format_(format), rows_(rows), cols_(cols), low_panel_bytes_(0) {
   const size_t row_bytes = raw_bytes(format, rows, cols) / static_cast<size_t>(rows);
-  panel_bytes_ = bytes_per_panel(format, cols);
-  const size_t both = panel_bytes_;
+  is_sparse_ = packing == Packing::sparse && quant::is_two_of_four(format, rows, cols, raw, pool);
+  const size_t both = bytes_per_panel(format, cols, is_sparse_);
+  panel_bytes_ = both;
   if (packing == Packing::planes) {
     if (format != Format::q8_0) throw std::invalid_argument("only q8_0 can lie in planes");
     panel_bytes_ = static_cast<size_t>(cols / quant::Planes::kColumns) * quant::Planes::kHighBytes;
@@ -154,7 +154,7 @@ PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint
         if (has_planes())
           pack_planes(source, i, high, lows + static_cast<size_t>(i) * low_panel_bytes_);
         else
-          pack_panel(format, source, i, high);
+          pack_panel(format, is_sparse_, source, i, high);
       }
     });
     const int64_t end = std::min(rows, (first + count) * kPanelRows);
@@ -172,7 +172,8 @@ void PackedMatrix::dequantize_row(int64_t row, float* out) const {
     return;
   }
   if (has_planes()) return dequantize_planes(from, low_panel(row / kPanelRows), lane, cols_, out);
-  quant::visit(format_, [&]<class F>() { dequantize_blocks<F>(from, lane, cols_, out); });
+  quant::visit_panel(format_, is_sparse_,
+                     [&]<class F, class P>() { dequantize_blocks<P>(from, lane, cols_, out); });
 }
 
 }  // namespace plait

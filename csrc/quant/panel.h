@@ -44,10 +44,7 @@ struct Panel {
   static void store(const RowBlock (&rows)[kPanelRows], uint8_t* unit) {
     for (int row = 0; row < kPanelRows; ++row) {
       const RowBlock& source = rows[row];
-      for (int i = 0; i < kNumHalves; ++i)
-        std::memcpy(unit + 16 * i + 2 * row, source.halves + i, 2);
-      for (int i = 0; kIsSuper && i < 16; ++i)
-        unit[kSubscalesAt + 8 * i + row] = source.subscales[i];
+      store_header(source, row, unit);
       for (int block = 0; block < kUnitBlocks; ++block) {
         uint8_t* vectors = unit + kHeaderBytes + block * kBlockBytes;
         merge<kLowBits, 0>(source.codes + 32 * block, row, vectors);
@@ -59,8 +56,7 @@ struct Panel {
 
   // The inverse of store.
   static void load(const uint8_t* unit, int row, RowBlock& out) {
-    for (int i = 0; i < kNumHalves; ++i) out.halves[i] = read_u16(unit + 16 * i + 2 * row);
-    for (int i = 0; kIsSuper && i < 16; ++i) out.subscales[i] = unit[kSubscalesAt + 8 * i + row];
+    load_header(unit, row, out);
     for (int chunk = 0; chunk < kUnitColumns / 4; ++chunk) {
       const uint8_t* block = unit + kHeaderBytes + chunk / 8 * kBlockBytes;
       uint32_t codes = extract<kLowBits>(chunk % 8, row, block) & kLowMask;
@@ -93,7 +89,17 @@ struct Panel {
     return m;
   }
 
- private:
+ protected:
+  static void store_header(const RowBlock& source, int row, uint8_t* unit) {
+    for (int i = 0; i < kNumHalves; ++i) std::memcpy(unit + 16 * i + 2 * row, source.halves + i, 2);
+    for (int i = 0; kIsSuper && i < 16; ++i) unit[kSubscalesAt + 8 * i + row] = source.subscales[i];
+  }
+
+  static void load_header(const uint8_t* unit, int row, RowBlock& out) {
+    for (int i = 0; i < kNumHalves; ++i) out.halves[i] = read_u16(unit + 16 * i + 2 * row);
+    for (int i = 0; kIsSuper && i < 16; ++i) out.subscales[i] = unit[kSubscalesAt + 8 * i + row];
+  }
+
   static constexpr uint32_t kLowMask = 0x01010101u * ((1u << kLowBits) - 1);
   static constexpr uint32_t kHighMask = 0x01010101u * ((1u << kHighBits) - 1);
 
@@ -103,12 +109,12 @@ struct Panel {
     return chunk / (8 / kWidth) * 32 + 4 * row;
   }
 
-  // Bits [kFrom, kFrom + kWidth) of one row's 32 codes, into its four bytes of each vector.
-  template <int kWidth, int kFrom>
+  // Bits [kFrom, kFrom + kWidth) of one row's codes, into its four bytes of each vector.
+  template <int kWidth, int kFrom, int kNumVectors = kWidth>
   static void merge(const uint8_t* codes, int row, uint8_t* vectors) {
     constexpr uint32_t kMask = 0x01010101u * ((1u << kWidth) - 1);
     constexpr int kChunks = 8 / kWidth;
-    for (int vector = 0; vector < kWidth; ++vector) {
+    for (int vector = 0; vector < kNumVectors; ++vector) {
       uint32_t merged = 0;
       for (int i = 0; i < kChunks; ++i)
         merged |= ((read_u32(codes + 4 * (vector * kChunks + i)) >> kFrom) & kMask) << (i * kWidth);

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plait.analysis import gemm, roofline
+from plait.analysis import gemm, roofline, sparse
 from plait.analysis.roofline import Peaks
 from plait.analysis.throughput import Load, measure
 from plait.core.errors import UserError
@@ -92,3 +92,22 @@ def test_throughput_counts_all_requests() -> None:
     assert rates["all_tokens_per_second"] == pytest.approx(5 * rates["tokens_per_second"], rel=0.5)
     assert engine.metrics.num_tokens == 3 * 3 * 5
     assert not engine.has_work
+
+
+def test_every_shape_is_pruned_and_measured_in_both_kinds_of_panels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sparse, "open_checkpoint", lambda path: Opened("q4_1"))
+    found = list(sparse.measure(Path("m"), Pool(1), PEAKS, rows=(1, 4), seconds=0.0))
+    shapes = {(64, 64), (32, 64), (96, 64), (64, 96)}
+    kinds = {(tuple(one["shape"]), one["format"], one["rows"]) for one in found}
+    assert kinds == {
+        (shape, name, m) for shape in shapes for name in ("q4_0", "q8_0") for m in (1, 4)
+    }
+    assert len(found) == len(kinds)
+    for one in found:
+        assert one["bytes"] < 1
+        times = one["dense_microseconds"] / one["sparse_microseconds"]
+        assert one["speedup"] == pytest.approx(times)
+    with pytest.raises(UserError, match="q5_0 has no sparse panels"):
+        next(sparse.measure(Path("m"), Pool(1), PEAKS, wanted="q5_0"))

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from plait import __version__
-from plait.analysis import attention_bench, gemm, roofline
+from plait.analysis import attention_bench, gemm, roofline, sparse
 from plait.analysis.step_cost import Setup, StepCost
 from plait.cli import (
     bench_attention,
@@ -236,3 +236,20 @@ def test_a_request_longer_than_the_context_is_refused(built: Engine) -> None:
     assert result.exit_code == 2
     assert "100064 tokens, but the context holds" in result.stderr
     assert built.is_closed
+
+
+def test_gemm_can_compare_sparse_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = {
+        "format": "q8_0",
+        "shape": [64, 32],
+        "rows": 1,
+        "dense_microseconds": 3.0,
+        "sparse_microseconds": 2.0,
+        "speedup": 1.5,
+        "median_speedup": 1.25,
+    }
+    monkeypatch.setattr(bench_gemm, "fetch", lambda model, offline: Path(model))
+    monkeypatch.setattr(bench_record, "machine", lambda: HERE)
+    monkeypatch.setattr(roofline, "peaks", lambda pool, isa: roofline.Peaks(2e9, 4e9, 1 << 20))
+    monkeypatch.setattr(sparse, "measure", lambda *args, **options: iter([product]))
+    assert run_bench(tmp_path, "gemm", "m", "--threads", "1", "--sparse")["products"] == [product]

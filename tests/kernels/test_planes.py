@@ -17,7 +17,7 @@ def both(rows: int, cols: int) -> tuple[PackedMatrix, PackedMatrix]:
     raw = random_raw("q8_0", rows, cols).reshape(-1)
     return (
         PackedMatrix("q8_0", rows, cols, raw, POOL),
-        PackedMatrix("q8_0", rows, cols, raw, POOL, planes=True),
+        PackedMatrix("q8_0", rows, cols, raw, POOL, packing="planes"),
     )
 
 
@@ -44,6 +44,6 @@ def test_results_have_the_same_bits(rows: int, cols: int, isa: str) -> None:
 
 def test_only_q8_0_lies_in_planes_and_only_int8_reads_them() -> None:
     with pytest.raises(ValueError, match="q8_0"):
-        PackedMatrix("q4_0", 8, 32, random_raw("q4_0", 8, 32).reshape(-1), POOL, planes=True)
+        PackedMatrix("q4_0", 8, 32, random_raw("q4_0", 8, 32).reshape(-1), POOL, packing="planes")
     with pytest.raises(ValueError, match="int8"):
         linear(both(8, 32)[1], np.zeros((1, 32), np.float32), POOL, activations="f32")

@@ -63,7 +63,7 @@ std::unique_ptr<Plan> make_plan(const std::vector<uint8_t>& weights, float shift
   LinearSpec head;
   head.inputs = {last};
   head.weights = {std::make_shared<PackedMatrix>(Format::q8_0, kVocab, kWidth, weights.data(),
-                                                 *pool, PackedMatrix::Done{}, Packing::planes)};
+                                                 *pool, Packing::planes)};
   head.biases = {{}};
   head.output = {2, 0, kVocab, true};
   plan->linear(head);

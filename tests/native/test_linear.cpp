@@ -192,7 +192,10 @@ void check_case(const Case& c) {
   const std::vector<float> whole = run(c, Isa::generic, 0, panels);
   check_values(c, whole);
   for (Isa isa : runnable_isas()) {
-    check_range(c, whole, isa, 0, panels);
+    for (int64_t from : {1000, 4}) {
+      set_expand_from(isa, c.matrix.format(), false, from);
+      check_range(c, whole, isa, 0, panels);
+    }
     if (panels < 3) continue;
     check_range(c, whole, isa, 1, panels - 1);
     check_range(c, whole, isa, 1, 2);

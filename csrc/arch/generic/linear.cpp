@@ -3,13 +3,12 @@
 
 #include "ops/linear_table.h"
 #include "quant/formats.h"
-#include "quant/panel.h"
 #include "quant/planes.h"
+#include "quant/sparse_panel.h"
 
 namespace plait::generic {
 namespace {
 
-using quant::Panel;
 using quant::RowBlock;
 
 // Half to even for |x| < 2^22, without a call per element.
@@ -72,23 +71,22 @@ struct IntegerRow {
 };
 
 // One unit of a row, from panels or from planes.
-template <class F>
+template <class P>
 void load_unit(const PackedMatrix& matrix, int64_t row, int64_t unit, RowBlock& block) {
   const int lane = static_cast<int>(row % kPanelRows);
   const uint8_t* panel = matrix.panel(row / kPanelRows);
-  if (!matrix.has_planes()) return Panel<F>::load(panel + unit * Panel<F>::kUnitBytes, lane, block);
+  if (!matrix.has_planes()) return P::load(panel + unit * P::kUnitBytes, lane, block);
   quant::Planes::load(panel + unit * quant::Planes::kHighBytes,
                       matrix.low_panel(row / kPanelRows) + unit * quant::Planes::kLowBytes, lane,
                       block);
 }
 
-template <class F>
+template <class P>
 void unpack_row(const PackedMatrix& matrix, int64_t row, const IntegerRow& out) {
-  using P = Panel<F>;
   constexpr int kGroups = P::kUnitColumns / P::kGroup;
   RowBlock block{};
   for (int64_t unit = 0; unit < matrix.cols() / P::kUnitColumns; ++unit) {
-    load_unit<F>(matrix, row, unit, block);
+    load_unit<P>(matrix, row, unit, block);
     for (int i = 0; i < P::kUnitColumns; ++i)
       out.weights[unit * P::kUnitColumns + i] = static_cast<int8_t>(P::weight(block.codes[i]));
     for (int i = 0; i < kGroups; ++i) {
@@ -98,9 +96,9 @@ void unpack_row(const PackedMatrix& matrix, int64_t row, const IntegerRow& out) 
   }
 }
 
-template <class F>
+template <class P>
 float dot_int8(const IntegerRow& row, const QuantizedRows& all, int64_t token) {
-  constexpr int kGroup = Panel<F>::kGroup;
+  constexpr int kGroup = P::kGroup;
   const int8_t* x = all.values + token * all.stride();
   const float* x_scales = all.scales + token * (all.stride() / kActBlock);
   float total = 0, low = 0;
@@ -119,27 +117,28 @@ float dot_int8(const IntegerRow& row, const QuantizedRows& all, int64_t token) {
       total = std::fma(static_cast<float>(dot), row.scales[column / kGroup] * x_scale, total);
       sums += x_scale * static_cast<float>(sum);
     }
-    if (Panel<F>::kHasMin) low = std::fma(row.minima[column / kGroup], sums, low);
+    if (P::kHasMin) low = std::fma(row.minima[column / kGroup], sums, low);
   }
-  return Panel<F>::kHasMin ? total + low : total;
+  return P::kHasMin ? total + low : total;
 }
 
-template <class F>
+template <class P>
 void int8_of(const LinearCall& call, const QuantizedRows& x) {
   const int64_t cols = call.weights.cols();
-  const int64_t groups = cols / Panel<F>::kGroup;
+  const int64_t groups = cols / P::kGroup;
   auto* floats = reinterpret_cast<float*>(
       call.scratch.bytes(static_cast<size_t>(groups) * 2 * sizeof(float) + cols));
   const IntegerRow row{reinterpret_cast<int8_t*>(floats + 2 * groups), floats, floats + groups};
   for_each_row(call, [&](int64_t index) {
-    unpack_row<F>(call.weights, index, row);
+    unpack_row<P>(call.weights, index, row);
     for (int64_t token = 0; token < call.num_rows; ++token)
-      write(call, token, index, dot_int8<F>(row, x, token));
+      write(call, token, index, dot_int8<P>(row, x, token));
   });
 }
 
 void int8(const LinearCall& call, const QuantizedRows& x) {
-  quant::visit(call.weights.format(), [&]<class F>() { int8_of<F>(call, x); });
+  quant::visit_panel(call.weights.format(), call.weights.is_sparse(),
+                     [&]<class F, class P>() { int8_of<P>(call, x); });
 }
 
 // The tightest bounds of all: the results.

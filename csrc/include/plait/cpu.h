@@ -7,6 +7,7 @@
 namespace plait {
 
 enum class Isa { generic, avx2, avxvnni, avx512vnni, neon, neondot };
+constexpr int kNumIsas = 6;
 
 const char* isa_name(Isa isa);
 

@@ -25,25 +25,33 @@ constexpr int kFineBlock = 32;  // activations kept finer together
 // far too large, or whose columns are no multiple of the format's block size.
 size_t raw_bytes(Format format, int64_t rows, int64_t cols);
 
-// How a matrix lies in memory: as panels, or, Q8_0 only, as the high and the low halves of its
-// weights apart, so that half of it can be read alone (csrc/quant/planes.h).
-enum class Packing { panels, planes };
+// Can 2:4 sparse matrices of this format be stored without their zeros?
+bool has_sparse_panels(Format format);
+
+// How a matrix may lie in memory: as panels; without its zeros if it is 2:4 sparse and its format
+// allows that; or, Q8_0 only, as the high and the low halves of its weights apart, so that half of
+// it can be read alone (csrc/quant/planes.h).
+enum class Packing { panels, sparse, planes };
 
 // W as [rows / 8] panels of one format. Lossless: dequantising gives the same floats as the source.
 class PackedMatrix {
  public:
   // raw: raw_bytes(format, rows, cols) bytes in the source layout; throws as that does. Packs on
   // all workers of the pool.
+  // The int8 path gives the same bits with every packing; sparse panels and planes have no float
+  // path. Packing::sparse gives plain panels unless of every four neighbouring columns at most two
+  // are not zero.
   // done(begin, end), when given, is told on the calling thread which bytes of raw are not needed
   // any more, some megabytes at a time.
   using Done = std::function<void(size_t begin, size_t end)>;
   PackedMatrix(Format format, int64_t rows, int64_t cols, const uint8_t* raw, Pool& pool,
-               const Done& done = {}, Packing packing = Packing::panels);
+               Packing packing = Packing::panels, const Done& done = {});
 
   Format format() const { return format_; }
   bool has_planes() const { return low_panel_bytes_ > 0; }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
+  bool is_sparse() const { return is_sparse_; }
   int64_t num_panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   size_t panel_bytes() const { return panel_bytes_; }
   size_t low_panel_bytes() const { return low_panel_bytes_; }
@@ -61,6 +69,7 @@ class PackedMatrix {
   Format format_;
   int64_t rows_;
   int64_t cols_;
+  bool is_sparse_;
   size_t panel_bytes_;
   size_t low_panel_bytes_;
   Buffer data_;
@@ -100,6 +109,12 @@ class LinearScratch {
 // Is the int8 path defined for this format? (float formats take float activations only)
 bool has_int8_path(Format format);
 
+// From how many rows of activations on the int8 path stores weights as bytes before it multiplies,
+// instead of decoding them for every tile: for one table, format and kind of panels, in the whole
+// process. A choice by measurement, which changes no bit. rows: at least 1.
+void set_expand_from(Isa isa, Format format, bool is_sparse, int64_t rows);
+int64_t expand_from(Isa isa, Format format, bool is_sparse);
+
 // Quantises one row of `cols` (multiple of 16) floats: q = round_half_even(x * (127 / largest)),
 // see csrc/ops/linear_table.h for the last bit. Non-finite inputs give finite garbage, not a crash.
 void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,
@@ -116,8 +131,8 @@ void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, i
                  int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                  LinearScratch& scratch);
 
-// The same with float activations [num_rows][x_stride] and dequantised weights (not in planes); K
-// is summed in order, one fma per element.
+// The same with float activations [num_rows][x_stride] and dequantised weights, which must be
+// panels that are not sparse; K is summed in order, one fma per element.
 void linear_f32(Isa isa, const PackedMatrix& weights, const float* x, int64_t x_stride,
                 int64_t num_rows, int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                 LinearScratch& scratch);

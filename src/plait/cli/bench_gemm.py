@@ -11,6 +11,7 @@ from plait.cli.bench_record import Out, Record
 from plait.cli.names import default_model
 from plait.cli.session import fetch
 
+SPARSE_ROW = "{format:7}{shape:>14}{rows:5}  dense{dense:9.0f} us  2:4{sparse:9.0f} us  {speedup:.2f}x (median {median:.2f}x)"
 ROW = "{format:7}{shape:>14}{rows:5}{us:10.0f} us{read:8.1f} GB/s{of_read:5.0%}{macs:8.1f} GMAC/s{of_macs:5.0%}"
 
 
@@ -24,6 +25,10 @@ def gemm(
     seconds: Annotated[float, typer.Option(min=0.0, help="For each measurement, about.")] = 0.25,
     threads: Annotated[int, typer.Option(min=0, help="0 is what this machine allows.")] = 0,
     isa: Annotated[str, typer.Option(help="Kernel table.")] = "auto",
+    sparse: Annotated[
+        bool,
+        typer.Option("--sparse", help="Prune them to 2:4; compare sparse with dense panels."),
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline")] = False,
     out: Out = None,
 ) -> None:
@@ -38,17 +43,32 @@ def gemm(
     record = Record("gemm", model, out)
     from plait.analysis import gemm as measuring
     from plait.analysis import roofline
+    from plait.engine import facts
 
     pool, top = roofline.measured(threads, isa)
+    tiles = facts.choose_tiles(isa)
     print(roofline.words(pool, top))
+    from plait.analysis import sparse as two_of_four
+
     chosen = tuple(rows or measuring.ROWS)
+    measure, line = (two_of_four.measure, _sparse_line) if sparse else (measuring.measure, _line)
     found = []
-    for one in measuring.measure(
-        path, pool, top, wanted=weights, rows=chosen, seconds=seconds, isa=isa
-    ):
-        print(_line(one))
+    for one in measure(path, pool, top, wanted=weights, rows=chosen, seconds=seconds, isa=isa):
+        print(line(one))
         found.append(one)
-    record.close(peaks=asdict(top), threads=pool.size, isa=isa, products=found)
+    record.close(peaks=asdict(top), threads=pool.size, isa=isa, tiles=tiles, products=found)
+
+
+def _sparse_line(one: dict[str, Any]) -> str:
+    return SPARSE_ROW.format(
+        format=one["format"],
+        shape="x".join(map(str, one["shape"])),
+        rows=one["rows"],
+        dense=one["dense_microseconds"],
+        sparse=one["sparse_microseconds"],
+        speedup=one["speedup"],
+        median=one["median_speedup"],
+    )
 
 
 def _line(one: dict[str, Any]) -> str:

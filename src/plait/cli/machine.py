@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 
@@ -14,7 +13,7 @@ def machine() -> dict[str, Any]:
 
     engine = facts.machine()
     return {
-        "processor": processor(),
+        "processor": engine.processor,
         "architecture": platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": engine.threads,
@@ -24,11 +23,3 @@ def machine() -> dict[str, Any]:
         "memory_available": engine.available_bytes,
         "system": f"{platform.system()} {platform.release()}",
     }
-
-
-def processor() -> str:
-    """The processor's own name, or its architecture where the kernel does not tell."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -15,7 +15,7 @@ class Paper:
     """number: 1..87. area: part of the engine it belongs to. capability: what it adds there.
 
     state: one of STATES. tests: pytest ids that show the state; at least one unless "not working".
-    command: a command line that shows it, or "".
+    command: a command line that shows it, or "". note: what was measured, and what falls short, or "".
     """
 
     number: int
@@ -25,6 +25,7 @@ class Paper:
     state: str
     tests: tuple[str, ...] = ()
     command: str = ""
+    note: str = ""
 
     @property
     def shown_by(self) -> tuple[str, ...]:

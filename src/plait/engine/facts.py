@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from plait.runner.facts import FormatShare, Machine, ModelFacts, machine, model_facts
+from plait.runner.tiles import EVERY, choose
 from plait.runner.work import Cost, Work, model_work
 
 __all__ = [
@@ -11,7 +12,13 @@ __all__ = [
     "Machine",
     "ModelFacts",
     "Work",
+    "choose_tiles",
     "machine",
     "model_facts",
     "model_work",
 ]
+
+
+def choose_tiles(isa: str) -> dict[str, int]:
+    """The tiles that a run would use, for every kind of matrix: measured, unless they were before."""
+    return choose(EVERY, isa)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,11 +56,12 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """isas: kernel tables that this processor runs, the best last. threads: what a run uses by default.
+    """processor: its own name. isas: kernel tables that it runs, the best last. threads: what a run uses by default.
 
     available_bytes: memory that can still be taken.
     """
 
+    processor: str
     isas: tuple[str, ...]
     threads: int
     available_bytes: int
@@ -67,7 +69,15 @@ class Machine:
 
 def machine() -> Machine:
     """The machine as the engine sees it now."""
-    return Machine(tuple(runnable_isas()), default_num_threads(), available_bytes())
+    return Machine(processor(), tuple(runnable_isas()), default_num_threads(), available_bytes())
+
+
+def processor() -> str:
+    """The processor's own name, or its architecture where the kernel does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def model_facts(path: Path) -> ModelFacts:

@@ -16,6 +16,7 @@ from plait.kernels.plan import check_isa, runnable_isas, start_threads, trim_hea
 from plait.kvcache.pool import KVLayout, Pool
 from plait.models.base import Model
 from plait.models.choose import model_for, trace
+from plait.runner import tiles
 from plait.runner.memory import available_bytes, fit
 from plait.runner.native import NativeRunner
 from plait.runner.reference import ReferenceRunner
@@ -108,7 +109,7 @@ def _runner(
     graph = trace(model, {name: checkpoint.info(name).shape for name in checkpoint.names()})
     if config.executor == "reference":
         return ReferenceRunner(graph, checkpoint, pool, activations=config.activations)
-    return NativeRunner(
+    runner = NativeRunner(
         graph,
         checkpoint,
         pool,
@@ -116,3 +117,6 @@ def _runner(
         threads=threads,
         isa=config.isa,
     )
+    if config.activations == "int8":
+        tiles.choose(runner.weights.kinds, config.isa)
+    return runner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Listing
 from typing import NamedTuple
 
@@ -51,8 +52,7 @@ class NativeRunner:
         """activations: "int8" or "f32". Packs every weight; raises FormatError for damaged ones."""
         self._kv = kv.data
         self._fused = fuse(graph)
-        planes = _heads(self._fused) if activations == "int8" else frozenset()
-        self.weights = Weights(checkpoint, threads, planes)
+        self.weights = Weights(checkpoint, threads, _packing(self._fused, activations))
         layout = kv.layout
         shape = (layout.num_layers, layout.num_kv_heads, layout.head_dim, kv.num_pages)
         self._plan = make_plan(
@@ -160,11 +160,19 @@ class NativeRunner:
         )
 
 
-def _heads(fused: Fused) -> frozenset[str]:
-    """Matrices whose product is the logits: worth laying out so that half of their bytes can be read alone."""
+def _packing(fused: Fused, activations: str) -> Callable[[str, str], str]:
+    """(tensor, format) -> how it is packed. Where int8 activations meet it a matrix may leave its zeros out,
+    and one whose product is the logits may lie so that half of its bytes can be read alone."""
     last = fused.ops[-1]
     is_head = last.kind == "linear" and last.output.buffer == fused.result.buffer
-    return frozenset(last.weights) if is_head else frozenset()
+    heads = last.weights if is_head else ()
+
+    def packing(name: str, format_name: str) -> str:
+        if activations != "int8":
+            return "panels"
+        return "planes" if name in heads and format_name == "q8_0" else "sparse"
+
+    return packing
 
 
 def _columns(value: Value) -> Columns:

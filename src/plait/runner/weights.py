@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,10 @@ import numpy as np
 from plait.core.errors import FormatError
 from plait.core.window import Floats
 from plait.kernels.plan import PackedMatrix, Pool
+from plait.kernels.tiles import Kind
 from plait.weights.base import Checkpoint
+
+FLOATS = ("f32", "f16", "bf16")
 
 
 class Weights:
@@ -17,12 +21,12 @@ class Weights:
     that the file and the panels are never both resident."""
 
     def __init__(
-        self, checkpoint: Checkpoint, pool: Pool, planes: frozenset[str] = frozenset()
+        self, checkpoint: Checkpoint, pool: Pool, packing: Callable[[str, str], str]
     ) -> None:
-        """planes: matrices to be laid out in two planes, if their format allows it."""
+        """packing: (tensor, format) -> the `packing` of PackedMatrix."""
         self._checkpoint = checkpoint
-        self._planes = planes
         self._pool = pool
+        self._packing = packing
         self._matrices: dict[str, PackedMatrix] = {}
 
     def matrix(self, name: str) -> PackedMatrix:
@@ -41,14 +45,20 @@ class Weights:
                 cols,
                 raw,
                 self._pool,
-                partial(self._checkpoint.release, name),
-                planes=name in self._planes and info.format_name == "q8_0",
+                packing=self._packing(name, info.format_name),
+                done=partial(self._checkpoint.release, name),
             )
         return self._matrices[name]
 
     def vector(self, name: str) -> Floats:
         """A one-dimensional tensor as float32."""
         return np.ravel(self._checkpoint.dequantized(name))
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """Of the matrices loaded so far, those that int8 activations meet."""
+        matrices = self._matrices.values()
+        return {Kind(m.format, m.is_sparse) for m in matrices if m.format not in FLOATS}
 
     @property
     def packed_bytes(self) -> int:
