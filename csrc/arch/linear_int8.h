@@ -35,17 +35,21 @@ class Int8Linear {
 
   void run() {
     if (call_.num_rows == 1) return decode<4, 1>();
+    if (call_.num_rows >= call_.expand_from) return expand_all();
     if (call_.num_rows == 2) return decode<4, 2>();
-    if (call_.num_rows < call_.expand_from) return decode<2, kDecodeTokens<S>>();
-    for (int64_t token = 0; token < call_.num_rows; token += kTokenBlock) {
-      const int64_t left = call_.num_rows - token;
-      expand_and_multiply(token, left < kTokenBlock ? left : kTokenBlock);
-    }
+    decode<2, kDecodeTokens<S>>();
   }
 
  private:
   using E = ExpandedOf<S>;
   static constexpr int64_t kBytesPerBlock = S::kUnitBytes / S::kUnitBlocks;
+
+  void expand_all() const {
+    for (int64_t token = 0; token < call_.num_rows; token += kTokenBlock) {
+      const int64_t left = call_.num_rows - token;
+      expand_and_multiply(token, left < kTokenBlock ? left : kTokenBlock);
+    }
+  }
 
   // Scratch: of all tokens sums, or the shifted values; then two vectors of expanded panels.
   void prepare(const QuantizedRows& x) {

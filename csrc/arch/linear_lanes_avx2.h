@@ -135,6 +135,12 @@ PLAIT_INLINE Floats mul(Floats a, Floats b) {
 PLAIT_INLINE Floats fma(Floats a, Floats b, Floats c) {
   return _mm256_fmadd_ps(a, b, c);
 }
+PLAIT_INLINE Floats sqrt(Floats a) {
+  return _mm256_sqrt_ps(a);
+}
+PLAIT_INLINE bool any_above(Floats a, float bound) {
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_set1_ps(bound), _CMP_GT_OQ)) != 0;
+}
 PLAIT_INLINE Floats negate(Floats a) {
   return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f));
 }

@@ -137,6 +137,12 @@ PLAIT_INLINE Floats mul(Floats a, Floats b) {
 PLAIT_INLINE Floats fma(Floats a, Floats b, Floats c) {
   return _mm512_fmadd_ps(a, b, c);
 }
+PLAIT_INLINE Floats sqrt(Floats a) {
+  return _mm512_sqrt_ps(a);
+}
+PLAIT_INLINE bool any_above(Floats a, float bound) {
+  return _mm512_cmp_ps_mask(a, _mm512_set1_ps(bound), _CMP_GT_OQ) != 0;
+}
 PLAIT_INLINE Floats negate(Floats a) {
   return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f));
 }

@@ -27,13 +27,25 @@ PLAIT_INLINE void unroll(const Body& body) {
   }(std::make_integer_sequence<int, kCount>{});
 }
 
-// Where a vector's panels are: `at`, and every further panel `next` bytes on.
+// Where a vector's panels are: `at`, and every further panel `next` bytes on. With planes this is
+// the high one, and the low one is elsewhere.
 struct Cursor {
   const uint8_t* at;
   int64_t next;
+  const uint8_t* low_at = nullptr;
+  int64_t low_next = 0;
 
-  PLAIT_INLINE Cursor plus(int64_t bytes) const { return {at + bytes, next}; }
+  PLAIT_INLINE Cursor plus(int64_t bytes) const { return {at + bytes, next, low_at, low_next}; }
+  PLAIT_INLINE Cursor low() const { return {low_at, low_next}; }
 };
+
+// The cursor some units on.
+template <class S>
+PLAIT_INLINE Cursor advance(Cursor unit, int64_t count) {
+  unit.at += count * S::kUnitBytes;
+  if constexpr (requires { S::kLowUnitBytes; }) unit.low_at += count * S::kLowUnitBytes;
+  return unit;
+}
 
 }  // namespace
 }  // namespace plait::PLAIT_ISA

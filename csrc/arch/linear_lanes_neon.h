@@ -175,6 +175,12 @@ PLAIT_INLINE Floats mul(Floats a, Floats b) {
 PLAIT_INLINE Floats fma(Floats a, Floats b, Floats c) {
   return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)};
 }
+PLAIT_INLINE Floats sqrt(Floats a) {
+  return {vsqrtq_f32(a.low), vsqrtq_f32(a.high)};
+}
+PLAIT_INLINE bool any_above(Floats a, float bound) {
+  return vmaxvq_f32(vmaxnmq_f32(a.low, a.high)) > bound;
+}
 PLAIT_INLINE Floats negate(Floats a) {
   return {vnegq_f32(a.low), vnegq_f32(a.high)};
 }

@@ -10,113 +10,42 @@ namespace {
 
 using quant::Planes;
 
-// The product: two vectors at a time are joined to bytes as other panels are for many tokens.
-// Reading memory takes longer than that even for one token.
-class PlanesLinear {
-  using S = Packed<quant::Q8_0>;
-  using E = ExpandedOf<S>;
+// As Packed, joining the halves of a weight on the way.
+struct PackedPlanes : Weights<quant::Q8_0> {
+  static constexpr int kUnitBlocks = 1;
+  static constexpr int kUnitBytes = Planes::kHighBytes;
+  static constexpr int kLowUnitBytes = Planes::kLowBytes;
+  static constexpr int kBlockBytes = Planes::kLowBytes;
+  static constexpr bool kIsExpanded = false;
+  static constexpr bool kIsSparse = false;
 
- public:
-  PlanesLinear(const LinearCall& call, const QuantizedRows& x)
-      : call_(call), panels_(call), cols_(call.weights.cols()) {
-    prepare(x);
+  template <int kPair>
+  static PLAIT_INLINE void pair(Cursor block, Bytes& first, Bytes& second) {
+    const Bytes high = load_bytes(block.plus(32 * kPair));
+    const Bytes low = load_bytes(block.low().plus(32 * kPair));
+    const Bytes low_half = splat_byte(0x0f), high_half = splat_byte(0xf0);
+    first = signed_as_needed(either(both(shift<4>(high), high_half), both(low, low_half)));
+    second = signed_as_needed(either(both(high, high_half), both(shift<-4>(low), low_half)));
   }
-
-  void run() {
-    for (int64_t token = 0; token < call_.num_rows; token += kTokenBlock) {
-      const int64_t left = call_.num_rows - token;
-      multiply(token, left < kTokenBlock ? left : kTokenBlock);
-    }
-  }
+  static PLAIT_INLINE Cursor block(Cursor unit, int) { return unit.plus(Planes::kHeaderBytes); }
+  static PLAIT_INLINE Floats scale(Cursor unit, int, int) { return load_halves(unit); }
 
  private:
-  void prepare(const QuantizedRows& x) {
-    const int64_t num_sums = S::kHasOffset ? call_.num_rows * (x.stride() / kActBlock) : 0;
-    const size_t side = static_cast<size_t>((num_sums * 4 + 63) / 64 * 64);
-    uint8_t* scratch = call_.scratch.bytes(side + 2 * expanded_bytes());
-    auto* offsets = reinterpret_cast<int32_t*>(scratch);
-    for (int64_t i = 0; i < num_sums; ++i) offsets[i] = -S::kOffset * x.sums[i];
-    expanded_ = scratch + side;
-    input_ = {
-        .weights = {},
-        .rows = {},
-        .tokens = {x.values, x.scales, S::kHasOffset ? offsets : nullptr, nullptr, x.stride()},
-        .first_token = 0,
-        .num_blocks = cols_ / 32,
-        .fine_blocks = x.fine_blocks,
-        .num_fine = x.num_fine,
-        .out = &call_.out,
-        .row_end = panels_.row_end(),
-        .ahead = nullptr,
-        .ahead_per_block = 0};
-  }
-
-  size_t expanded_bytes() const { return static_cast<size_t>(cols_ / 32) * E::kUnitBytes; }
-
-  void multiply(int64_t token, int64_t count) {
-    TileInput in = input_;
-    in.tokens = input_.tokens.from(token, S::kGroup);
-    in.first_token = token;
-    const int64_t even = panels_.num_vectors() / 2 * 2;
-    for (int64_t i = 0; i < even; i += 2) {
-      for (int v = 0; v < 2; ++v) join(in, v, i + v);
-      run_tiles<E, 2, kTileTokens<S>>(in, count);
-    }
-    if (even == panels_.num_vectors()) return;
-    join(in, 0, even);
-    run_tiles<E, 1, kTileTokens<S>>(in, count);
-  }
-
-  void join(TileInput& in, int index, int64_t vector) const {
-    uint8_t* bytes = expanded_ + static_cast<size_t>(index) * expanded_bytes();
-    const Cursor high = panels_.cursor(vector);
-    const int64_t next = high.next == 0 ? 0 : static_cast<int64_t>(call_.weights.low_panel_bytes());
-    join_planes(high, {call_.weights.low_panel(panels_.panel(vector)), next}, bytes);
-    in.weights[index] = {bytes, 0};
-    in.rows[index] = panels_.first_row(vector);
-  }
-
-  void join_planes(Cursor high, Cursor low, uint8_t* out) const {
-    for (int64_t column = 0; column < cols_; column += Planes::kColumns) {
-      for (int line = 0; line < Planes::kHighBytes; line += 64) {
-        prefetch(high.at + kPrefetchAhead + line);
-        prefetch(low.at + kPrefetchAhead + line);
-      }
-      store_aligned(reinterpret_cast<float*>(out), load_halves(high));
-      unroll<4>([&](auto pair) PLAIT_LAMBDA {
-        const Bytes highs = load_bytes(high.plus(Planes::kHeaderBytes + 32 * pair.value));
-        const Bytes lows = load_bytes(low.plus(32 * pair.value));
-        const Bytes low_half = splat_byte(0x0f), high_half = splat_byte(0xf0);
-        const Bytes first = either(both(shift<4>(highs), high_half), both(lows, low_half));
-        const Bytes second = either(both(highs, high_half), both(shift<-4>(lows), low_half));
-        uint8_t* at = out + E::kChunksAt + 2 * pair.value * kVectorBytes;
-        store_aligned(at, signed_as_needed(first));
-        store_aligned(at + kVectorBytes, signed_as_needed(second));
-      });
-      high = high.plus(Planes::kHighBytes);
-      low = low.plus(Planes::kLowBytes);
-      out += E::kUnitBytes;
-    }
-  }
-
   static PLAIT_INLINE Bytes signed_as_needed(Bytes a) {
-    if constexpr (S::kFlips) return a;
+    if constexpr (kFlips) return a;
     return flip(a, splat_byte(128));
   }
-
-  const LinearCall& call_;
-  const VectorRange panels_;
-  const int64_t cols_;
-  TileInput input_{};
-  uint8_t* expanded_ = nullptr;
 };
 
-// Sums over the high plane, as if it were a matrix of a format with 4 bits, and per row of W:
-//   centre = sum over blocks of d * (sum of x)     spread = sum over blocks of d^2 |x|^2
+// The product with the high plane, as if that were a matrix of a format with 4 bits, whose weight
+// 16 (high - 8) + 7.5 is the middle of what the whole weight can be; and per row of W
+//   spread = sum over blocks of d^2 |x|^2
 class Screen {
   using S = Packed<quant::Q4_0>;
   static_assert(S::kUnitBytes == Planes::kHighBytes);
-  static constexpr int kMostTokens = kDecodeTokens<S> < 4 ? kDecodeTokens<S> : 4;
+  // Rests of fine blocks are left out: they are as small as the rounding of the others is. What
+  // they may add goes into the spread, where a whole weight, up to 127, counts as a low half does.
+  static constexpr float kRest = 127.0f * 127.0f * 12.0f / 255.0f;
 
  public:
   Screen(const LinearCall& call, const QuantizedRows& x, BestRows* best)
@@ -125,59 +54,56 @@ class Screen {
   }
 
   void run() {
-    constexpr int kVectors = 2;
-    const int64_t share = panels_.num_vectors() / kVectors;
-    for (int64_t i = 0; i < share; ++i) {
-      for (int v = 0; v < kVectors; ++v) point(v, v * share + i);
-      run_tokens<kVectors>();
-    }
-    for (int64_t i = share * kVectors; i < panels_.num_vectors(); ++i) {
-      point(0, i);
-      run_tokens<1>();
-    }
+    if (call_.num_rows == 1) return walk<4, 1>();
+    if (call_.num_rows == 2) return walk<4, 2>();
+    walk<2, kDecodeTokens<S>>();
   }
 
  private:
-  // Scratch: offsets of all tokens, sums and squares of their blocks, one row as floats.
+  // Scratch: offsets of all tokens, squares of their blocks.
   void prepare() {
     const int64_t rows = call_.num_rows, cells = rows * (x_.stride() / kActBlock);
     const int64_t blocks = rows * num_blocks_;
-    auto* offsets = reinterpret_cast<int32_t*>(
-        call_.scratch.bytes(static_cast<size_t>(cells + 2 * blocks + 32 * num_blocks_) * 4));
-    for (int64_t i = 0; i < cells; ++i) offsets[i] = -S::kOffset * x_.sums[i];
-    sums_ = reinterpret_cast<float*>(offsets + cells);
-    squares_ = sums_ + blocks;
-    for (int64_t row = 0; row < rows; ++row) add_up(row, squares_ + blocks);
+    auto* offsets =
+        reinterpret_cast<int32_t*>(call_.scratch.bytes(static_cast<size_t>(cells + blocks) * 4));
+    // -8 for the high half and 7.5 / 16 for the low one, rounded: half a unit beside a largest
+    // value of 127, which is a small part of the margin.
+    for (int64_t i = 0; i < cells; ++i) offsets[i] = (16 - 241 * x_.sums[i]) >> 5;
+    squares_ = reinterpret_cast<float*>(offsets + cells);
+    for (int64_t row = 0; row < rows; ++row) add_up(row);
     in_ = {.weights = {},
            .rows = {},
            .tokens = {x_.values, x_.scales, offsets, nullptr, x_.stride()},
            .first_token = 0,
            .num_blocks = num_blocks_,
-           .fine_blocks = x_.fine_blocks,
-           .num_fine = x_.num_fine,
+           .fine_blocks = nullptr,
+           .num_fine = 0,
            .out = &call_.out,
            .row_end = panels_.row_end(),
            .ahead = nullptr,
            .ahead_per_block = 0};
   }
 
-  void add_up(int64_t row, float* x) {
+  void add_up(int64_t row) {
     const int8_t* values = x_.values + row * x_.stride();
     const float* scales = x_.scales + row * (x_.stride() / kActBlock);
-    for (int64_t i = 0; i < 32 * num_blocks_; ++i)
-      x[i] = scales[i / kActBlock] * static_cast<float>(values[i]);
+    for (int64_t block = 0; block < num_blocks_; ++block)
+      squares_[row * num_blocks_ + block] = square(values, scales, 32 * block);
     for (int64_t fine = 0; fine < x_.num_fine; ++fine)
-      for (int64_t i = 0; i < 32; ++i) {
-        const int64_t rest = x_.cols + 32 * fine + i;
-        x[32 * x_.fine_blocks[fine] + i] +=
-            scales[rest / kActBlock] * static_cast<float>(values[rest]);
-      }
-    for (int64_t block = 0; block < num_blocks_; ++block) {
-      float sum = 0, square = 0;
-      for (int64_t i = 32 * block; i < 32 * block + 32; ++i) sum += x[i], square += x[i] * x[i];
-      sums_[row * num_blocks_ + block] = sum;
-      squares_[row * num_blocks_ + block] = square;
+      squares_[row * num_blocks_ + x_.fine_blocks[fine]] +=
+          kRest * square(values, scales, x_.cols + 32 * fine);
+  }
+
+  // |x|^2 of the 32 columns from `column` on.
+  static float square(const int8_t* values, const float* scales, int64_t column) {
+    float total = 0;
+    for (int64_t at = column; at < column + 32; at += kActBlock) {
+      int sum = 0;
+      for (int64_t i = at; i < at + kActBlock; ++i) sum += values[i] * values[i];
+      const float scale = scales[at / kActBlock];
+      total += scale * scale * static_cast<float>(sum);
     }
+    return total;
   }
 
   void point(int index, int64_t vector) {
@@ -185,13 +111,27 @@ class Screen {
     in_.rows[index] = panels_.first_row(vector);
   }
 
-  template <int kVectors>
+  // As Int8Linear::decode.
+  template <int kVectors, int kMaxTokens>
+  void walk() {
+    const int64_t share = panels_.num_vectors() / kVectors;
+    for (int64_t i = 0; i < share; ++i) {
+      for (int v = 0; v < kVectors; ++v) point(v, v * share + i);
+      run_tokens<kVectors, kMaxTokens>();
+    }
+    for (int64_t i = share * kVectors; i < panels_.num_vectors(); ++i) {
+      point(0, i);
+      run_tokens<1, kMaxTokens>();
+    }
+  }
+
+  template <int kVectors, int kMaxTokens>
   void run_tokens() {
-    for (int64_t first = 0; first < call_.num_rows; first += kMostTokens) {
+    for (int64_t first = 0; first < call_.num_rows; first += kMaxTokens) {
       const int64_t left = call_.num_rows - first;
-      unroll<kMostTokens>([&](auto index) PLAIT_LAMBDA {
+      unroll<kMaxTokens>([&](auto index) PLAIT_LAMBDA {
         constexpr int kTokens = index.value + 1;
-        if (left == kTokens || (left > kTokens && kTokens == kMostTokens))
+        if (left == kTokens || (left > kTokens && kTokens == kMaxTokens))
           tile<kVectors, kTokens>(first);
       });
     }
@@ -200,53 +140,39 @@ class Screen {
   template <int kVectors, int kTokens>
   [[gnu::noinline]] void tile(int64_t first) {
     Tile<S, kVectors, kTokens> tile;
-    Floats centre[kVectors][kTokens], spread[kVectors][kTokens];
-    for (int v = 0; v < kVectors; ++v)
-      for (int t = 0; t < kTokens; ++t) centre[v][t] = spread[v][t] = splat(0.0f);
     const Tokens x = in_.tokens.from(first, S::kGroup);
-    const float* sums = sums_ + first * num_blocks_;
-    const float* squares = squares_ + first * num_blocks_;
     tile.start(x);
-    for_each_block<S, kVectors>(
-        in_, [&](const Cursor(&unit)[kVectors], int block, int64_t column) PLAIT_LAMBDA {
-          tile.add_block(unit, block, x, column);
-          if (column >= x_.cols) return;
-#pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v) {
-            const Floats d = S::scale(unit[v], block, 0), squared = mul(d, d);
-#pragma GCC unroll 4
-            for (int t = 0; t < kTokens; ++t) {
-              const int64_t at = t * num_blocks_ + column / 32;
-              centre[v][t] = fma(d, splat(sums[at]), centre[v][t]);
-              spread[v][t] = fma(squared, splat(squares[at]), spread[v][t]);
-            }
-          }
-        });
-    for (int v = 0; v < kVectors; ++v)
-      for (int t = 0; t < kTokens; ++t) {
-        const Floats middle = fma(tile.total[v][t], splat(16.0f), mul(centre[v][t], splat(7.5f)));
-        finish(first + t, in_.rows[v], middle, spread[v][t]);
-      }
+    for_each_block<S, kVectors>(in_, [&](const Cursor(&unit)[kVectors], int block, int64_t column)
+                                         PLAIT_LAMBDA { tile.add_block(unit, block, x, column); });
+    for (int v = 0; v < kVectors; ++v) {
+      Floats spread[kTokens];
+      add_spread(in_.weights[v], squares_ + first * num_blocks_, spread);
+      for (int t = 0; t < kTokens; ++t)
+        finish(first + t, in_.rows[v], mul(tile.total[v][t], splat(16.0f)), spread[t]);
+    }
+  }
+
+  template <int kTokens>
+  PLAIT_INLINE void add_spread(Cursor unit, const float* squares, Floats (&spread)[kTokens]) {
+    for (int t = 0; t < kTokens; ++t) spread[t] = splat(0.0f);
+    for (int64_t block = 0; block < num_blocks_; ++block, unit = advance<S>(unit, 1)) {
+      const Floats d = S::scale(unit, 0, 0), squared = mul(d, d);
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t)
+        spread[t] = fma(squared, splat(squares[t * num_blocks_ + block]), spread[t]);
+    }
   }
 
   void finish(int64_t token, int64_t row, Floats middle, Floats spread) {
-    alignas(64) float lower[kVectorRows], upper[kVectorRows], margin[kVectorRows];
-    store_aligned(upper, middle);
-    store_aligned(margin, spread);
-    const int64_t left = in_.row_end - row;
-    const int64_t count = left < kVectorRows ? left : kVectorRows;
+    const Floats half = mul(sqrt(spread), splat(kScreenMargin));
+    const Floats low = add(middle, negate(half));
+    const int64_t count = in_.row_end - row;
+    store_rows(call_.out.data + token * call_.out.stride + row, add(middle, half), count);
     BestRows& best = best_[token];
-    int is_any = 0;
-    for (int i = 0; i < kVectorRows; ++i) {
-      const float half = kScreenMargin * __builtin_sqrtf(margin[i]);
-      lower[i] = upper[i] - half;
-      upper[i] += half;
-      is_any |= lower[i] > best.floor;
-    }
-    float* at = call_.out.data + token * call_.out.stride + row;
-    for (int64_t i = 0; i < count; ++i) at[i] = upper[i];
-    if (is_any == 0) return;
-    for (int64_t i = 0; i < count; ++i)
+    if (!any_above(low, best.floor)) return;
+    alignas(kVectorBytes) float lower[kVectorRows];
+    store_aligned(lower, low);
+    for (int64_t i = 0; i < kVectorRows && i < count; ++i)
       if (lower[i] > best.floor) best.offer(lower[i], row + i);
   }
 
@@ -256,14 +182,13 @@ class Screen {
   const VectorRange panels_;
   const int64_t num_blocks_;
   TileInput in_{};
-  float* sums_ = nullptr;     // [num_rows][num_blocks]
-  float* squares_ = nullptr;  // the same
+  float* squares_ = nullptr;  // |x|^2 of each block, [num_rows][num_blocks]
 };
 
 }  // namespace
 
 void linear_planes(const LinearCall& call, const QuantizedRows& x) {
-  PlanesLinear(call, x).run();
+  Int8Linear<PackedPlanes>(call, x).run();
 }
 
 void screen_planes(const LinearCall& call, const QuantizedRows& x, BestRows* best) {

@@ -8,6 +8,8 @@
 namespace plait::PLAIT_ISA {
 namespace {
 
+constexpr int64_t kPrefetchAhead = 1024;
+
 using quant::Codes;
 using quant::Scales;
 
@@ -138,6 +140,9 @@ template <class S>
 [[gnu::noinline]] void expand(Cursor from, int64_t cols, uint8_t* out) {
   using E = ExpandedOf<S>;
   for (int64_t column = 0; column < cols; column += 32 * S::kUnitBlocks) {
+    if constexpr (requires { S::kLowUnitBytes; })
+      for (int line = 0; line < S::kLowUnitBytes; line += 64)
+        prefetch(from.low_at + kPrefetchAhead + line);
     for (int block = 0; block < S::kUnitBlocks; ++block, out += E::kUnitBytes) {
       for (int group = 0; group < S::kGroups; ++group) {
         store_aligned(reinterpret_cast<float*>(out + group * kVectorBytes),
@@ -153,7 +158,7 @@ template <class S>
         store_aligned(out + E::kChunksAt + (2 * pair.value + 1) * kVectorBytes, second);
       });
     }
-    from = from.plus(S::kUnitBytes);
+    from = advance<S>(from, 1);
   }
 }
 

@@ -14,7 +14,6 @@ namespace plait::PLAIT_ISA {
 namespace {
 
 constexpr int kMaxVectors = 4;
-constexpr int64_t kPrefetchAhead = 1024;
 
 // Activations of the tokens of a tile, and what the format needs of their sums.
 // Their columns are those of W and then the rests of the fine blocks.
@@ -65,7 +64,12 @@ struct VectorRange {
   // The last vector may have fewer panels than it has room for: it then sees the last one twice.
   Cursor cursor(int64_t vector) const {
     const bool has_next = kVectorPanels > 1 && panel(vector) + 1 < end;
-    return {matrix.panel(panel(vector)), has_next ? static_cast<int64_t>(matrix.panel_bytes()) : 0};
+    Cursor cursor{matrix.panel(panel(vector)), 0};
+    if (has_next) cursor.next = static_cast<int64_t>(matrix.panel_bytes());
+    if (!matrix.has_planes()) return cursor;
+    cursor.low_at = matrix.low_panel(panel(vector));
+    if (has_next) cursor.low_next = static_cast<int64_t>(matrix.low_panel_bytes());
+    return cursor;
   }
 };
 
@@ -120,12 +124,11 @@ PLAIT_INLINE void for_each_block(const TileInput& in, const Body& body) {
     const int64_t first = run < 0 ? 0 : in.fine_blocks[run];
     const int64_t end = run < 0 ? in.num_blocks : first + 1;
     Cursor unit[kVectors];
-    for (int v = 0; v < kVectors; ++v)
-      unit[v] = in.weights[v].plus(first / S::kUnitBlocks * S::kUnitBytes);
+    for (int v = 0; v < kVectors; ++v) unit[v] = advance<S>(in.weights[v], first / S::kUnitBlocks);
     for (int64_t block = first; block < end; ++block, column += 32) {
       body(unit, static_cast<int>(block % S::kUnitBlocks), column);
       if (block % S::kUnitBlocks == S::kUnitBlocks - 1)
-        for (int v = 0; v < kVectors; ++v) unit[v] = unit[v].plus(S::kUnitBytes);
+        for (int v = 0; v < kVectors; ++v) unit[v] = advance<S>(unit[v], 1);
     }
   }
 }
@@ -239,8 +242,7 @@ struct Tile {
     for (int v = 0; v < kVectors; ++v) {
       chunks[v] = S::block(unit[v], block);
       if constexpr (!S::kIsExpanded)
-        for (int line = 0; line < S::kBlockBytes; line += 64)
-          prefetch(chunks[v].at + kPrefetchAhead + line);
+        for (int line = 0; line < S::kBlockBytes; line += 64) prefetch_block(chunks[v], line);
     }
     unroll<S::kGroups>([&](auto group) PLAIT_LAMBDA {
       Floats scale[kVectors];
@@ -256,6 +258,11 @@ struct Tile {
       if constexpr (S::kHasMin && !S::kIsExpanded) add_low(unit, block, group.value, x, column);
     });
     for (int t = 0; t < kTokens; ++t) values[t] += 32;
+  }
+
+  static PLAIT_INLINE void prefetch_block(const Cursor& chunks, int line) {
+    prefetch(chunks.at + kPrefetchAhead + line);
+    if constexpr (requires { S::kLowUnitBytes; }) prefetch(chunks.low_at + kPrefetchAhead + line);
   }
 
   PLAIT_INLINE Floats result(int v, int t) const {

@@ -90,9 +90,10 @@ void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, i
                  int64_t panel_begin, int64_t panel_end, const LinearOutput& out,
                  LinearScratch& scratch) {
   if (num_rows < 1 || panel_begin >= panel_end) return;
-  table_of(isa).int8({weights, num_rows, panel_begin, panel_end, out, scratch,
-                      expand_from(isa, weights.format(), weights.is_sparse())},
-                     x);
+  // Two tokens are enough to make up for storing what was joined from two planes.
+  const int64_t from =
+      weights.has_planes() ? 2 : expand_from(isa, weights.format(), weights.is_sparse());
+  table_of(isa).int8({weights, num_rows, panel_begin, panel_end, out, scratch, from}, x);
 }
 
 void screen_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,

@@ -320,15 +320,23 @@ bool takes_best(const SampleSettings& s, bool is_held) {
          (!is_held || s.held.empty());
 }
 
-// As choose_best would find in a copy of the row.
+// The first of the best logits, in one pass and without a copy: a piece at a time, so that only the
+// piece with the best one is searched for its place.
 RowState best_of(std::span<const float> logits, Choice& choice) {
-  int32_t is_bad = 0;
-  for (float x : logits) is_bad |= x <= kMax ? 0 : 1;
-  if (is_bad != 0) return RowState::kNotANumber;
-  const float best = max_of(logits);
+  constexpr size_t kPiece = 1024;
+  float best = -kInf;
+  size_t at = 0;
+  for (size_t from = 0; from < logits.size(); from += kPiece) {
+    const auto piece = logits.subspan(from, std::min(kPiece, logits.size() - from));
+    int32_t is_bad = 0;
+    for (float x : piece) is_bad |= x <= kMax ? 0 : 1;
+    if (is_bad != 0) return RowState::kNotANumber;
+    const float highest = max_of(piece);
+    if (highest > best) best = highest, at = from;
+  }
   if (best == -kInf) return RowState::kNothingLeft;
-  choice.token =
-      static_cast<int32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
+  while (logits[at] != best) ++at;
+  choice.token = static_cast<int32_t>(at);
   return RowState::kFine;
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Batch:
 
 def flatten(inputs: Listing[StepInput]) -> Batch:
     """inputs: at least one."""
-    starts = np.cumsum([0, *(i.window.length for i in inputs)]).tolist()
+    starts = [0, *accumulate(i.window.length for i in inputs)]
     masks = [i.window.pattern.mask for i in inputs if i.window.pattern.mask is not None]
     embeddings, embedding_rows = _embeddings(inputs, starts)
     counts = tuple(len(i.window.rows) for i in inputs)
@@ -72,23 +73,17 @@ def _positions(item: StepInput) -> Ints:
 
 
 def _windows(inputs: Listing[StepInput], starts: list[int]) -> Ints:
-    table = np.zeros((len(inputs), WINDOW_FIELDS), np.int32)
+    table = []
     first_page = first_mask = 0
-    for row, item, first_row in zip(table, inputs, starts, strict=False):
+    for item, first_row in zip(inputs, starts, strict=False):
         window, pattern = item.window, item.window.pattern
         is_tree = pattern.kind is PatternKind.TREE
-        row[:] = (
-            first_row,
-            window.length,
-            window.start,
-            pattern.kind,
-            pattern.size,
-            first_page,
-            first_mask if is_tree else -1,
-        )
+        mask = first_mask if is_tree else -1
+        shape = first_row, window.length, window.start, pattern.kind, pattern.size
+        table.append((*shape, first_page, mask))
         first_page += len(item.view.pages)
         first_mask += window.length**2 if is_tree else 0
-    return table
+    return np.array(table, np.int32)
 
 
 def _embeddings(inputs: Listing[StepInput], starts: list[int]) -> tuple[Floats | None, Ints | None]:

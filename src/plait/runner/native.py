@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Listing
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ class NativeRunner:
         batch = flatten(inputs)
         out = self._room(len(batch.wanted))
         self._run(batch, out, 0, self._plan.num_ops, None)
-        ends = np.cumsum(batch.counts).tolist()
+        ends = accumulate(batch.counts)
         return [out[end - n : end] for end, n in zip(ends, batch.counts, strict=True)]
 
     def hidden(
