@@ -39,18 +39,19 @@ def _attempt(
     part: Rows, choices: sampling.Choices | FloatingPointError, write: Write
 ) -> Update | Exception:
     try:
-        scored = _logprobs(
-            part.scored_logits,
-            part.scored,
-            part.seq.tokens[part.scored],
-            part.seq.params.prompt_logprobs,
-        )
+        scored = _scored_logprobs(part) if len(part.scored) else {}
         if isinstance(choices, FloatingPointError):
             return choices
         update = write(part, choices) if len(part.targets) else NOTHING
         return replace(update, logprobs={**scored, **update.logprobs}) if scored else update
     except Exception as error:  # of this request alone
         return error
+
+
+def _scored_logprobs(part: Rows) -> dict[int, TokenLogprobs]:
+    """For tokens that stand on the canvas already, if the request wants `prompt_logprobs`; else empty."""
+    tokens, count = part.seq.tokens[part.scored], part.seq.params.prompt_logprobs
+    return _logprobs(part.scored_logits, part.scored, tokens, count)
 
 
 def ask(part: Rows, traits: Traits, *, want_confidence: bool = False) -> sampling.Ask:

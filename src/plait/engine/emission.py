@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from plait.core.errors import UserError
 from plait.core.sequence import Event, Sequence
 from plait.core.traits import Traits
@@ -63,8 +61,8 @@ def _first_stop(seq: Sequence, start: int, end: int, traits: Traits) -> int | No
     start = max(start, seq.prompt_length + seq.params.min_tokens)
     if not stops or start >= end:
         return None
-    found = np.flatnonzero(np.isin(seq.tokens[start:end], list(stops)))
-    return start + int(found[0]) if len(found) else None
+    tokens = seq.tokens[start:end].tolist()
+    return next((start + i for i, token in enumerate(tokens) if token in stops), None)
 
 
 def _written_logprobs(seq: Sequence, start: int, end: int) -> tuple[TokenLogprobs, ...]:

@@ -132,7 +132,7 @@ def bias_arrays(params: SamplingParams) -> tuple[Ints, NDArray[np.float64]]:
 
 def _bad_row(codes: Ints, positions: Ints) -> FloatingPointError | None:
     """codes: -1 for a row that is not a number, -2 for one where nothing is possible."""
-    if not len(codes) or int(codes.min()) >= 0:
+    if min(codes.tolist(), default=0) >= 0:
         return None
     for code, meaning in ((-1, "hold NaN or +inf"), (-2, "leave no token possible")):
         bad = np.flatnonzero(codes == code)

@@ -52,7 +52,7 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
         pages=_joined([i.view.pages for i in inputs]),
         masks=np.concatenate([m.ravel() for m in masks]).astype(np.uint8) if masks else _NO_BYTES,
         wanted=_joined([i.window.rows + s for i, s in zip(inputs, starts, strict=False)]),
-        best=np.repeat(np.array([i.best for i in inputs], np.int32), counts),
+        best=_joined([np.full(n, i.best, np.int32) for i, n in zip(inputs, counts, strict=True)]),
         counts=counts,
         embeddings=embeddings,
         embedding_rows=embedding_rows,
