@@ -106,6 +106,9 @@ class FakeRunner:
         self.error: Exception | None = None
         self.batches: list[list[tuple[int, Window]]] = []
 
+    def counters(self) -> dict[str, int]:
+        return {"head_rows": 0}
+
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         if self.error:
             error, self.error = self.error, None

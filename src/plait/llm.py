@@ -67,6 +67,11 @@ class LLM:
         return self.traits.vocab_size
 
     @property
+    def counters(self) -> Mapping[str, int]:
+        """What the executor counted since the model was loaded (core.step.Runner)."""
+        return self._worker.engine.runner.counters()
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether the model knows messages."""
         return self.tokenizer.chat_template is not None

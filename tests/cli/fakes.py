@@ -73,6 +73,10 @@ class FakeSession(Session):
         return 128
 
     @property
+    def counters(self) -> dict[str, int]:
+        return {"head_rows": 7}
+
+    @property
     def vocab_size(self) -> int:
         return 100
 

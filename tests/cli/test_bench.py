@@ -80,6 +80,7 @@ def test_the_median_leaves_out_the_warm_up(record: dict[str, Any]) -> None:
         "decode_per_second": pytest.approx(4 / 6),
         "time_to_first_token": 3.0,
     }
+    assert record["counters"] == {"head_rows": 7}
 
 
 def test_the_shares_are_of_what_the_machine_could_do(record: dict[str, Any]) -> None:

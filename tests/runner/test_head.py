@@ -37,7 +37,7 @@ def test_both_executors_keep_the_best(family: str, activations: str, count: int)
     item = feed(bench.sequence(40, 1), 0, 40)
     for runner in (bench.native, bench.reference):
         holds_the_best(*both(runner, item, count), count)
-    assert (bench.native.head_counts().rows > 0) == (activations == "int8")
+    assert (bench.native.counters()["head_rows"] > 0) == (activations == "int8")
 
 
 def test_a_request_that_needs_all_beside_one_that_needs_one() -> None:
@@ -66,9 +66,9 @@ def compare(model: str, most_rows: int) -> tuple[int, int]:
             num_rows += end - start
         if num_rows >= most_rows:
             break
-    counts = loaded.runner.head_counts()  # type: ignore[attr-defined]
-    assert counts.broken == 0
-    return num_rows, counts.panels // max(1, counts.rows)
+    counts = loaded.runner.counters()
+    assert counts["head_broken"] == 0
+    return num_rows, counts["head_panels"] // max(1, counts["head_rows"])
 
 
 @pytest.mark.timeout(600)

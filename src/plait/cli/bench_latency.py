@@ -63,6 +63,7 @@ def latency(
         tokens=tokens,
         median=rates,
         runs=results,
+        counters=dict(session.counters),
         engine=asdict(engine),
     )
 

@@ -57,6 +57,11 @@ class Session:
         return self.llm.vocab_size
 
     @property
+    def counters(self) -> Mapping[str, int]:
+        """What the executor counted since the model was loaded."""
+        return self.llm.counters
+
+    @property
     def has_template(self) -> bool:
         """Whether the model knows messages (an instruct model) or only continues text."""
         return self.template is not None or self.llm.has_chat_template

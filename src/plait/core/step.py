@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Listing
 from typing import NamedTuple, Protocol
 
@@ -35,4 +36,8 @@ class Runner(Protocol):
         equals the last of them) is -inf.
         The arrays are valid until the next call. No row may depend on what else is in the batch.
         """
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """What happened inside since the model was loaded, by name; for people."""
         ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Listing
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,17 +20,6 @@ from plait.runner.weights import Weights
 from plait.weights.base import Checkpoint
 
 Columns = tuple[int, int, int, bool]
-
-
-class HeadCounts(NamedTuple):
-    """rows: of logits that were searched for their best (csrc/ops/head.h). panels: how many panels of the
-    vocabulary matrix, 8 tokens each, were computed for them. wide: rows for which a thread had to compute its
-    whole part. broken: steps that computed everything because a bound had not held."""
-
-    rows: int
-    panels: int
-    wide: int
-    broken: int
 
 
 class NativeRunner:
@@ -107,9 +95,12 @@ class NativeRunner:
         self._run(batch, out, first, self._plan.num_ops, hidden, since=since)
         return out
 
-    def head_counts(self) -> HeadCounts:
-        """What the search for the best logits did since the model was loaded."""
-        return HeadCounts(*self._plan.head_counts())
+    def counters(self) -> dict[str, int]:
+        """Of the search for the best logits (csrc/ops/head.h): rows searched; panels of the vocabulary matrix,
+        8 tokens each, computed for them; rows for which a thread computed its whole part; steps that
+        computed everything because a bound had not held."""
+        names = "head_rows", "head_panels", "head_wide", "head_broken"
+        return dict(zip(names, self._plan.head_counts(), strict=True))
 
     def _refine(self, kv: kv_pool.Pool) -> None:
         """Watch every linear op over one page of tokens and choose its fine blocks."""

@@ -44,6 +44,10 @@ class ReferenceRunner:
         ends = np.cumsum(batch.counts).tolist()
         return [logits[end - n : end] for end, n in zip(ends, batch.counts, strict=True)]
 
+    def counters(self) -> dict[str, int]:
+        """Nothing is counted."""
+        return {}
+
     def hidden(self, inputs: Listing[StepInput], *, until: str) -> Floats:
         """The rows [all fed positions, width] at a cut point."""
         cut = next(c for c in self._graph.cuts if c.name == until)
