@@ -114,8 +114,9 @@ class Sequence:
         """The only place where tokens change. Raises AssertionError when a final position would."""
         positions = update.positions
         if len(positions):
-            assert int(positions.min()) >= self.final, "a final position was written"
-            grown = int(positions.max()) + 1
+            places = positions.tolist()
+            assert min(places) >= self.final, "a final position was written"
+            grown = max(places) + 1
             if grown > self.length:
                 self.extend(grown - self.length, mask_token, masked=True)
             self._tokens[positions] = update.tokens

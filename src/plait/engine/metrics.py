@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from plait.core.sequence import Event
@@ -48,11 +47,22 @@ class EngineMetrics:
         for event in events:
             self.num_tokens += len(event.token_ids)
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to the counter `name`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, name, getattr(self, name) + time.perf_counter() - start)
+    def timed(self, name: str) -> _Timer:
+        """Adds the time spent inside to the counter `name`."""
+        return _Timer(self, name)
+
+
+class _Timer:
+    """A context manager without a generator: two of them run in every step."""
+
+    __slots__ = ("metrics", "name", "start")
+
+    def __init__(self, metrics: EngineMetrics, name: str) -> None:
+        self.metrics, self.name = metrics, name
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        total = getattr(self.metrics, self.name) + time.perf_counter() - self.start
+        setattr(self.metrics, self.name, total)
