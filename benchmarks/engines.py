@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -30,6 +31,10 @@ WORKERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "vllm": ("vllm_worker.py", "vllm", {}),
 }
 """Name -> script, environment (None: this one), options of the worker."""
+
+
+FOLDERS = re.compile(r"/\S+/")
+"""Of a file somewhere: no part of a reason."""
 
 
 class NotAvailableError(Exception):
@@ -85,7 +90,7 @@ class Engine:
             raise
         if "error" in answer:
             self.close()
-            raise NotAvailableError(answer["error"])
+            raise NotAvailableError(FOLDERS.sub("", answer["error"]))
         self.about: dict[str, Any] = answer["about"]
 
     def round(self, seed: int) -> dict[str, Any]:
