@@ -38,11 +38,12 @@ class LinearOp final : public Op {
     if (rows == 0) return;
     make_input(step, rows);
     const int32_t* best = step.batch.best;
-    const bool screens = head_ && needs_best_only(step.batch) && head_->pays(best, rows);
+    const bool may_screen = head_ && needs_best_only(step.batch);
+    const bool screens = may_screen && head_->pays(best, rows);
     step.plan.pool().barrier();
     if (needs_int8_ && step.plan.is_watching() && step.worker == 0) add_energy(step.plan, rows);
     if (screens) return screen(step, rows);
-    if (head_ && needs_best_only(step.batch) && step.worker == 0) head_->skip(best, rows);
+    if (may_screen && step.worker == 0) head_->skip(best, rows);
     multiply(step, rows);
   }
 

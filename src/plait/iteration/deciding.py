@@ -24,5 +24,5 @@ def decide(jobs: list[Job], rows: list[Floats]) -> list[Update | Exception]:
 def _decide_all(decoder: Decoder, items: list[Item]) -> list[Update | Exception]:
     try:
         return decoder.decide_all(items)
-    except Exception as error:
+    except Exception as error:  # a faulty decoder ends its own requests and nobody else's
         return [error] * len(items)
