@@ -7,7 +7,7 @@ namespace plait::PLAIT_ISA {
 namespace {
 
 // Tokens that share one expansion: enough to make it cheap, few enough to stay in the second cache.
-constexpr int64_t kTokenBlock = 126;
+constexpr int64_t kTokenBlock = 128;
 
 // How wide the tiles are: as many sums as the registers hold. Under the sanitizers tiles of two
 // test the same templates and compile in a fraction of the time.
@@ -20,9 +20,7 @@ constexpr int kTileTokens = 2;
 template <class S>
 constexpr int kDecodeTokens = S::kIsSparse ? 8 : 5;
 template <class S>
-constexpr int kTileTokens = S::kIsSparse                        ? 8
-                            : S::kSignTrick || S::kLargest > 31 ? 4
-                                                                : 6;
+constexpr int kTileTokens = S::kIsSparse ? 8 : 4;
 #endif
 
 template <class S>
@@ -51,34 +49,18 @@ class Int8Linear {
     }
   }
 
-  // Scratch: of all tokens sums, or the shifted values; then two vectors of expanded panels.
+  // Scratch: two vectors of expanded panels, and the shifted activations of all tokens.
   void prepare(const QuantizedRows& x) {
-    const int64_t num_blocks = call_.num_rows * (x.stride() / kActBlock);
-    const int64_t block_bytes = S::kShifts ? kActBlock : 4;
-    const size_t side = static_cast<size_t>((num_blocks * block_bytes + 63) / 64 * 64);
-    uint8_t* scratch = call_.scratch.bytes(side + 2 * expanded_bytes());
-    expanded_ = scratch + side;
-    tokens_ = {x.values, x.scales, nullptr, nullptr, x.stride()};
+    const auto num_blocks = static_cast<size_t>(S::kShifts ? call_.num_rows * x.stride() : 0);
+    expanded_ = call_.scratch.bytes(2 * expanded_bytes() + num_blocks * sizeof(ActBlock));
+    tokens_ = {x.blocks, x.scales, x.stride()};
     if constexpr (S::kShifts) {
-      for (int64_t i = 0; i < num_blocks * kActBlock; ++i)
-        scratch[i] = static_cast<uint8_t>(x.values[i]) ^ 128;
-      tokens_.values = reinterpret_cast<const int8_t*>(scratch);
-    }
-    if constexpr (S::kHasOffset) {
-      auto* offsets = reinterpret_cast<int32_t*>(scratch);
-      for (int64_t i = 0; i < num_blocks; ++i) offsets[i] = -S::kOffset * x.sums[i];
-      tokens_.offsets = offsets;
-    }
-    if constexpr (S::kHasMin) {
-      auto* sums = reinterpret_cast<float*>(scratch);
-      constexpr int kBlocks = S::kGroup / kActBlock;
-      for (int64_t i = 0; i < num_blocks; i += kBlocks) {
-        float sum = 0;
-        for (int64_t j = i; j < i + kBlocks; ++j)
-          sum += x.scales[j] * static_cast<float>(x.sums[j]);
-        sums[i / kBlocks] = sum;
+      auto* shifted = reinterpret_cast<ActBlock*>(expanded_ + 2 * expanded_bytes());
+      for (size_t i = 0; i < num_blocks; ++i) {
+        shifted[i] = x.blocks[i];
+        for (int8_t& value : shifted[i].values) value ^= -128;
       }
-      tokens_.sums = sums;
+      tokens_.blocks = shifted;
     }
   }
 
@@ -122,7 +104,7 @@ class Int8Linear {
   // Two vectors at a time; a last odd one is decoded instead.
   void expand_and_multiply(int64_t token, int64_t count) const {
     TileInput in = input();
-    in.tokens = tokens_.from(token, S::kGroup);
+    in.tokens = tokens_.from(token);
     in.first_token = token;
     const int64_t even = panels_.num_vectors() / 2 * 2;
     for (int64_t i = 0; i < even; i += 2) {

@@ -82,6 +82,22 @@ PLAIT_INLINE Bytes splat_chunk(const int8_t* four) {
   return _mm256_set1_epi32(word);
 }
 
+// An integer in every place that `multiply` or `multiply_pairs` wants it.
+PLAIT_INLINE Ints splat_multiplier(const uint16_t (&twice)[2]) {
+#if defined(PLAIT_HAS_DOT)
+  return _mm256_set1_epi32(twice[0]);
+#else
+  int32_t word;
+  std::memcpy(&word, twice, sizeof word);
+  return _mm256_set1_epi32(word);
+#endif
+}
+// a times a power of two.
+template <int kPower>
+PLAIT_INLINE Ints times(Ints a) {
+  return _mm256_slli_epi32(a, std::countr_zero(static_cast<unsigned>(kPower)));
+}
+
 PLAIT_INLINE Bytes both(Bytes a, Bytes b) {
   return _mm256_and_si256(a, b);
 }
@@ -155,6 +171,9 @@ PLAIT_INLINE void pin(Ints& a) {
 PLAIT_INLINE Ints dot(Ints total, Bytes weights, Bytes x) {
   return _mm256_dpbusd_avx_epi32(total, weights, x);
 }
+PLAIT_INLINE Ints multiply(Ints a, Ints b) {
+  return _mm256_mullo_epi32(a, b);
+}
 #endif
 
 // Without `dot`: products of unsigned weights and signed activations, added in pairs to 16 bits.
@@ -168,8 +187,9 @@ PLAIT_INLINE Ints add_pairs(Ints a, Ints b) {
 PLAIT_INLINE Ints subtract_pairs(Ints a, Ints b) {
   return _mm256_sub_epi16(a, b);
 }
-PLAIT_INLINE Ints widen_pairs(Ints a) {
-  return _mm256_madd_epi16(a, _mm256_set1_epi16(1));
+// Pairs times a multiplier, added to 32 bits.
+PLAIT_INLINE Ints multiply_pairs(Ints a, Ints multiplier) {
+  return _mm256_madd_epi16(a, multiplier);
 }
 PLAIT_INLINE Bytes magnitude(Bytes a) {
   return _mm256_abs_epi8(a);

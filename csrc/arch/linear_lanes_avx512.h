@@ -87,6 +87,16 @@ PLAIT_INLINE Bytes splat_chunk(const int8_t* four) {
   return _mm512_set1_epi32(word);
 }
 
+// An integer in every place that `multiply` wants it.
+PLAIT_INLINE Ints splat_multiplier(const uint16_t (&twice)[2]) {
+  return _mm512_set1_epi32(twice[0]);
+}
+// a times a power of two.
+template <int kPower>
+PLAIT_INLINE Ints times(Ints a) {
+  return _mm512_slli_epi32(a, std::countr_zero(static_cast<unsigned>(kPower)));
+}
+
 PLAIT_INLINE Bytes both(Bytes a, Bytes b) {
   return _mm512_and_si512(a, b);
 }
@@ -154,6 +164,9 @@ PLAIT_INLINE void pin(Ints& a) {
 
 PLAIT_INLINE Ints dot(Ints total, Bytes weights, Bytes x) {
   return _mm512_dpbusd_epi32(total, weights, x);
+}
+PLAIT_INLINE Ints multiply(Ints a, Ints b) {
+  return _mm512_mullo_epi32(a, b);
 }
 // `dot` asks for none.
 PLAIT_INLINE Bytes magnitude(Bytes a) {

@@ -2,6 +2,7 @@
 // function is shared between differently compiled units.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <utility>

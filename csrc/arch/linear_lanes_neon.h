@@ -111,6 +111,22 @@ PLAIT_INLINE Bytes splat_chunk(const int8_t* four) {
   return splat(word);
 }
 
+// An integer in every place that `multiply` or `multiply_pairs` wants it.
+PLAIT_INLINE Ints splat_multiplier(const uint16_t (&twice)[2]) {
+#if defined(PLAIT_HAS_DOT)
+  return splat(int32_t{twice[0]});
+#else
+  const int32x4_t all = lane(vdupq_n_s16(static_cast<int16_t>(twice[0])));
+  return {all, all};
+#endif
+}
+// a times a power of two.
+template <int kPower>
+PLAIT_INLINE Ints times(Ints a) {
+  constexpr int kShift = std::countr_zero(static_cast<unsigned>(kPower));
+  return {vshlq_n_s32(a.low, kShift), vshlq_n_s32(a.high, kShift)};
+}
+
 PLAIT_INLINE Bytes both(Bytes a, Bytes b) {
   return {vandq_s32(a.low, b.low), vandq_s32(a.high, b.high)};
 }
@@ -195,6 +211,9 @@ PLAIT_INLINE Ints dot(Ints total, Bytes weights, Bytes x) {
   return {vdotq_s32(total.low, s8(weights.low), s8(x.low)),
           vdotq_s32(total.high, s8(weights.high), s8(x.high))};
 }
+PLAIT_INLINE Ints multiply(Ints a, Ints b) {
+  return {vmulq_s32(a.low, b.low), vmulq_s32(a.high, b.high)};
+}
 #endif
 
 // Without `dot`: products of weights and activations, added in pairs to 16 bits. The caller sees to
@@ -212,8 +231,14 @@ PLAIT_INLINE Ints add_pairs(Ints a, Ints b) {
 PLAIT_INLINE Ints subtract_pairs(Ints a, Ints b) {
   return {lane(vsubq_s16(s16(a.low), s16(b.low))), lane(vsubq_s16(s16(a.high), s16(b.high)))};
 }
-PLAIT_INLINE Ints widen_pairs(Ints a) {
-  return {vpaddlq_s16(s16(a.low)), vpaddlq_s16(s16(a.high))};
+// Pairs times a multiplier, added to 32 bits.
+PLAIT_INLINE int32x4_t multiply_pairs(int16x8_t a, int16x8_t multiplier) {
+  return vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(multiplier)),
+                    vmull_high_s16(a, multiplier));
+}
+PLAIT_INLINE Ints multiply_pairs(Ints a, Ints multiplier) {
+  return {multiply_pairs(s16(a.low), s16(multiplier.low)),
+          multiply_pairs(s16(a.high), s16(multiplier.high))};
 }
 // Signed products need no separate sign.
 PLAIT_INLINE Bytes magnitude(Bytes a) {

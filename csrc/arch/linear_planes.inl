@@ -37,12 +37,23 @@ struct PackedPlanes : Weights<quant::Q8_0> {
   }
 };
 
+// The high plane as a matrix of its own: the low halves are taken for the middle of their range.
+struct HighHalves : Packed<quant::Q4_0> {
+  static constexpr int kOffset = 0;
+  static constexpr bool kHasOffset = false;
+  static constexpr bool kHasMin = true;
+  static_assert(kUnitBytes == Planes::kHighBytes);
+
+  static PLAIT_INLINE Floats minimum(Cursor unit, int block, int group) {
+    return mul(scale(unit, block, group), splat(-8.0f + 7.5f / 16.0f));
+  }
+};
+
 // The product with the high plane, as if that were a matrix of a format with 4 bits, whose weight
 // 16 (high - 8) + 7.5 is the middle of what the whole weight can be; and per row of W
 //   spread = sum over blocks of d^2 |x|^2
 class Screen {
-  using S = Packed<quant::Q4_0>;
-  static_assert(S::kUnitBytes == Planes::kHighBytes);
+  using S = HighHalves;
   // Rests of fine blocks are left out: they are as small as the rounding of the others is. What
   // they may add goes into the spread, where a whole weight, up to 127, counts as a low half does.
   static constexpr float kRest = 127.0f * 127.0f * 12.0f / 255.0f;
@@ -60,20 +71,15 @@ class Screen {
   }
 
  private:
-  // Scratch: offsets of all tokens, squares of their blocks.
+  // Scratch: the squares of all blocks.
   void prepare() {
-    const int64_t rows = call_.num_rows, cells = rows * (x_.stride() / kActBlock);
-    const int64_t blocks = rows * num_blocks_;
-    auto* offsets =
-        reinterpret_cast<int32_t*>(call_.scratch.bytes(static_cast<size_t>(cells + blocks) * 4));
-    // -8 for the high half and 7.5 / 16 for the low one, rounded: half a unit beside a largest
-    // value of 127, which is a small part of the margin.
-    for (int64_t i = 0; i < cells; ++i) offsets[i] = (16 - 241 * x_.sums[i]) >> 5;
-    squares_ = reinterpret_cast<float*>(offsets + cells);
+    const int64_t rows = call_.num_rows;
+    squares_ = reinterpret_cast<float*>(
+        call_.scratch.bytes(static_cast<size_t>(rows * num_blocks_) * sizeof(float)));
     for (int64_t row = 0; row < rows; ++row) add_up(row);
     in_ = {.weights = {},
            .rows = {},
-           .tokens = {x_.values, x_.scales, offsets, nullptr, x_.stride()},
+           .tokens = {x_.blocks, x_.scales, x_.stride()},
            .first_token = 0,
            .num_blocks = num_blocks_,
            .fine_blocks = nullptr,
@@ -85,23 +91,25 @@ class Screen {
   }
 
   void add_up(int64_t row) {
-    const int8_t* values = x_.values + row * x_.stride();
-    const float* scales = x_.scales + row * (x_.stride() / kActBlock);
-    for (int64_t block = 0; block < num_blocks_; ++block)
-      squares_[row * num_blocks_ + block] = square(values, scales, 32 * block);
-    for (int64_t fine = 0; fine < x_.num_fine; ++fine)
-      squares_[row * num_blocks_ + x_.fine_blocks[fine]] +=
-          kRest * square(values, scales, x_.cols + 32 * fine);
+    const ActBlock* blocks = x_.blocks + row * x_.stride();
+    const float scale = x_.scales[row];
+    float* squares = squares_ + row * num_blocks_;
+    for (int64_t i = 0; i < num_blocks_; ++i) squares[i] = square(blocks[i], scale);
+    for (int64_t i = 0; i < x_.num_fine; ++i)
+      squares[x_.fine_blocks[i]] += kRest * square(blocks[num_blocks_ + i], kRestScale * scale);
   }
 
-  // |x|^2 of the 32 columns from `column` on.
-  static float square(const int8_t* values, const float* scales, int64_t column) {
+  // |x|^2 of a block.
+  static float square(const ActBlock& block, float scale) {
     float total = 0;
-    for (int64_t at = column; at < column + 32; at += kActBlock) {
+    for (int half = 0; half < 2; ++half) {
       int sum = 0;
-      for (int64_t i = at; i < at + kActBlock; ++i) sum += values[i] * values[i];
-      const float scale = scales[at / kActBlock];
-      total += scale * scale * static_cast<float>(sum);
+      for (int i = 0; i < kActBlock; ++i) {
+        const int value = block.values[half * kActBlock + i];
+        sum += value * value;
+      }
+      const float step = static_cast<float>(block.multipliers[half][0]) * scale;
+      total += step * step * static_cast<float>(sum);
     }
     return total;
   }
@@ -140,15 +148,19 @@ class Screen {
   template <int kVectors, int kTokens>
   [[gnu::noinline]] void tile(int64_t first) {
     Tile<S, kVectors, kTokens> tile;
-    const Tokens x = in_.tokens.from(first, S::kGroup);
-    tile.start(x);
-    for_each_block<S, kVectors>(in_, [&](const Cursor(&unit)[kVectors], int block, int64_t column)
-                                         PLAIT_LAMBDA { tile.add_block(unit, block, x, column); });
+    const Tokens x = in_.tokens.from(first);
+    tile.start();
+    for_each_block<S, kVectors>(
+        in_,
+        [&](const Cursor(&unit)[kVectors], int block, int64_t at)
+            PLAIT_LAMBDA { tile.add_block(unit, block, x, at); },
+        []() PLAIT_LAMBDA {});
     for (int v = 0; v < kVectors; ++v) {
       Floats spread[kTokens];
       add_spread(in_.weights[v], squares_ + first * num_blocks_, spread);
       for (int t = 0; t < kTokens; ++t)
-        finish(first + t, in_.rows[v], mul(tile.total[v][t], splat(16.0f)), spread[t]);
+        finish(first + t, in_.rows[v], mul(tile.total[v][t], splat(16.0f * x.scales[t])),
+               spread[t]);
     }
   }
 

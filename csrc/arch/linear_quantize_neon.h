@@ -1,7 +1,10 @@
-// Quantising a block of activations, for NEON.
+// Quantising activations, for NEON.
 #pragma once
 
 #include <arm_neon.h>
+
+#include <algorithm>
+#include <cmath>
 
 #include "linear_lanes.h"
 #include "ops/linear_table.h"
@@ -27,19 +30,27 @@ PLAIT_INLINE int16x8_t quantize_eight(const float* x, float inverse) {
                       vmovn_s32(quantize_four(x + 4, inverse)));
 }
 
-PLAIT_INLINE void quantize_block(const float* x, int8_t* values, float* scale, int16_t* sums) {
+// count: a multiple of 4. Infinities and NaN count as kLargestMagnitude.
+PLAIT_INLINE float largest_magnitude(const float* x, int64_t count) {
   const float32x4_t top = vdupq_n_f32(kLargestMagnitude);
   float32x4_t most = vdupq_n_f32(0.0f);
-  for (int i = 0; i < kActBlock; i += 4)
+  for (int64_t i = 0; i < count; i += 4)
     most = larger(smaller(vabsq_f32(vld1q_f32(x + i)), top), most);
-  const float largest = vmaxvq_f32(most);
-  const bool is_zero = largest < kSmallestMagnitude;
-  *scale = is_zero ? 0.0f : largest / 127.0f;
-  const float inverse = is_zero ? 0.0f : 127.0f / largest;
+  return vmaxvq_f32(most);
+}
+
+// The integer above, within the limits.
+PLAIT_INLINE int multiplier_of(float ratio) {
+  const float above = std::ceil(ratio);
+  return static_cast<int>(std::clamp(above, 1.0f, static_cast<float>(kLargestMultiplier)));
+}
+
+// 16 values; returns their sum.
+PLAIT_INLINE int quantize_sixteen(const float* x, float inverse, int8_t* values) {
   const int8x16_t bytes =
       vcombine_s8(vmovn_s16(quantize_eight(x, inverse)), vmovn_s16(quantize_eight(x + 8, inverse)));
   vst1q_s8(values, bytes);
-  *sums = vaddlvq_s8(bytes);
+  return vaddlvq_s8(bytes);
 }
 
 }  // namespace

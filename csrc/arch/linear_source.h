@@ -100,7 +100,7 @@ struct Packed : Weights<F> {
 // One vector of panels as bytes, in scratch: per 32 columns kGroups vectors of float scales, as
 // many minima if there are any, and 8 vectors of chunks. Formats that look the same by now share
 // it.
-template <int kLargestWeight, bool kTrick, int kGroupColumns, bool kMin, bool kHasOff, bool kSparse,
+template <int kLargestWeight, bool kTrick, int kGroupColumns, bool kMin, int kOff, bool kSparse,
           bool kShift>
 struct Expanded {
   static constexpr bool kShifts = kShift;
@@ -108,7 +108,8 @@ struct Expanded {
   static constexpr bool kSignTrick = kTrick;
   static constexpr int kLargest = kLargestWeight;
   static constexpr bool kHasMin = kMin;
-  static constexpr bool kHasOffset = kHasOff;
+  static constexpr int kOffset = kOff;
+  static constexpr bool kHasOffset = kOffset != 0;
   static constexpr int kGroup = kGroupColumns;
   static constexpr int kGroups = 32 / kGroup;
   static constexpr int kUnitBlocks = 1;
@@ -133,7 +134,7 @@ struct Expanded {
 };
 
 template <class S>
-using ExpandedOf = Expanded<S::kLargest, S::kSignTrick, S::kGroup, S::kHasMin, S::kHasOffset,
+using ExpandedOf = Expanded<S::kLargest, S::kSignTrick, S::kGroup, S::kHasMin, S::kOffset,
                             S::kIsSparse, S::kShifts>;
 
 template <class S>

@@ -19,6 +19,7 @@ struct SparseWeights {
   static constexpr bool kShifts = !kTakesSigned && kFits;
   static constexpr bool kSignTrick = !kFits;
   static constexpr bool kHasMin = false;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasOffset = false;
   static constexpr int kGroup = quant::Panel<F>::kGroup;
   static constexpr int kGroups = 32 / kGroup;
@@ -87,11 +88,11 @@ struct SparseSixteen {
   }
 
 #if defined(PLAIT_HAS_DOT)
-  // Of sixteen activations, the same in every row.
-  PLAIT_INLINE Ints dot_with(Bytes sixteen) const {
+  // Of sixteen activations, the same in every row, times their multiplier.
+  PLAIT_INLINE Ints dot_with(Bytes sixteen, Ints multiplier) const {
     const Ints start = S::kShifts ? excess : splat(0);
     const Ints first = dot_signed(start, values[0], look_up(sixteen, places[0]));
-    return dot_signed(first, values[1], look_up(sixteen, places[1]));
+    return multiply(dot_signed(first, values[1], look_up(sixteen, places[1])), multiplier);
   }
 
  private:
@@ -105,15 +106,15 @@ struct SparseSixteen {
     return S::kShifts ? dot(total, x, weights) : dot(total, weights, x);
   }
 #else
-  PLAIT_INLINE Ints dot_with(Bytes sixteen) const {
+  PLAIT_INLINE Ints dot_with(Bytes sixteen, Ints multiplier) const {
     const Bytes first = look_up(sixteen, places[0]), second = look_up(sixteen, places[1]);
     if constexpr (S::kSignTrick) {
       const Ints low = pair_dot(magnitudes[0], with_sign(first, values[0]));
       const Ints high = pair_dot(magnitudes[1], with_sign(second, values[1]));
-      return add(widen_pairs(low), widen_pairs(high));
+      return add(multiply_pairs(low, multiplier), multiply_pairs(high, multiplier));
     } else {
       const Ints sum = add_pairs(pair_dot(first, values[0]), pair_dot(second, values[1]));
-      return widen_pairs(S::kShifts ? subtract_pairs(sum, excess) : sum);
+      return multiply_pairs(S::kShifts ? subtract_pairs(sum, excess) : sum, multiplier);
     }
   }
 
@@ -126,52 +127,46 @@ struct SparseSixteen {
 
 template <class S, int kVectors, int kTokens>
   requires(S::kIsSparse)
-struct Tile<S, kVectors, kTokens> {
-  Floats total[kVectors][kTokens];
+struct Tile<S, kVectors, kTokens> : Totals<kVectors, kTokens> {
+  using Totals<kVectors, kTokens>::total;
 
-  PLAIT_INLINE Floats result(int v, int t) const { return total[v][t]; }
-
-  PLAIT_INLINE void start(const Tokens&) {
-    for (int v = 0; v < kVectors; ++v)
-      for (int t = 0; t < kTokens; ++t) total[v][t] = splat(0.0f);
-  }
-
-  PLAIT_INLINE void add_block(const Cursor (&unit)[kVectors], int block, const Tokens& x,
-                              int64_t column) {
-    Cursor chunks[kVectors];
+  PLAIT_INLINE void add_block(const Cursor (&unit)[kVectors], int block, const Tokens& tokens,
+                              int64_t at) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      chunks[v] = S::block(unit[v], block);
+      const Cursor chunks = S::block(unit[v], block);
       if constexpr (!S::kIsExpanded)
         for (int line = 0; line < S::kBlockBytes; line += 64)
-          prefetch(chunks[v].at + kPrefetchAhead + line);
+          prefetch(chunks.at + kPrefetchAhead + line);
+      Ints sums[kTokens];
+      unroll<2>([&](auto half) PLAIT_LAMBDA {
+        constexpr bool kIsNew = half.value == 0 || S::kGroup == kActBlock;
+        add_sixteen<half.value, kIsNew>(chunks, tokens, at, sums);
+        if constexpr (half.value == 1 || S::kGroup == kActBlock)
+          collect(v, S::scale(unit[v], block, half.value * kActBlock / S::kGroup), sums);
+      });
     }
-    unroll<2>([&](auto half) PLAIT_LAMBDA {
-      constexpr int kFirst = half.value * kActBlock;
-      Floats scale[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) scale[v] = S::scale(unit[v], block, kFirst / S::kGroup);
-      add_sixteen<kFirst>(chunks, scale, x, column + kFirst);
-    });
   }
 
  private:
-  template <int kFirst>
-  PLAIT_INLINE void add_sixteen(const Cursor (&chunks)[kVectors], const Floats (&scale)[kVectors],
-                                const Tokens& x, int64_t column) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      SparseSixteen<S> weights;
-      weights.template load<kFirst>(chunks[v]);
+  template <int kHalf, bool kIsNew>
+  static PLAIT_INLINE void add_sixteen(const Cursor& chunks, const Tokens& tokens, int64_t at,
+                                       Ints (&sums)[kTokens]) {
+    SparseSixteen<S> weights;
+    weights.template load<kHalf * kActBlock>(chunks);
 #pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t) {
-        const int64_t at = t * x.cols + column;
-        Ints sum = weights.dot_with(splat_table(x.values + at));
-        pin(sum);
-        const Floats x_scale = splat(x.scales[at / kActBlock]);
-        total[v][t] = fma(to_float(sum), mul(scale[v], x_scale), total[v][t]);
-      }
+    for (int t = 0; t < kTokens; ++t) {
+      const ActBlock& x = tokens.blocks[t * tokens.stride + at];
+      const Ints sum = weights.dot_with(splat_table(x.values + kHalf * kActBlock),
+                                        splat_multiplier(x.multipliers[kHalf]));
+      sums[t] = kIsNew ? sum : add(sums[t], sum);
+      pin(sums[t]);
     }
+  }
+
+  PLAIT_INLINE void collect(int v, Floats scale, const Ints (&sums)[kTokens]) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) total[v][t] = fma(to_float(sums[t]), scale, total[v][t]);
   }
 };
 

@@ -30,7 +30,8 @@ void f32(const LinearCall& call, const float* x, int64_t x_stride) {
 }  // namespace
 
 const LinearTable& linear_table() {
-  static constexpr LinearTable table{quantize_row, quantize_rest, int8, f32, screen_planes};
+  static constexpr LinearTable table{row_scale, quantize_blocks, quantize_rest, int8,
+                                     f32,       screen_planes};
   return table;
 }
 

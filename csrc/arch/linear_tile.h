@@ -1,10 +1,12 @@
 // The inner kernel: kVectors vectors of panels times kTokens rows of activations, all of K.
 //
 // Every instance does the same operations in the same order for one element of the result, so
-// results do not depend on the tile an element happens to fall into:
-//   total = fma(float(integer dot of 16 columns), scale * x scale, total)     one after the other
-//   low   = fma(minimum, sum of x scale * float(sum of x), low)      once per group of the weights
-//   total + low, + bias, + what was there
+// results do not depend on the tile an element happens to fall into. The rests of the fine blocks
+// come first, and their total counts kRestScale; then the blocks. For each group of columns with a
+// scale:
+//   total = fma(minimum, float(sum of multiplier * x), total)      formats with a minimum
+//   total = fma(float(sum of multiplier * integer dot of 16), scale, total)
+// total * row scale, + bias, + what was there
 #pragma once
 
 #include "linear_source.h"
@@ -15,20 +17,13 @@ namespace {
 
 constexpr int kMaxVectors = 4;
 
-// Activations of the tokens of a tile, and what the format needs of their sums.
-// Their columns are those of W and then the rests of the fine blocks.
+// Activations of the tokens of a tile: the blocks of a row, then the rests of the fine ones.
 struct Tokens {
-  const int8_t* values;    // [][cols]
-  const float* scales;     // [][cols / 16]
-  const int32_t* offsets;  // [][cols / 16]: - offset * sum, formats with an offset
-  const float* sums;       // [][cols / group]: sums of scale * sum, formats with a minimum
-  int64_t cols;
+  const ActBlock* blocks;  // [][stride]
+  const float* scales;     // [], of the rows
+  int64_t stride;
 
-  Tokens from(int64_t token, int group) const {
-    const int64_t step = token * (cols / kActBlock);
-    return {values + token * cols, scales + step, offsets == nullptr ? nullptr : offsets + step,
-            sums == nullptr ? nullptr : sums + token * (cols / group), cols};
-  }
+  Tokens from(int64_t token) const { return {blocks + token * stride, scales + token, stride}; }
 };
 
 struct TileInput {
@@ -83,67 +78,93 @@ PLAIT_INLINE void emit(const LinearOutput& out, int64_t token, int64_t row, int6
   store_rows(at, total, count);
 }
 
-// Integer dots of 16 columns, accumulated chunk by chunk.
+// Integer dots of 16 columns times their multipliers, accumulated chunk by chunk over a group.
 template <class S>
 struct Accumulator {
   static constexpr int kChunks = kActBlock / 4;
   // Products that fit into 16 bits when added there: |activation| <= 127, two per 16 bits.
   static constexpr int kFit = 32767 / (2 * 127 * S::kLargest);
-  static constexpr int kRun = kFit >= kChunks ? kChunks : kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
+  static constexpr int kRun = kFit >= kChunks ? kChunks : kFit >= 2 ? 2 : 1;
 
   Ints total;
-  Ints pairs;
+  Ints part;
 
   template <int kChunk>
-  PLAIT_INLINE void step(Bytes weights, Bytes magnitudes, Bytes x, const int32_t* offset) {
+  PLAIT_INLINE void step(Bytes weights, Bytes magnitudes, const ActBlock& x, int first) {
+    const Bytes a = splat_chunk(x.values + first + 4 * kChunk);
+    const auto& multiplier = x.multipliers[(first + 4 * kChunk) / kActBlock];
 #if defined(PLAIT_HAS_DOT)
     (void)magnitudes;
-    if constexpr (kChunk == 0) total = splat(S::kHasOffset ? *offset : 0);
-    total = dot(total, weights, x);
-    pin(total);
+    part = dot(kChunk % kChunks == 0 ? splat(0) : part, weights, a);
+    pin(part);
+    if constexpr (kChunk % kChunks == kChunks - 1)
+      collect<kChunk >= kChunks>(multiply(part, splat_multiplier(multiplier)));
 #else
     const Ints product =
-        S::kSignTrick ? pair_dot(magnitudes, with_sign(x, weights)) : pair_dot(weights, x);
-    pairs = kChunk % kRun == 0 ? product : add_pairs(pairs, product);
-    if constexpr (kRun > 1) pin(pairs);
+        S::kSignTrick ? pair_dot(magnitudes, with_sign(a, weights)) : pair_dot(weights, a);
+    part = kChunk % kRun == 0 ? product : add_pairs(part, product);
+    if constexpr (kRun > 1) pin(part);
     if constexpr (kChunk % kRun == kRun - 1) {
-      total = kChunk < kRun ? widen_pairs(pairs) : add(total, widen_pairs(pairs));
+      collect<kChunk >= kRun>(multiply_pairs(part, splat_multiplier(multiplier)));
       if constexpr (kRun == 1) pin(total);
     }
-    if constexpr (kChunk == kChunks - 1 && S::kHasOffset) total = add(total, splat(*offset));
 #endif
+  }
+
+ private:
+  template <bool kMore>
+  PLAIT_INLINE void collect(Ints sum) {
+    total = kMore ? add(total, sum) : sum;
   }
 };
 
-// Calls body(units, block of the unit, first column of the activations) for the blocks of W in
-// order, then for the fine ones again.
-template <class S, int kVectors, class Body>
-PLAIT_INLINE void for_each_block(const TileInput& in, const Body& body) {
-  int64_t column = 0;
-  for (int64_t run = -1; run < in.num_fine; ++run) {
-    const int64_t first = run < 0 ? 0 : in.fine_blocks[run];
-    const int64_t end = run < 0 ? in.num_blocks : first + 1;
+// Calls body(units, block of the unit, block of the activations) for the fine blocks, then
+// between(), then body for the blocks of W in order.
+template <class S, int kVectors, class Body, class Between>
+PLAIT_INLINE void for_each_block(const TileInput& in, const Body& body, const Between& between) {
+  int64_t at = in.num_blocks;
+  for (int64_t run = 0; run <= in.num_fine; ++run) {
+    const bool is_rest = run < in.num_fine;
+    const int64_t first = is_rest ? in.fine_blocks[run] : 0;
+    const int64_t end = is_rest ? first + 1 : in.num_blocks;
+    if (!is_rest && in.num_fine > 0) between();
+    if (!is_rest) at = 0;
     Cursor unit[kVectors];
     for (int v = 0; v < kVectors; ++v) unit[v] = advance<S>(in.weights[v], first / S::kUnitBlocks);
-    for (int64_t block = first; block < end; ++block, column += 32) {
-      body(unit, static_cast<int>(block % S::kUnitBlocks), column);
+    for (int64_t block = first; block < end; ++block, ++at) {
+      body(unit, static_cast<int>(block % S::kUnitBlocks), at);
       if (block % S::kUnitBlocks == S::kUnitBlocks - 1)
         for (int v = 0; v < kVectors; ++v) unit[v] = advance<S>(unit[v], 1);
     }
   }
 }
 
-template <class S, int kVectors, int kTokens>
-struct Tile {
-  // Without `dot` the weights of 16 columns fit the registers and their sums do not: then token
-  // after token. Else chunk after chunk; so too where magnitudes take registers besides.
-  static constexpr bool kTokenByToken = S::kGroup == 16 && !kHasDot;
-
+// What a tile adds up, one per row of W and token.
+template <int kVectors, int kTokens>
+struct Totals {
   Floats total[kVectors][kTokens];
-  Floats low[S::kHasMin ? kVectors : 1][kTokens];
-  const int8_t* values[kTokens];
+
+  PLAIT_INLINE void start() {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) total[v][t] = splat(0.0f);
+  }
+
+  PLAIT_INLINE void scale_all(float scale) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) total[v][t] = mul(total[v][t], splat(scale));
+  }
+};
+
+template <class S, int kVectors, int kTokens>
+struct Tile : Totals<kVectors, kTokens> {
+  using Totals<kVectors, kTokens>::total;
 
   using Sums = Accumulator<S>[kVectors][kTokens];
+  using Blocks = const ActBlock* [kTokens];
 
   template <int kPair>
   PLAIT_INLINE void load_pair(const Cursor (&block)[kVectors], Bytes (&first)[kVectors],
@@ -152,32 +173,30 @@ struct Tile {
     for (int v = 0; v < kVectors; ++v) S::template pair<kPair>(block[v], first[v], second[v]);
   }
 
-  // One chunk of the 16 columns that begin at kFirst in the block, one token, all vectors.
-  template <int kFirst, int kChunk>
-  PLAIT_INLINE void step(const Bytes (&weights)[kVectors], const Bytes (&magnitudes)[kVectors],
-                         const Tokens& x, int64_t column, int t, Sums& sums) {
-    const Bytes a = splat_chunk(values[t] + kFirst + 4 * kChunk);
-    const int32_t* offset =
-        S::kHasOffset ? x.offsets + (t * x.cols + column + kFirst) / kActBlock : nullptr;
+  // total += scale * sum, for one token and the group of columns that begins at kFirst.
+  template <int kFirst>
+  PLAIT_INLINE void add_token(const Floats (&scale)[kVectors], const ActBlock& x, int t,
+                              const Sums& sums) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v)
-      sums[v][t].template step<kChunk>(weights[v], magnitudes[v], a, offset);
+    for (int v = 0; v < kVectors; ++v) {
+      Ints sum = sums[v][t].total;
+      if constexpr (S::kHasOffset) sum = subtract(sum, times<S::kOffset>(sum_of_group<kFirst>(x)));
+      total[v][t] = fma(to_float(sum), scale[v], total[v][t]);
+    }
   }
 
-  // total += scale * x scale * sum, for one token and the 16 columns from `column` on.
-  PLAIT_INLINE void add_token(const Floats (&scale)[kVectors], const Tokens& x, int64_t column,
-                              int t, const Sums& sums) {
-    const Floats x_scale = splat(x.scales[(t * x.cols + column) / kActBlock]);
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v)
-      total[v][t] = fma(to_float(sums[v][t].total), mul(scale[v], x_scale), total[v][t]);
+  template <int kFirst>
+  static PLAIT_INLINE Ints sum_of_group(const ActBlock& x) {
+    if constexpr (S::kGroup == kFineBlock) return splat(x.sum);
+    if constexpr (kFirst == 0) return splat(x.first_sum);
+    return subtract(splat(x.sum), splat(x.first_sum));
   }
 
   template <int kFirst>
   PLAIT_INLINE void chunk_by_chunk(const Cursor (&block)[kVectors], const Floats (&scale)[kVectors],
-                                   const Tokens& x, int64_t column) {
+                                   const Blocks& x) {
     Sums sums;
-    unroll<kActBlock / 8>([&](auto pair) PLAIT_LAMBDA {
+    unroll<S::kGroup / 8>([&](auto pair) PLAIT_LAMBDA {
       Bytes weights[2][kVectors];
       load_pair<kFirst / 8 + pair.value>(block, weights[0], weights[1]);
       unroll<2>([&](auto half) PLAIT_LAMBDA {
@@ -186,57 +205,32 @@ struct Tile {
         for (int v = 0; v < kVectors; ++v) magnitudes[v] = magnitude(weights[half.value][v]);
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t)
-          step<kFirst, 2 * pair.value + half.value>(weights[half.value], magnitudes, x, column, t,
-                                                    sums);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v)
+            sums[v][t].template step<2 * pair.value + half.value>(weights[half.value][v],
+                                                                  magnitudes[v], *x[t], kFirst);
       });
     });
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) add_token(scale, x, column + kFirst, t, sums);
+    for (int t = 0; t < kTokens; ++t) add_token<kFirst>(scale, *x[t], t, sums);
   }
 
+  // total += minimum * sum of the activations.
   template <int kFirst>
-  PLAIT_INLINE void token_by_token(const Cursor (&block)[kVectors], const Floats (&scale)[kVectors],
-                                   const Tokens& x, int64_t column) {
-    Sums sums;
-    Bytes weights[kActBlock / 4][kVectors];
-    unroll<kActBlock / 8>([&](auto pair) PLAIT_LAMBDA {
-      load_pair<kFirst / 8 + pair.value>(block, weights[2 * pair.value],
-                                         weights[2 * pair.value + 1]);
-    });
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      unroll<kActBlock / 4>([&](auto chunk) PLAIT_LAMBDA {
-        step<kFirst, chunk.value>(weights[chunk.value], weights[chunk.value], x, column, t, sums);
-      });
-      add_token(scale, x, column + kFirst, t, sums);
-    }
-  }
-
-  PLAIT_INLINE void add_low(const Cursor (&unit)[kVectors], int block, int group, const Tokens& x,
-                            int64_t column) {
+  PLAIT_INLINE void add_low(const Cursor (&unit)[kVectors], int block, const Blocks& x) {
     Floats minimum[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) minimum[v] = S::minimum(unit[v], block, group);
+    for (int v = 0; v < kVectors; ++v) minimum[v] = S::minimum(unit[v], block, kFirst / S::kGroup);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      const Floats sum = splat(x.sums[(t * x.cols + column) / S::kGroup + group]);
+      const Floats sum = to_float(sum_of_group<kFirst>(*x[t]));
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) low[v][t] = fma(minimum[v], sum, low[v][t]);
+      for (int v = 0; v < kVectors; ++v) total[v][t] = fma(minimum[v], sum, total[v][t]);
     }
   }
 
-  // All minima before all else: the sums stay in registers, and packed weights are not walked
-  // twice.
-  PLAIT_INLINE void add_all_lows(const TileInput& in) {
-    for_each_block<S, kVectors>(
-        in, [&](const Cursor(&unit)[kVectors], int, int64_t column) PLAIT_LAMBDA {
-          unroll<S::kGroups>(
-              [&](auto group) PLAIT_LAMBDA { add_low(unit, 0, group.value, in.tokens, column); });
-        });
-  }
-
-  PLAIT_INLINE void add_block(const Cursor (&unit)[kVectors], int block, const Tokens& x,
-                              int64_t column) {
+  PLAIT_INLINE void add_block(const Cursor (&unit)[kVectors], int block, const Tokens& tokens,
+                              int64_t at) {
     Cursor chunks[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
@@ -244,38 +238,22 @@ struct Tile {
       if constexpr (!S::kIsExpanded)
         for (int line = 0; line < S::kBlockBytes; line += 64) prefetch_block(chunks[v], line);
     }
+    Blocks x;
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) x[t] = tokens.blocks + t * tokens.stride + at;
     unroll<S::kGroups>([&](auto group) PLAIT_LAMBDA {
+      constexpr int kFirst = group.value * S::kGroup;
+      if constexpr (S::kHasMin) add_low<kFirst>(unit, block, x);
       Floats scale[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) scale[v] = S::scale(unit[v], block, group.value);
-      unroll<S::kGroup / kActBlock>([&](auto part) PLAIT_LAMBDA {
-        constexpr int kFirst = group.value * S::kGroup + part.value * kActBlock;
-        if constexpr (kTokenByToken)
-          token_by_token<kFirst>(chunks, scale, x, column);
-        else
-          chunk_by_chunk<kFirst>(chunks, scale, x, column);
-      });
-      if constexpr (S::kHasMin && !S::kIsExpanded) add_low(unit, block, group.value, x, column);
+      chunk_by_chunk<kFirst>(chunks, scale, x);
     });
-    for (int t = 0; t < kTokens; ++t) values[t] += 32;
   }
 
   static PLAIT_INLINE void prefetch_block(const Cursor& chunks, int line) {
     prefetch(chunks.at + kPrefetchAhead + line);
     if constexpr (requires { S::kLowUnitBytes; }) prefetch(chunks.low_at + kPrefetchAhead + line);
-  }
-
-  PLAIT_INLINE Floats result(int v, int t) const {
-    if constexpr (S::kHasMin) return add(total[v][t], low[v][t]);
-    return total[v][t];
-  }
-
-  PLAIT_INLINE void start(const Tokens& x) {
-    for (int t = 0; t < kTokens; ++t) {
-      values[t] = x.values + t * x.cols;
-      for (int v = 0; v < kVectors; ++v) total[v][t] = splat(0.0f);
-      for (int v = 0; S::kHasMin && v < kVectors; ++v) low[v][t] = splat(0.0f);
-    }
   }
 };
 
@@ -283,19 +261,21 @@ template <class S, int kVectors, int kTokens>
 [[gnu::noinline]] void tile(const TileInput& in) {
   Tile<S, kVectors, kTokens> tile;
   const Tokens x = in.tokens;
-  tile.start(x);
-  if constexpr (S::kHasMin && S::kIsExpanded) tile.add_all_lows(in);
+  tile.start();
   const uint8_t* ahead = in.ahead;
   for_each_block<S, kVectors>(
-      in, [&](const Cursor(&unit)[kVectors], int block, int64_t column) PLAIT_LAMBDA {
+      in,
+      [&](const Cursor(&unit)[kVectors], int block, int64_t at) PLAIT_LAMBDA {
         if constexpr (S::kIsExpanded)
           for (const uint8_t* end = ahead + in.ahead_per_block; ahead < end; ahead += 64)
             prefetch_far(ahead);
-        tile.add_block(unit, block, x, column);
-      });
+        tile.add_block(unit, block, x, at);
+      },
+      [&]() PLAIT_LAMBDA { tile.scale_all(kRestScale); });
   for (int v = 0; v < kVectors; ++v)
     for (int t = 0; t < kTokens; ++t)
-      emit(*in.out, in.first_token + t, in.rows[v], in.row_end, tile.result(v, t));
+      emit(*in.out, in.first_token + t, in.rows[v], in.row_end,
+           mul(tile.total[v][t], splat(x.scales[t])));
 }
 
 // tile<S, kVectors, count> for a count known at run time only.
@@ -314,7 +294,7 @@ void run_tiles(TileInput in, int64_t count) {
   const int64_t num_tiles = (count + kMaxTokens - 1) / kMaxTokens;
   for (int64_t i = 0; i < num_tiles; ++i) {
     const int64_t begin = count * i / num_tiles, end = count * (i + 1) / num_tiles;
-    in.tokens = first.from(begin, S::kGroup);
+    in.tokens = first.from(begin);
     in.first_token = first_token + begin;
     run_tile<S, kVectors, kMaxTokens>(static_cast<int>(end - begin), in);
     in.ahead_per_block = 0;  // once is enough

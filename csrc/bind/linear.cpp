@@ -107,29 +107,26 @@ struct Fine {
 
 struct Quantized {
   QuantizedRows rows;
-  std::vector<int8_t> values;
+  std::vector<ActBlock> blocks;
   std::vector<float> scales;
-  std::vector<int16_t> sums;
 
   Quantized(int64_t num_rows, int64_t cols, const Fine& fine)
-      : rows{nullptr, nullptr, nullptr, cols, fine.blocks, fine.count},
-        values(static_cast<size_t>(num_rows * rows.stride())),
-        scales(values.size() / kActBlock),
-        sums(values.size() / kActBlock) {
-    rows.values = values.data();
+      : rows{nullptr, nullptr, cols, fine.blocks, fine.count},
+        blocks(static_cast<size_t>(num_rows * rows.stride())),
+        scales(static_cast<size_t>(num_rows)) {
+    rows.blocks = blocks.data();
     rows.scales = scales.data();
-    rows.sums = sums.data();
   }
 
   void quantize(Isa isa, const float* x, int64_t row) {
-    int8_t* to = values.data() + row * rows.stride();
-    float* scale = scales.data() + row * (rows.stride() / kActBlock);
-    int16_t* sum = sums.data() + row * (rows.stride() / kActBlock);
-    quantize_row(isa, x, rows.cols, to, scale, sum);
+    const int64_t num_blocks = rows.cols / kFineBlock;
+    ActBlock* to = blocks.data() + row * rows.stride();
+    const float scale = row_scale(isa, x, rows.cols);
+    scales[static_cast<size_t>(row)] = scale;
+    quantize_blocks(isa, x, num_blocks, scale, to);
     for (int64_t i = 0; i < rows.num_fine; ++i) {
-      const int64_t block = rows.fine_blocks[i] * kFineBlock, rest = rows.cols + i * kFineBlock;
-      quantize_rest(isa, x + block, to + block, scale + block / kActBlock, to + rest,
-                    scale + rest / kActBlock, sum + rest / kActBlock);
+      const int64_t fine = rows.fine_blocks[i];
+      quantize_rest(isa, x + fine * kFineBlock, to[fine], scale, to + num_blocks + i);
     }
   }
 };
@@ -209,7 +206,7 @@ NewArray<float> linear(const PackedMatrix& matrix, const Array& x, Pool& pool,
   return out;
 }
 
-std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
+std::tuple<NewArray<int8_t>, NewArray<uint16_t>, NewArray<float, 1>> quantize_rows(
     const Array& x, const std::string& isa_choice, const std::optional<Array>& fine) {
   const Isa isa = isa_by_name(isa_choice);
   const float* inputs = data_of<float>(x, 2, "x", "float32");
@@ -219,13 +216,17 @@ std::tuple<NewArray<int8_t>, NewArray<float>, NewArray<int16_t>> quantize_rows(
                  Fine(fine, static_cast<int64_t>(cols)));
   for (size_t t = 0; t < rows; ++t) made.quantize(isa, inputs + t * cols, static_cast<int64_t>(t));
   const auto stride = static_cast<size_t>(made.rows.stride());
-  auto values = new_array<int8_t, 2>({rows, stride});
-  auto scales = new_array<float, 2>({rows, stride / kActBlock});
-  auto sums = new_array<int16_t, 2>({rows, stride / kActBlock});
-  std::copy(made.values.begin(), made.values.end(), values.data());
+  auto values = new_array<int8_t, 2>({rows, stride * kFineBlock});
+  auto multipliers = new_array<uint16_t, 2>({rows, stride * 2});
+  auto scales = new_array<float, 1>({rows});
+  for (size_t i = 0; i < made.blocks.size(); ++i) {
+    const ActBlock& block = made.blocks[i];
+    std::copy_n(block.values, kFineBlock, values.data() + i * kFineBlock);
+    for (size_t half = 0; half < 2; ++half)
+      multipliers.data()[2 * i + half] = block.multipliers[half][0];
+  }
   std::copy(made.scales.begin(), made.scales.end(), scales.data());
-  std::copy(made.sums.begin(), made.sums.end(), sums.data());
-  return {values, scales, sums};
+  return {values, multipliers, scales};
 }
 
 }  // namespace

@@ -47,16 +47,17 @@ std::vector<double> time_linear(const std::vector<const PackedMatrix*>& matrices
   }
   const Isa table = isa_by_name(isa);
   nb::gil_scoped_release release;
-  const size_t rows = x.shape(0), blocks = x.shape(1) / kActBlock;
-  std::vector<int8_t> values(rows * x.shape(1));
-  std::vector<float> scales(rows * blocks);
-  std::vector<int16_t> sums(rows * blocks);
-  for (size_t t = 0; t < rows; ++t)
-    quantize_row(table, x.data() + t * x.shape(1), cols, values.data() + t * x.shape(1),
-                 scales.data() + t * blocks, sums.data() + t * blocks);
-  return linear_seconds(table, pool, matrices,
-                        {values.data(), scales.data(), sums.data(), cols, nullptr, 0},
-                        static_cast<int64_t>(rows), passes);
+  const auto rows = static_cast<int64_t>(x.shape(0));
+  const int64_t num_blocks = cols / kFineBlock;
+  std::vector<ActBlock> blocks(static_cast<size_t>(rows * num_blocks));
+  std::vector<float> scales(static_cast<size_t>(rows));
+  for (int64_t t = 0; t < rows; ++t) {
+    const float scale = row_scale(table, x.data() + t * cols, cols);
+    scales[static_cast<size_t>(t)] = scale;
+    quantize_blocks(table, x.data() + t * cols, num_blocks, scale, blocks.data() + t * num_blocks);
+  }
+  return linear_seconds(table, pool, matrices, {blocks.data(), scales.data(), cols, nullptr, 0},
+                        rows, passes);
 }
 
 }  // namespace

@@ -23,9 +23,8 @@ bool is_higher(const BestRows::Entry& a, const BestRows::Entry& b) {
 
 QuantizedRows row_of(const QuantizedRows& x, int64_t row) {
   QuantizedRows one = x;
-  one.values += row * x.stride();
-  one.scales += row * (x.stride() / kActBlock);
-  one.sums += row * (x.stride() / kActBlock);
+  one.blocks += row * x.stride();
+  one.scales += row;
   return one;
 }
 

@@ -76,14 +76,16 @@ bool has_int8_path(Format format) {
   return !quant::is_float(format);
 }
 
-void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,
-                  int16_t* sums) {
-  table_of(isa).quantize_row(x, cols, values, scales, sums);
+float row_scale(Isa isa, const float* x, int64_t cols) {
+  return table_of(isa).row_scale(x, cols);
 }
 
-void quantize_rest(Isa isa, const float* x, const int8_t* values, const float* scales, int8_t* rest,
-                   float* rest_scales, int16_t* rest_sums) {
-  table_of(isa).quantize_rest(x, values, scales, rest, rest_scales, rest_sums);
+void quantize_blocks(Isa isa, const float* x, int64_t count, float scale, ActBlock* out) {
+  table_of(isa).quantize_blocks(x, count, scale, out);
+}
+
+void quantize_rest(Isa isa, const float* x, const ActBlock& block, float scale, ActBlock* rest) {
+  table_of(isa).quantize_rest(x, block, scale, rest);
 }
 
 void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,

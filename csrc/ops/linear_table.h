@@ -7,10 +7,17 @@
 
 namespace plait {
 
-// Quantising a block of 16 activations, exactly: with m the largest magnitude (infinities and NaN
-// count as kLargestMagnitude) the scale is m / 127 and a value is round_half_even(x * (127 / m)),
-// clamped to [-127, 127], NaN giving -127; all divisions and products rounded to float. A block
-// with m < kSmallestMagnitude is all zeros with scale 0.
+// Quantising activations, exactly. Infinities and NaN count as kLargestMagnitude; all divisions and
+// products are rounded to float.
+//
+// With m the largest magnitude of a row its scale is m / (127 * kLargestMultiplier), or 0 if
+// m < kSmallestMagnitude. Of 16 values with the largest magnitude n
+//   multiplier = ceil(n * (1 / (127 * scale))), within [1, kLargestMultiplier]
+//   value = round_half_even(x * (1 / (multiplier * scale))), within [-127, 127], NaN giving -127
+// In a row with scale 0 multipliers are 1 and values are those of x * 0.
+//
+// A rest is x - value * (multiplier * scale) in one rounding, quantised with the row's scale times
+// kRestScale.
 constexpr float kLargestMagnitude = 3.40282347e38f;
 constexpr float kSmallestMagnitude = 0x1p-100f;
 
@@ -25,9 +32,9 @@ struct LinearCall {
 };
 
 struct LinearTable {
-  void (*quantize_row)(const float* x, int64_t cols, int8_t* values, float* scales, int16_t* sums);
-  void (*quantize_rest)(const float* x, const int8_t* values, const float* scales, int8_t* rest,
-                        float* rest_scales, int16_t* rest_sums);
+  float (*row_scale)(const float* x, int64_t cols);
+  void (*quantize_blocks)(const float* x, int64_t count, float scale, ActBlock* out);
+  void (*quantize_rest)(const float* x, const ActBlock& block, float scale, ActBlock* rest);
   void (*int8)(const LinearCall& call, const QuantizedRows& x);
   void (*f32)(const LinearCall& call, const float* x, int64_t x_stride);
   void (*screen)(const LinearCall& call, const QuantizedRows& x, BestRows* best);

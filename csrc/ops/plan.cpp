@@ -129,9 +129,8 @@ void Plan::reserve(const Batch& batch) {
   const size_t cells = rows * static_cast<size_t>(most_cols_);
   grow(activations_.floats, cells * sizeof(float));
   if (!int8_) return;
-  grow(activations_.values, cells);
-  grow(activations_.scales, cells / kActBlock * sizeof(float));
-  grow(activations_.sums, cells / kActBlock * sizeof(int16_t));
+  grow(activations_.blocks, cells / kFineBlock * sizeof(ActBlock));
+  grow(activations_.scales, rows * sizeof(float));
 }
 
 // What every layer needs of each row: rotary angles and how far it sees.

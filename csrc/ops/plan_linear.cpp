@@ -55,61 +55,78 @@ class LinearOp final : public Op {
     const int workers = plan.pool().size();
     if (rows >= workers || spec_.prologue == Prologue::rmsnorm) {
       const Share share = share_of(rows, 1, step.worker, workers);
-      for (int64_t row = share.begin; row < share.end; ++row) make_piece(plan, row, 0, cols_);
+      for (int64_t row = share.begin; row < share.end; ++row) {
+        make_piece(plan, row, {0, cols_});
+        quantize_piece(plan, row, {0, cols_});
+      }
       return;
     }
     const Share share = share_of(cols_, kFineBlock, step.worker, workers);
-    if (share.begin == share.end) return;
-    for (int row = 0; row < rows; ++row) make_piece(plan, row, share.begin, share.end);
+    for (int row = 0; row < rows; ++row) make_piece(plan, row, share);
+    // The scale of a row needs all of it.
+    if (spec_.prologue != Prologue::none && needs_int8_) plan.pool().barrier();
+    for (int row = 0; row < rows; ++row) quantize_piece(plan, row, share);
   }
 
-  void make_piece(Plan& plan, int64_t row, int64_t begin, int64_t end) {
-    auto& act = plan.activations();
-    const float* x = plan.at(spec_.inputs[0], row) + begin;
-    float* made = reinterpret_cast<float*>(act.floats.data()) + row * cols_ + begin;
-    const int64_t n = end - begin;
-    if (spec_.prologue == Prologue::rmsnorm) {
-      plan.rows().rmsnorm(x, spec_.norm_weight.data(), spec_.eps, n, nullptr, made);
-      x = made;
-    } else if (spec_.prologue == Prologue::gated) {
-      plan.rows().gated(spec_.activation, x, plan.at(spec_.inputs[1], row) + begin, n, made);
-      x = made;
-    }
-    if (!needs_int8_) return;
-    int8_t* values = reinterpret_cast<int8_t*>(act.values.data()) + row * stride();
-    float* scales = reinterpret_cast<float*>(act.scales.data()) + row * (stride() / kActBlock);
-    int16_t* sums = reinterpret_cast<int16_t*>(act.sums.data()) + row * (stride() / kActBlock);
-    quantize_row(plan.isa(), x, n, values + begin, scales + begin / kActBlock,
-                 sums + begin / kActBlock);
+  bool is_made() const { return spec_.prologue != Prologue::none; }
+
+  // The row that the weights meet: made here, or the input itself.
+  float* made_row(Plan& plan, int64_t row) const {
+    if (!is_made()) return plan.at(spec_.inputs[0], row);
+    return reinterpret_cast<float*>(plan.activations().floats.data()) + row * cols_;
+  }
+
+  void make_piece(Plan& plan, int64_t row, Share piece) {
+    const int64_t count = piece.end - piece.begin;
+    const float* x = plan.at(spec_.inputs[0], row) + piece.begin;
+    float* made = made_row(plan, row) + piece.begin;
+    if (spec_.prologue == Prologue::rmsnorm)
+      plan.rows().rmsnorm(x, spec_.norm_weight.data(), spec_.eps, count, nullptr, made);
+    else if (spec_.prologue == Prologue::gated)
+      plan.rows().gated(spec_.activation, x, plan.at(spec_.inputs[1], row) + piece.begin, count,
+                        made);
+  }
+
+  void quantize_piece(Plan& plan, int64_t row, Share piece) {
+    if (!needs_int8_ || piece.begin == piece.end) return;
+    const float* x = made_row(plan, row);
+    ActBlock* blocks = blocks_of(plan) + row * stride();
+    const float scale = row_scale(plan.isa(), x, cols_);
+    if (piece.begin == 0) scales_of(plan)[row] = scale;
+    const int64_t first = piece.begin / kFineBlock, end = piece.end / kFineBlock;
+    quantize_blocks(plan.isa(), x + piece.begin, end - first, scale, blocks + first);
     for (size_t i = 0; i < fine_.size(); ++i) {
-      const int64_t from = int64_t{fine_[i]} * kFineBlock;
-      if (from < begin || from >= end) continue;
-      const int64_t to = cols_ + static_cast<int64_t>(i) * kFineBlock;
-      quantize_rest(plan.isa(), x + from - begin, values + from, scales + from / kActBlock,
-                    values + to, scales + to / kActBlock, sums + to / kActBlock);
+      const int64_t fine = fine_[i];
+      if (fine < first || fine >= end) continue;
+      ActBlock* rest = blocks + cols_ / kFineBlock + static_cast<int64_t>(i);
+      quantize_rest(plan.isa(), x + fine * kFineBlock, blocks[fine], scale, rest);
     }
   }
 
-  int64_t stride() const { return quantized(nullptr, nullptr, nullptr).stride(); }
+  static ActBlock* blocks_of(Plan& plan) {
+    return reinterpret_cast<ActBlock*>(plan.activations().blocks.data());
+  }
+  static float* scales_of(Plan& plan) {
+    return reinterpret_cast<float*>(plan.activations().scales.data());
+  }
 
-  QuantizedRows quantized(const int8_t* values, const float* scales, const int16_t* sums) const {
-    return {values, scales, sums, cols_, fine_.data(), static_cast<int64_t>(fine_.size())};
+  int64_t stride() const { return cols_ / kFineBlock + static_cast<int64_t>(fine_.size()); }
+
+  QuantizedRows made_rows(Plan& plan) const {
+    return {blocks_of(plan), scales_of(plan), cols_, fine_.data(),
+            static_cast<int64_t>(fine_.size())};
   }
 
   void add_energy(Plan& plan, int rows) {
-    const auto* scales = reinterpret_cast<const float*>(plan.activations().scales.data());
-    for (int64_t row = 0; row < rows; ++row)
-      for (int64_t i = 0; i < cols_ / kActBlock; ++i) {
-        const float scale = scales[row * (stride() / kActBlock) + i];
-        energy_[static_cast<size_t>(i * kActBlock / kFineBlock)] += scale * scale;
-      }
-  }
-
-  QuantizedRows made_rows(Plan& plan) const {
-    auto& act = plan.activations();
-    return quantized(reinterpret_cast<const int8_t*>(act.values.data()),
-                     reinterpret_cast<const float*>(act.scales.data()),
-                     reinterpret_cast<const int16_t*>(act.sums.data()));
+    for (int64_t row = 0; row < rows; ++row) {
+      const ActBlock* blocks = blocks_of(plan) + row * stride();
+      const float scale = scales_of(plan)[row];
+      for (size_t i = 0; i < energy_.size(); ++i)
+        for (const auto& multiplier : blocks[i].multipliers) {
+          const float step = static_cast<float>(multiplier[0]) * scale;
+          energy_[i] += step * step;
+        }
+    }
   }
 
   void screen(const Step& step, int rows) {
@@ -121,10 +138,8 @@ class LinearOp final : public Op {
   void multiply(const Step& step, int rows) {
     Plan& plan = step.plan;
     const QuantizedRows x = made_rows(plan);
-    const bool made = spec_.prologue != Prologue::none;
-    const float* floats = made ? reinterpret_cast<const float*>(plan.activations().floats.data())
-                               : plan.at(spec_.inputs[0], 0);
-    const int64_t float_stride = made ? cols_ : plan.stride(spec_.inputs[0]);
+    const float* floats = made_row(plan, 0);
+    const int64_t float_stride = is_made() ? cols_ : plan.stride(spec_.inputs[0]);
     int64_t column = 0;
     for (size_t i = 0; i < spec_.weights.size(); ++i) {
       const PackedMatrix& weight = *spec_.weights[i];

@@ -147,16 +147,29 @@ def test_quantized_rows_are_the_twins(isa: str) -> None:
 
 def test_quantizing_rounds_by_at_most_half_a_step() -> None:
     x = activations(20, 256)
-    values, scales, sums = quantize_rows(x)
-    error = np.abs(reference.dequantize_rows(values, scales) - x)
-    assert np.all(error <= np.repeat(scales, 16, axis=1) * 0.5001)
-    assert np.all(np.abs(values.astype(int)).reshape(20, -1, 16).max(axis=-1) == 127)
-    np.testing.assert_array_equal(sums, values.reshape(20, -1, 16).sum(axis=-1))
+    values, multipliers, scales = quantize_rows(x)
+    error = np.abs(reference.dequantize_rows(values, multipliers, scales) - x)
+    steps = reference.block_scales(multipliers, scales)
+    assert np.all(error <= np.repeat(steps, 16, axis=1) * 0.5001)
+    largest = np.abs(values.astype(int)).reshape(20, -1, 16).max(axis=-1)
+    assert np.all(largest >= 127 * (1 - 1 / multipliers) - 0.5)
+    assert np.all(multipliers.max(axis=1) == 4095)
 
 
 def test_fine_blocks_are_kept_to_fifteen_bits() -> None:
     x, fine = activations(20, 256), np.array([0, 5], np.int32)
-    values, scales, _ = quantize_rows(x, fine=fine)
-    error = np.abs(reference.dequantize_rows(values, scales, fine) - x).reshape(20, -1, 2, 16)
-    steps = scales[:, :16].reshape(20, -1, 2, 1)
-    assert np.all(error[:, fine] <= steps[:, fine] * 0.5001 / 254)
+    values, multipliers, scales = quantize_rows(x, fine=fine)
+    held = reference.dequantize_rows(values, multipliers, scales, fine)
+    error = np.abs(held - x).reshape(20, -1, 2, 16)
+    steps = reference.block_scales(multipliers, scales)[:, :16].reshape(20, -1, 2, 1)
+    # Multipliers of rests are integers too: half of one of theirs more.
+    smallest = scales.reshape(20, 1, 1, 1) * reference.REST_SCALE
+    assert np.all(error[:, fine] <= (steps[:, fine] / 254 + smallest) * 0.5001)
+
+
+def test_a_quiet_block_beside_a_loud_one_keeps_its_steps() -> None:
+    x = activations(4, 64)
+    x[:, :16] *= 500
+    values, multipliers, scales = quantize_rows(x)
+    error = np.abs(reference.dequantize_rows(values, multipliers, scales) - x)[:, 16:]
+    assert np.all(error <= np.abs(x[:, 16:]).max() / 127 * 0.75)

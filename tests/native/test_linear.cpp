@@ -80,43 +80,39 @@ std::vector<uint8_t> random_raw(Format format, int64_t rows, int64_t cols, bool 
 
 struct Activations {
   std::vector<float> x, scales;
-  std::vector<int8_t> values;
-  std::vector<int16_t> sums;
+  std::vector<ActBlock> blocks;
   std::vector<int32_t> fine;  // the last block, when there are blocks
   int64_t cols;
   int64_t stride;
 
-  Activations(Isa isa, int64_t tokens, int64_t num_cols) : x(tokens * num_cols), cols(num_cols) {
+  Activations(Isa isa, int64_t tokens, int64_t num_cols)
+      : x(tokens * num_cols), scales(tokens), cols(num_cols), stride(cols / 32 + 1) {
     for (auto& value : x) value = uniform(-2, 2);
     if (cols % 32 != 0) return;
     fine.push_back(static_cast<int32_t>(cols / 32 - 1));
-    stride = cols + 32;
-    values.resize(tokens * stride);
-    scales.resize(values.size() / 16);
-    sums.resize(values.size() / 16);
+    blocks.resize(tokens * stride);
     for (int64_t t = 0; t < tokens; ++t) {
-      int8_t* q = values.data() + t * stride;
-      float* scale = scales.data() + t * stride / 16;
-      int16_t* sum = sums.data() + t * stride / 16;
-      quantize_row(isa, x.data() + t * cols, cols, q, scale, sum);
-      quantize_rest(isa, x.data() + t * cols + cols - 32, q + cols - 32, scale + cols / 16 - 2,
-                    q + cols, scale + cols / 16, sum + cols / 16);
+      const float* row = x.data() + t * cols;
+      ActBlock* to = blocks.data() + t * stride;
+      scales[t] = row_scale(isa, row, cols);
+      quantize_blocks(isa, row, cols / 32, scales[t], to);
+      quantize_rest(isa, row + cols - 32, to[cols / 32 - 1], scales[t], to + cols / 32);
     }
   }
 
   QuantizedRows rows() const {
-    return {values.data(), scales.data(), sums.data(),
-            cols,          fine.data(),   static_cast<int64_t>(fine.size())};
+    return {blocks.data(), scales.data(), cols, fine.data(), static_cast<int64_t>(fine.size())};
   }
   double value(int64_t token, int64_t k, bool is_int8) const {
     if (!is_int8) return x[token * cols + k];
-    const double held = part(token, k);
-    return k < cols - 32 ? held : held + part(token, k + 32);
+    const double held = part(token, k / 32, k % 32);
+    return k < cols - 32 ? held : held + kRestScale * part(token, k / 32 + 1, k % 32);
   }
 
  private:
-  double part(int64_t token, int64_t k) const {
-    return static_cast<double>(values[token * stride + k]) * scales[(token * stride + k) / 16];
+  double part(int64_t token, int64_t index, int64_t i) const {
+    const ActBlock& block = blocks[token * stride + index];
+    return static_cast<double>(block.values[i]) * block.multipliers[i / 16][0] * scales[token];
   }
 };
 
@@ -232,22 +228,33 @@ void check_hostile(Format format, Pool& pool) {
     }
 }
 
+// The row's scale, its blocks, then what the second block leaves over.
+std::vector<uint8_t> quantized(Isa isa, const std::vector<float>& x, float* scale) {
+  const int64_t count = static_cast<int64_t>(x.size()) / 32;
+  std::vector<ActBlock> blocks(static_cast<size_t>(count + 1));
+  *scale = row_scale(isa, x.data(), static_cast<int64_t>(x.size()));
+  quantize_blocks(isa, x.data(), count, *scale, blocks.data());
+  quantize_rest(isa, x.data() + 32, blocks[1], *scale, &blocks[static_cast<size_t>(count)]);
+  std::vector<uint8_t> bytes(blocks.size() * sizeof(ActBlock));
+  std::memcpy(bytes.data(), blocks.data(), bytes.size());
+  return bytes;
+}
+
 void check_quantize() {
-  std::vector<float> x(32 * 8);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = uniform(-3, 3) * std::pow(10.0f, uniform(-3, 3));
-  for (size_t i = 32; i < 64; ++i) x[i] = 0;
-  for (size_t i = 64; i < 96; ++i) x[i] *= 1e-36f;
-  x[100] = NAN, x[130] = INFINITY, x[165] = -INFINITY, x[166] = NAN;
-  std::vector<int8_t> want(x.size()), got(x.size());
-  std::vector<float> want_scales(16), got_scales(16);
-  std::vector<int16_t> want_sums(16), got_sums(16);
-  quantize_row(Isa::generic, x.data(), 256, want.data(), want_scales.data(), want_sums.data());
-  for (float scale : want_scales)
-    if (!std::isfinite(scale)) fail("a scale is not finite", Format::f32, Isa::generic, 1);
-  for (Isa isa : runnable_isas()) {
-    quantize_row(isa, x.data(), 256, got.data(), got_scales.data(), got_sums.data());
-    if (want != got || want_scales != got_scales || want_sums != got_sums)
-      fail("quantised rows differ from the generic ones", Format::f32, isa, 1);
+  std::vector<float> plain(32 * 8);
+  for (auto& value : plain) value = uniform(-3, 3) * std::pow(10.0f, uniform(-3, 3));
+  for (size_t i = 64; i < 96; ++i) plain[i] = 0;
+  for (size_t i = 96; i < 128; ++i) plain[i] *= 1e-36f;
+  std::vector<float> wild = plain, tiny = plain;
+  wild[100] = NAN, wild[130] = INFINITY, wild[165] = -INFINITY, wild[166] = NAN;
+  for (auto& value : tiny) value *= 1e-35f;
+  for (const auto& x : {plain, wild, tiny, std::vector<float>(64, 0.0f)}) {
+    float want_scale, scale;
+    const std::vector<uint8_t> want = quantized(Isa::generic, x, &want_scale);
+    if (!std::isfinite(want_scale)) fail("a scale is not finite", Format::f32, Isa::generic, 1);
+    for (Isa isa : runnable_isas())
+      if (quantized(isa, x, &scale) != want || scale != want_scale)
+        fail("quantised rows differ from the generic ones", Format::f32, isa, 1);
   }
 }
 

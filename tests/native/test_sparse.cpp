@@ -52,25 +52,33 @@ std::vector<uint8_t> random_raw(Format format, int64_t rows, int64_t cols) {
 
 // Rows of activations whose first and last blocks are fine.
 struct Activations {
-  std::vector<int8_t> values;
+  std::vector<ActBlock> blocks;
   std::vector<float> scales;
-  std::vector<int16_t> sums;
   std::vector<int32_t> fine;
   QuantizedRows rows;
 
-  Activations(int64_t tokens, int64_t cols) : fine{0, static_cast<int32_t>(cols / 32 - 1)} {
+  Activations(int64_t tokens, int64_t cols)
+      : scales(static_cast<size_t>(tokens)), fine{0, static_cast<int32_t>(cols / 32 - 1)} {
     if (cols == 32) fine.pop_back();
-    const int64_t stride = cols + 32 * static_cast<int64_t>(fine.size());
-    values.resize(static_cast<size_t>(tokens * stride));
-    scales.resize(values.size() / 16);
-    sums.resize(values.size() / 16);
-    for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = static_cast<int8_t>(static_cast<int>(random_bits() % 255) - 127);
-      sums[i / 16] = static_cast<int16_t>(sums[i / 16] + values[i]);
+    rows = {nullptr, nullptr, cols, fine.data(), static_cast<int64_t>(fine.size())};
+    blocks.resize(static_cast<size_t>(tokens * rows.stride()));
+    for (ActBlock& block : blocks) fill(block);
+    for (auto& scale : scales) scale = 1e-5f * static_cast<float>(1 + random_bits() % 100);
+    rows.blocks = blocks.data();
+    rows.scales = scales.data();
+  }
+
+ private:
+  static void fill(ActBlock& block) {
+    int32_t sums[2] = {0, 0};
+    for (auto& multiplier : block.multipliers)
+      multiplier[0] = multiplier[1] = static_cast<uint16_t>(1 + random_bits() % kLargestMultiplier);
+    for (int i = 0; i < 32; ++i) {
+      block.values[i] = static_cast<int8_t>(static_cast<int>(random_bits() % 255) - 127);
+      sums[i / 16] += block.multipliers[i / 16][0] * block.values[i];
     }
-    for (auto& scale : scales) scale = 0.01f * static_cast<float>(1 + random_bits() % 100);
-    rows = {values.data(), scales.data(), sums.data(),
-            cols,          fine.data(),   static_cast<int64_t>(fine.size())};
+    block.first_sum = sums[0];
+    block.sum = sums[0] + sums[1];
   }
 };
 

@@ -17,36 +17,58 @@ float round_even(float x) {
   return (x + kShift) - kShift;
 }
 
-void quantize_block(const float* x, int8_t* values, float* scale, int16_t* sums) {
+float largest_magnitude(const float* x, int64_t count) {
   float largest = 0;
-  for (int i = 0; i < kActBlock; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     const float magnitude = std::fabs(x[i]);
     const float finite = magnitude <= kLargestMagnitude ? magnitude : kLargestMagnitude;
     largest = finite > largest ? finite : largest;
   }
-  const bool is_zero = largest < kSmallestMagnitude;
-  const float inverse = is_zero ? 0.0f : 127.0f / largest;
-  *scale = is_zero ? 0.0f : largest / 127.0f;
-  *sums = 0;
-  for (int i = 0; i < kActBlock; ++i) {
-    const float scaled = x[i] * inverse;
-    const float above = scaled >= -127.0f ? scaled : -127.0f;  // not-a-number too
-    values[i] = static_cast<int8_t>(round_even(above <= 127.0f ? above : 127.0f));
-    *sums = static_cast<int16_t>(*sums + values[i]);
+  return largest;
+}
+
+float row_scale(const float* x, int64_t cols) {
+  const float largest = largest_magnitude(x, cols);
+  return largest < kSmallestMagnitude ? 0.0f : largest / (127.0f * kLargestMultiplier);
+}
+
+int multiplier_of(float ratio) {
+  const float above = std::ceil(ratio);
+  return above >= kLargestMultiplier ? kLargestMultiplier
+         : above >= 1                ? static_cast<int>(above)
+                                     : 1;
+}
+
+void quantize_block(const float* x, float scale, ActBlock* out) {
+  const float steps = scale == 0.0f ? 0.0f : 1.0f / (127.0f * scale);
+  int32_t sums[2] = {0, 0};
+  for (int half = 0; half < 2; ++half) {
+    const int multiplier =
+        multiplier_of(largest_magnitude(x + half * kActBlock, kActBlock) * steps);
+    const float inverse = scale == 0.0f ? 0.0f : 1.0f / (static_cast<float>(multiplier) * scale);
+    for (uint16_t& place : out->multipliers[half]) place = static_cast<uint16_t>(multiplier);
+    for (int i = half * kActBlock; i < (half + 1) * kActBlock; ++i) {
+      const float scaled = x[i] * inverse;
+      const float above = scaled >= -127.0f ? scaled : -127.0f;  // not-a-number too
+      out->values[i] = static_cast<int8_t>(round_even(above <= 127.0f ? above : 127.0f));
+      sums[half] += multiplier * out->values[i];
+    }
   }
+  out->first_sum = sums[0];
+  out->sum = sums[0] + sums[1];
 }
 
-void quantize_row(const float* x, int64_t cols, int8_t* values, float* scales, int16_t* sums) {
-  for (int64_t block = 0; block < cols / kActBlock; ++block)
-    quantize_block(x + block * kActBlock, values + block * kActBlock, scales + block, sums + block);
+void quantize_blocks(const float* x, int64_t count, float scale, ActBlock* out) {
+  for (int64_t i = 0; i < count; ++i) quantize_block(x + i * kFineBlock, scale, out + i);
 }
 
-void quantize_rest(const float* x, const int8_t* values, const float* scales, int8_t* rest,
-                   float* rest_scales, int16_t* rest_sums) {
+void quantize_rest(const float* x, const ActBlock& block, float scale, ActBlock* rest) {
   float left[kFineBlock];
-  for (int i = 0; i < kFineBlock; ++i)
-    left[i] = std::fma(static_cast<float>(-values[i]), scales[i / kActBlock], x[i]);
-  quantize_row(left, kFineBlock, rest, rest_scales, rest_sums);
+  for (int i = 0; i < kFineBlock; ++i) {
+    const float step = static_cast<float>(block.multipliers[i / kActBlock][0]) * scale;
+    left[i] = std::fma(static_cast<float>(-block.values[i]), step, x[i]);
+  }
+  quantize_block(left, kRestScale * scale, rest);
 }
 
 void write(const LinearCall& call, int64_t token, int64_t row, float value) {
@@ -96,30 +118,34 @@ void unpack_row(const PackedMatrix& matrix, int64_t row, const IntegerRow& out) 
   }
 }
 
+// What one block of activations adds to the total. column: the first of W that it meets.
+template <class P>
+float add_block(const IntegerRow& row, const ActBlock& x, int64_t column, float total) {
+  constexpr int kGroup = P::kGroup;
+  for (int first = 0; first < kFineBlock; first += kGroup) {
+    int32_t dots = 0, sums = 0;
+    for (int i = first; i < first + kGroup; ++i) {
+      const int value = x.multipliers[i / kActBlock][0] * x.values[i];
+      dots += value * row.weights[column + i];
+      sums += value;
+    }
+    const int64_t group = (column + first) / kGroup;
+    if (P::kHasMin) total = std::fma(row.minima[group], static_cast<float>(sums), total);
+    total = std::fma(static_cast<float>(dots), row.scales[group], total);
+  }
+  return total;
+}
+
 template <class P>
 float dot_int8(const IntegerRow& row, const QuantizedRows& all, int64_t token) {
-  constexpr int kGroup = P::kGroup;
-  const int8_t* x = all.values + token * all.stride();
-  const float* x_scales = all.scales + token * (all.stride() / kActBlock);
-  float total = 0, low = 0;
-  for (int64_t at = 0; at < all.stride(); at += kGroup) {
-    const int64_t rest = at - all.cols;
-    const int64_t column =
-        rest < 0 ? at : all.fine_blocks[rest / kFineBlock] * kFineBlock + rest % kFineBlock;
-    float sums = 0;
-    for (int64_t first = 0; first < kGroup; first += kActBlock) {
-      int dot = 0, sum = 0;
-      for (int64_t i = first; i < first + kActBlock; ++i) {
-        dot += row.weights[column + i] * x[at + i];
-        sum += x[at + i];
-      }
-      const float x_scale = x_scales[(at + first) / kActBlock];
-      total = std::fma(static_cast<float>(dot), row.scales[column / kGroup] * x_scale, total);
-      sums += x_scale * static_cast<float>(sum);
-    }
-    if (P::kHasMin) low = std::fma(row.minima[column / kGroup], sums, low);
-  }
-  return P::kHasMin ? total + low : total;
+  const ActBlock* x = all.blocks + token * all.stride();
+  const int64_t num_blocks = all.cols / kFineBlock;
+  float total = 0;
+  for (int64_t i = 0; i < all.num_fine; ++i)
+    total = add_block<P>(row, x[num_blocks + i], int64_t{all.fine_blocks[i]} * kFineBlock, total);
+  if (all.num_fine > 0) total *= kRestScale;
+  for (int64_t i = 0; i < num_blocks; ++i) total = add_block<P>(row, x[i], i * kFineBlock, total);
+  return total * all.scales[token];
 }
 
 template <class P>
@@ -170,7 +196,7 @@ void f32(const LinearCall& call, const float* x, int64_t x_stride) {
 }  // namespace
 
 const LinearTable& linear_table() {
-  static constexpr LinearTable table{quantize_row, quantize_rest, int8, f32, screen};
+  static constexpr LinearTable table{row_scale, quantize_blocks, quantize_rest, int8, f32, screen};
   return table;
 }
 

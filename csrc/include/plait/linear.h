@@ -1,9 +1,8 @@
 // Matrices packed for the processor, quantised activations, and y = x W^T (+ bias, + y).
 //
 // Batch invariance: for one output element the blocks along K are always accumulated in the same
-// order with the same instructions, acc = fma(float(integer dot), d_weight * d_activation, acc),
-// whatever the tile, the number of rows or the number of threads. Every kernel table gives the same
-// bits.
+// order with the same operations (csrc/arch/linear_tile.h), whatever the tile, the number of rows
+// or the number of threads. Every kernel table gives the same bits.
 #pragma once
 
 #include <cstddef>
@@ -17,9 +16,11 @@
 
 namespace plait {
 
-constexpr int kPanelRows = 8;   // rows of W that lie side by side, one per 32-bit lane
-constexpr int kActBlock = 16;   // activations quantised together
-constexpr int kFineBlock = 32;  // activations kept finer together
+constexpr int kPanelRows = 8;             // rows of W that lie side by side, one per 32-bit lane
+constexpr int kActBlock = 16;             // activations quantised together
+constexpr int kFineBlock = 32;            // activations kept finer together
+constexpr int kLargestMultiplier = 4095;  // of the scales: sums of 32 products fit into 32 bits
+constexpr float kRestScale = 0x1p-7f;
 
 // Bytes of a matrix in the source layout. Throws std::invalid_argument for a shape that is empty,
 // far too large, or whose columns are no multiple of the format's block size.
@@ -75,19 +76,26 @@ class PackedMatrix {
   Buffer data_;
 };
 
-// Rows of activations, int8 per block of 16 with one scale; stored row after row. Of some blocks of
-// 32 ("fine" ones, the same for every row) what rounding left over is quantised once more and
-// follows the row as further columns, which meet the weights of the block they belong to.
+// 32 quantised activations. The scale of 16 of them is an integer, `multipliers`, times the scale
+// of the row.
+struct alignas(16) ActBlock {
+  int8_t values[32];
+  uint16_t multipliers[2][2];  // [half]: 1 to 4095, twice
+  int32_t sum;                 // of multiplier * value over the 32
+  int32_t first_sum;           // over the first 16
+};
+
+// Rows of activations, row after row. Of some blocks of 32 ("fine" ones, the same for every row)
+// what rounding left over is quantised once more and follows the row as further blocks, which meet
+// the weights of the block they belong to; they count kRestScale of the row's scale.
 struct QuantizedRows {
-  const int8_t* values;  // [rows][stride()]
-  const float* scales;   // [rows][stride() / 16]: largest magnitude / 127
-  const int16_t*
-      sums;  // [rows][stride() / 16]: sum of the values, for formats with a minimum or an offset
+  const ActBlock* blocks;      // [rows][stride()]
+  const float* scales;         // [rows]
   int64_t cols;                // of W
   const int32_t* fine_blocks;  // [num_fine], ascending, each below cols / 32
   int64_t num_fine;
 
-  int64_t stride() const { return cols + kFineBlock * num_fine; }
+  int64_t stride() const { return cols / kFineBlock + num_fine; }
 };
 
 struct LinearOutput {
@@ -115,16 +123,13 @@ bool has_int8_path(Format format);
 void set_expand_from(Isa isa, Format format, bool is_sparse, int64_t rows);
 int64_t expand_from(Isa isa, Format format, bool is_sparse);
 
-// Quantises one row of `cols` (multiple of 16) floats: q = round_half_even(x * (127 / largest)),
-// see csrc/ops/linear_table.h for the last bit. Non-finite inputs give finite garbage, not a crash.
-void quantize_row(Isa isa, const float* x, int64_t cols, int8_t* values, float* scales,
-                  int16_t* sums);
+// Quantising one row of activations: its scale, then its blocks of 32, in any pieces. See
+// csrc/ops/linear_table.h for the last bit. Non-finite inputs give finite garbage, not a crash.
+float row_scale(Isa isa, const float* x, int64_t cols);
+void quantize_blocks(Isa isa, const float* x, int64_t count, float scale, ActBlock* out);
 
-// What one fine block of quantised activations leaves over, x - float(value) * scale in one
-// rounding, quantised like a row of its own. All arrays are those of the block: 32 values, 2
-// scales, 2 sums.
-void quantize_rest(Isa isa, const float* x, const int8_t* values, const float* scales, int8_t* rest,
-                   float* rest_scales, int16_t* rest_sums);
+// What the block of x leaves over, quantised again.
+void quantize_rest(Isa isa, const float* x, const ActBlock& block, float scale, ActBlock* rest);
 
 // Output columns [8 * panel_begin, 8 * panel_end) for all `num_rows` rows of x; one thread's share.
 void linear_int8(Isa isa, const PackedMatrix& weights, const QuantizedRows& x, int64_t num_rows,

@@ -148,7 +148,7 @@ class Plan {
   LinearScratch& scratch(int worker) { return scratch_[worker]; }
   // Shared by linear ops, one after the other: activations quantised or made in float.
   struct Activations {
-    Buffer values, scales, sums, floats;
+    Buffer blocks, scales, floats;
   };
   Activations& activations() { return activations_; }
 

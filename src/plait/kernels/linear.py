@@ -21,18 +21,18 @@ Activations = Literal["int8", "f32"]
 
 
 class QuantizedRows(NamedTuple):
-    """values: int8 [rows, cols + 32 * fine]. scales: float32, sums: int16, one per 16 values."""
+    """values: int8 [rows, cols + 32 * fine]. multipliers: uint16, one per 16 values. scales: float32 [rows]."""
 
     values: NDArray[np.int8]
+    multipliers: NDArray[np.uint16]
     scales: Floats
-    sums: NDArray[np.int16]
 
 
 def quantize_rows(x: Floats, isa: str = "auto", fine: Ints | None = None) -> QuantizedRows:
-    """Float32 [rows, cols] as integers in [-127, 127] times a scale per 16; `sums` adds them up.
+    """Float32 [rows, cols] as integers in [-127, 127] times an integer per 16 times a scale per row.
 
-    fine: int32, ascending blocks of 32 columns whose rests follow. Not-a-number and infinities give finite
-    garbage. Raises ValueError unless cols is a multiple of 32.
+    fine: int32, ascending blocks of 32 columns whose rests follow; they count 1/128 of the row's scale.
+    Not-a-number and infinities give finite garbage. Raises ValueError unless cols is a multiple of 32.
     """
     return QuantizedRows(*_C.quantize_rows(np.ascontiguousarray(x), isa, fine))
 

@@ -12,61 +12,85 @@ from plait.core.window import NO_INTS, Floats, Ints
 
 ACT_BLOCK = 16
 FINE_BLOCK = 32
+LARGEST_MULTIPLIER = 4095
+REST_SCALE = np.float32(2.0**-7)
 _LARGEST = np.finfo(np.float32).max
 _SMALLEST = np.float32(2.0**-100)
 
-Quantized = tuple[NDArray[np.int8], Floats, NDArray[np.int16]]
+Quantized = tuple[NDArray[np.int8], NDArray[np.uint16], Floats]
 
 
 def quantize_rows(x: Floats, fine: Ints = NO_INTS) -> Quantized:
-    """Float32 [M, K] -> values int8 [M, K + 32 F], scales float32 and sums int16, one per 16.
+    """Float32 [M, K] -> values int8 [M, K + 32 F], multipliers uint16 (one per 16), scales float32 [M].
 
-    fine: int32 [F], ascending blocks of 32 columns; what rounding left of them is quantised again and
-    follows.
+    With m the largest magnitude of a row (not-a-number and infinities count as the largest float) its scale is
+    m / (127 * 4095); 0 where m < 2^-100. A multiplier times the scale times 127 is at least the largest
+    magnitude of its 16 values.
+    fine: int32 [F], ascending blocks of 32 columns; what rounding left of them is quantised again, with 1/128
+    of the scale, and follows.
     """
-    values, scales, sums = _quantize(x)
+    largest = _magnitudes(x).max(axis=-1)
+    scales = np.where(
+        largest < _SMALLEST, np.float32(0), largest / np.float32(127 * LARGEST_MULTIPLIER)
+    )
+    values, multipliers = _quantize(x, scales)
     if not len(fine):
-        return values, scales, sums
-    held = dequantize_rows(values, scales).reshape(len(x), -1, FINE_BLOCK)[:, fine]
+        return values, multipliers, scales
+    held = _held(values, multipliers, scales).reshape(len(x), -1, FINE_BLOCK)[:, fine]
     blocks = x.reshape(held.shape[0], -1, FINE_BLOCK)[:, fine].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        rests = _quantize((blocks - held).astype(np.float32).reshape(len(x), -1))
+        rests = (blocks - held).astype(np.float32).reshape(len(x), -1)
+    more = _quantize(rests, scales * REST_SCALE)
     return (
-        np.concatenate([values, rests[0]], axis=1),
-        np.concatenate([scales, rests[1]], axis=1),
-        np.concatenate([sums, rests[2]], axis=1),
+        np.concatenate([values, more[0]], axis=1),
+        np.concatenate([multipliers, more[1]], axis=1),
+        scales,
     )
 
 
-def _quantize(x: Floats) -> Quantized:
-    """A row's own blocks.
+def _magnitudes(x: Floats) -> Floats:
+    return np.where(np.abs(x) <= _LARGEST, np.abs(x), _LARGEST)
 
-    With m the largest magnitude of a block (not-a-number and infinities count as the largest float):
-    scale = m / 127, value = x * (127 / m) rounded half to even; zero where m < 2^-100.
-    """
-    blocks = x.reshape(len(x), -1, ACT_BLOCK)
-    magnitudes = np.where(np.abs(blocks) <= _LARGEST, np.abs(blocks), _LARGEST)
-    largest = magnitudes.max(axis=-1, keepdims=True)
-    is_zero = largest < _SMALLEST
-    divisor = np.where(is_zero, np.float32(1), largest)
-    scales = np.where(is_zero, np.float32(0), largest / np.float32(127))
-    inverse = np.where(is_zero, np.float32(0), np.float32(127) / divisor)
-    with np.errstate(invalid="ignore"):
+
+def _quantize(x: Floats, scales: Floats) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
+    """Rows with their scales: value = x / (multiplier * scale) rounded half to even, within [-127, 127]."""
+    blocks, scale = x.reshape(len(x), -1, ACT_BLOCK), scales[:, None, None]
+    one, zero = np.float32(1), np.float32(0)
+    steps = np.where(scale == 0, zero, one / np.where(scale == 0, one, np.float32(127) * scale))
+    with np.errstate(over="ignore"):
+        ratios = np.ceil(_magnitudes(blocks).max(axis=-1, keepdims=True) * steps)
+    multipliers = np.clip(ratios, 1, LARGEST_MULTIPLIER)
+    step = np.where(scale == 0, one, multipliers * scale)
+    inverse = np.where(scale == 0, zero, one / step)
+    with np.errstate(invalid="ignore", over="ignore"):
         scaled = blocks * inverse
-        above = np.where(scaled >= -127, scaled, np.float32(-127))  # not-a-number too
+    above = np.where(scaled >= -127, scaled, np.float32(-127))  # not-a-number too
     values = np.rint(np.minimum(above, np.float32(127))).astype(np.int8).reshape(x.shape)
-    sums = values.reshape(len(x), -1, ACT_BLOCK).sum(axis=-1, dtype=np.int16)
-    return values, scales[..., 0], sums
+    return values, multipliers[..., 0].astype(np.uint16)
+
+
+def block_scales(multipliers: NDArray[np.uint16], scales: Floats) -> Floats:
+    """The scale of each 16 values: float32 [M, blocks]."""
+    return multipliers.astype(np.float32) * scales[:, None]
+
+
+def _held(
+    values: NDArray[np.int8], multipliers: NDArray[np.uint16], scales: Floats
+) -> NDArray[np.float64]:
+    steps = block_scales(multipliers, scales).astype(np.float64)
+    return values.reshape(len(values), -1, ACT_BLOCK) * steps[..., None]
 
 
 def dequantize_rows(
-    values: NDArray[np.int8], scales: Floats, fine: Ints = NO_INTS
+    values: NDArray[np.int8],
+    multipliers: NDArray[np.uint16],
+    scales: Floats,
+    fine: Ints = NO_INTS,
 ) -> NDArray[np.float64]:
     """What quantised activations stand for: float64 [M, K]."""
-    whole = values.reshape(len(values), -1, ACT_BLOCK) * scales.astype(np.float64)[..., None]
-    whole = whole.reshape(len(values), -1, FINE_BLOCK)
+    whole = _held(values, multipliers, scales).reshape(len(values), -1, FINE_BLOCK)
     blocks, rests = np.split(whole, [whole.shape[1] - len(fine)], axis=1)
-    blocks[:, fine] += rests
+    blocks[:, fine] += rests * REST_SCALE
     return blocks.reshape(len(values), -1)
 
 
@@ -78,8 +102,7 @@ def linear_int8(
     fine: Ints = NO_INTS,
 ) -> Floats:
     """weights [N, K], x [M, K] -> [M, N], the activations quantised first."""
-    values, scales, _ = quantize_rows(x, fine)
-    coarse = dequantize_rows(values, scales, fine)
+    coarse = dequantize_rows(*quantize_rows(x, fine), fine)
     return _finish(coarse @ weights.astype(np.float64).T, bias, residual)
 
 

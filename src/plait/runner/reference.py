@@ -11,7 +11,7 @@ from plait.core.step import StepInput
 from plait.core.window import NO_INTS, Floats, Ints
 from plait.kernels import reference as ops
 from plait.kernels.reference_kv import load_kv, store_kv
-from plait.kernels.reference_linear import dequantize_rows, quantize_rows
+from plait.kernels.reference_linear import block_scales, dequantize_rows, quantize_rows
 from plait.kvcache.pool import Pool
 from plait.models.base import AttentionSpec, Graph, Node, Rope, Value
 from plait.runner import fine
@@ -99,8 +99,7 @@ class ReferenceRunner:
     def _coarse(self, x: Floats, node: Node) -> Floats:
         """x as its int8 blocks hold it."""
         blocks = self._fine.get(node.output, NO_INTS)
-        values, scales, _ = quantize_rows(x, blocks)
-        return dequantize_rows(values, scales, blocks).astype(np.float32)
+        return dequantize_rows(*quantize_rows(x, blocks), blocks).astype(np.float32)
 
     def _refine(self, kv: Pool) -> None:
         """Choose the fine blocks of every linear op from one page of tokens, as the native executor does."""
@@ -112,9 +111,10 @@ class ReferenceRunner:
         step, chosen = _Step(inputs, flatten(inputs)), {}
         for node in self._graph.nodes:
             if node.kind == "linear" and node.inputs[0].width % 32 == 0:
-                _, scales, _ = quantize_rows(step.read(node.inputs[0]))
+                _, multipliers, scales = quantize_rows(step.read(node.inputs[0]))
+                energy = fine.energy(block_scales(multipliers, scales))
                 is_head = node.output.buffer == result.buffer
-                chosen[node.output] = fine.choose(fine.energy(scales), is_head=is_head)
+                chosen[node.output] = fine.choose(energy, is_head=is_head)
             self._do(node, step)
         self._fine = chosen
         kv.release(page)
