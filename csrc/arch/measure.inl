@@ -93,29 +93,28 @@ uint64_t read_streams(const uint8_t* begin, size_t bytes, std::integer_sequence<
   return (digest(seen[kStream]) ^ ...);
 }
 
-template <int... kChain>
-uint64_t multiply_chains(int64_t rounds, std::integer_sequence<int, kChain...>) {
-  Lanes totals[sizeof...(kChain)] = {};
-  uint8_t bytes[32];
-  std::memset(bytes, 3, sizeof bytes);
-  Lanes weights = load(bytes);
-  const Lanes x = weights;
-  for (int64_t round = 0; round < rounds; ++round) {
-    const auto next = [&](Lanes& total) {
-      renew(weights);
-      total = multiply_add(total, weights, x);
-    };
-    (next(totals[kChain]), ...);
-  }
-  return (digest(totals[kChain]) ^ ...);
-}
-
 uint64_t read(const uint8_t* begin, size_t bytes) {
   return read_streams(begin, bytes, std::make_integer_sequence<int, kReadStreams>{});
 }
 
 uint64_t multiply(int64_t rounds) {
-  return multiply_chains(rounds, std::make_integer_sequence<int, kChains>{});
+  Lanes totals[kChains] = {};
+  uint8_t bytes[32];
+  std::memset(bytes, 3, sizeof bytes);
+  Lanes weights = load(bytes);
+  const Lanes x = weights;
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kChains; ++i) {
+      renew(weights);
+      totals[i] = multiply_add(totals[i], weights, x);
+      renew(totals[i]);  // stays in its register
+    }
+  }
+  Lanes seen{};
+#pragma GCC unroll 16
+  for (int i = 0; i < kChains; ++i) seen = mix(seen, totals[i]);
+  return digest(seen);
 }
 
 }  // namespace
