@@ -17,9 +17,13 @@ from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.window import Floats, Ints, KVView, Window
 
-SHARE = 0.1
-"""Of the blocks of a layer's linear op. Measured on SmolLM2 (benchmarks/accuracy.py): without fine blocks the
-best token differs from float's at 3.8 % of positions."""
+LOUD = 3.0
+"""A block of a layer's linear op is fine when its energy is more than so many times the mean. Measured on SmolLM2
+(benchmarks/accuracy.py): without fine blocks the best token differs from float's at 3.8 % of positions, with
+these at 1.8 %. They are 3 to 5 % of the blocks; twice as many change that by less than 0.1 %."""
+
+MOST = 0.3
+"""Of the blocks of a layer's linear op."""
 
 HEAD_SHARE = 0.25
 """Of the blocks before the vocabulary: noise there goes straight into the logits."""
@@ -41,6 +45,9 @@ def energy(scales: Floats) -> Floats:
 def choose(energy: ArrayLike, *, is_head: bool) -> Ints:
     """The blocks to keep fine, int32, ascending; energy: sum of squared scales per block."""
     values = np.asarray(energy, np.float32)
-    count = round(len(values) * (HEAD_SHARE if is_head else SHARE))
-    best = np.argsort(-values, kind="stable")[: max(1, count)]
+    if is_head:
+        count = max(1, round(len(values) * HEAD_SHARE))
+    else:
+        count = min(np.count_nonzero(values > LOUD * values.mean()), int(len(values) * MOST))
+    best = np.argsort(-values, kind="stable")[:count]
     return np.sort(best).astype(np.int32)

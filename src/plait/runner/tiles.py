@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from plait import __version__
 from plait.kernels import tiles
 from plait.kernels.plan import runnable_isas
 from plait.kernels.tiles import Kind
@@ -28,13 +29,17 @@ EVERY = (*(Kind(name, False) for name in FORMATS), *(Kind(name, True) for name i
 def choose(kinds: Iterable[Kind], isa: str) -> dict[str, int]:
     """As prepare, for this machine and its cache folder; isa may be "auto". The generic table has no tiles."""
     table = isa if isa != "auto" else runnable_isas()[-1]
-    return {} if table == "generic" else prepare(kinds, table, processor(), cache_root())
+    if table == "generic":
+        return {}
+    # The kernels differ from version to version.
+    return prepare(kinds, table, f"{processor()}, Plait {__version__}", cache_root())
 
 
 def prepare(kinds: Iterable[Kind], isa: str, processor: str, folder: Path) -> dict[str, int]:
     """Choose for these kinds of matrices in the whole process; returns rows by kind.
 
-    isa: name of a table, not "auto". What another processor measured is not used. A folder that cannot be written is
+    isa: name of a table, not "auto". What another processor or another version of Plait
+    measured is not used. A folder that cannot be written is
     no error: then each process measures anew.
     """
     file = folder / "tiles" / f"{isa}.json"
