@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from plait.core.config import VERSION as __version__
+
 if TYPE_CHECKING:
     from plait.core.params import SamplingParams
     from plait.llm import LLM, RequestOutput
 
 __all__ = ["LLM", "RequestOutput", "SamplingParams", "__version__"]
-__version__ = "0.1.0"
 
 _HOMES = {"LLM": "plait.llm", "RequestOutput": "plait.llm", "SamplingParams": "plait.core.params"}
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from plait.core.errors import UserError
 
+VERSION = "0.1.0"
+"""Of Plait, as `plait.__version__` says it."""
+
 PAGE = 32
 """Slots per KV page; the same number is in csrc/include/plait/batch.h."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plait import __version__
+from plait.core.config import VERSION
 from plait.kernels import tiles
 from plait.kernels.plan import runnable_isas
 from plait.kernels.tiles import Kind
@@ -32,7 +32,7 @@ def choose(kinds: Iterable[Kind], isa: str) -> dict[str, int]:
     if table == "generic":
         return {}
     # The kernels differ from version to version.
-    return prepare(kinds, table, f"{processor()}, Plait {__version__}", cache_root())
+    return prepare(kinds, table, f"{processor()}, Plait {VERSION}", cache_root())
 
 
 def prepare(kinds: Iterable[Kind], isa: str, processor: str, folder: Path) -> dict[str, int]:
