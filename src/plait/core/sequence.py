@@ -55,7 +55,8 @@ class Sequence:
     `token == mask id`: a prompt may contain that id). `[0, final)` can never change again and is what may
     be streamed; `[prompt_length, emitted)` has been. `limit` is the canvas length at which generation ends.
     `logprobs` maps canvas positions to what was asked for, prompt positions included; `[0, scored)` are
-    the prompt positions that need no more of it (position 0 has no log-probability).
+    the prompt positions that need no more of it (position 0 has no log-probability). `scratch` is what a
+    policy has to remember; `memo` what follows from the parameters and the seed alone, worked out once.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Sequence:
         self.scored = 1
         self.logprobs: dict[int, TokenLogprobs] = {}
         self.scratch: dict[str, Any] = {}
+        self.memo: dict[str, Any] = {}
         self._tokens: Ints = np.array(prompt, np.int32)
         self._masked: NDArray[np.bool_] = np.zeros(len(prompt), np.bool_)
 

@@ -20,14 +20,16 @@ _EXACT = bytes([Slot.EXACT])
 
 @dataclass(slots=True)
 class _Table:
-    """pages[i] holds slots [i * PAGE, (i + 1) * PAGE); marks[s] is the state of slot s."""
+    """pages[i] holds slots [i * PAGE, (i + 1) * PAGE); marks[s] is the state of slot s.
+
+    length: how many marks from the first on are EXACT. view: the last that was handed out, good as long as
+    the pages stay as they are; most steps change none.
+    """
 
     pages: list[int] = field(default_factory=list)
     marks: bytearray = field(default_factory=bytearray)
-
-    @property
-    def length(self) -> int:
-        return len(self.marks) - len(self.marks.lstrip(_EXACT))
+    length: int = 0
+    view: KVView | None = None
 
 
 class Cache(base.Cache):
@@ -39,31 +41,38 @@ class Cache(base.Cache):
 
     def reserve(self, seq: Sequence, upto: int) -> bool:
         table = self._tables.setdefault(seq.request_id, _Table())
-        length = table.length
-        shared = [
-            index
-            for index in range(length // PAGE, len(table.pages))
-            if self.pool.is_shared(table.pages[index])
-        ]
-        missing = max(0, num_pages(upto) - len(table.pages))
+        length, pages = table.length, table.pages
+        written = range(length // PAGE, len(pages))
+        shared = [index for index in written if self.pool.is_shared(pages[index])]
+        missing = max(0, num_pages(upto) - len(pages))
+        if not shared and not missing:
+            return True
         if len(shared) + missing > self.pool.num_free:
             return False
+        table.view = None
         for index in shared:
             self._own(table, index, holds_exact=index * PAGE < length)
-        table.pages += [self._allocate() for _ in range(missing)]
+        pages += [self._allocate() for _ in range(missing)]
         return True
 
     def view(self, seq: Sequence, window: Window) -> KVView:
         table = self._tables[seq.request_id]
         needed = num_pages(window.end)
         assert needed <= len(table.pages), f"request {seq.request_id}: no reservation for {window}"
-        return KVView(np.array(table.pages[:needed], np.int32))
+        if table.view is None or len(table.view.pages) != needed:
+            table.view = KVView(np.array(table.pages[:needed], np.int32))
+            table.view.pages.setflags(write=False)
+        return table.view
 
     def stored(self, seq: Sequence, window: Window) -> None:
-        marks = self._tables[seq.request_id].marks
+        table = self._tables[seq.request_id]
+        marks, start = table.marks, window.start
         marks.extend(bytes(max(0, window.end - len(marks))))
-        kept = max(0, window.keep - window.start)
-        marks[window.start : window.end] = bytes([window.mark]) * kept + bytes(window.length - kept)
+        kept = max(0, window.keep - start)
+        marks[start : window.end] = bytes((window.mark,)) * kept + bytes(window.length - kept)
+        if start <= table.length:
+            end = next((i for i in range(start, len(marks)) if marks[i] != Slot.EXACT), len(marks))
+            table.length = end
 
     def length(self, seq: Sequence) -> int:
         table = self._tables.get(seq.request_id)
@@ -78,6 +87,8 @@ class Cache(base.Cache):
         if table is None:
             return
         del table.marks[length:]
+        table.length = min(table.length, length)
+        table.view = None
         for page in table.pages[num_pages(length) :]:
             self.pool.release(page)
         del table.pages[num_pages(length) :]
@@ -91,7 +102,7 @@ class Cache(base.Cache):
         pages = source.pages[: num_pages(length)]
         for page in pages:
             self.pool.retain(page)
-        self._tables[child.request_id] = _Table(pages, bytearray(_EXACT * length))
+        self._tables[child.request_id] = _Table(pages, bytearray(_EXACT * length), length)
 
     def match(self, seq: Sequence) -> int:
         return self.length(seq)
@@ -103,6 +114,8 @@ class Cache(base.Cache):
     def check(self) -> None:
         self.pool.check(table.pages for table in self._tables.values())
         for request_id, table in self._tables.items():
+            exact = len(table.marks) - len(table.marks.lstrip(_EXACT))
+            assert table.length == exact, f"request {request_id}: {exact} slots are exact"
             assert len(table.marks) <= len(table.pages) * PAGE, (
                 f"request {request_id}: slots, no page"
             )
