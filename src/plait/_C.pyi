@@ -1,5 +1,6 @@
 """Native kernels of Plait."""
 
+import array
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -79,7 +80,7 @@ class Plan:
 
     def refine(self, op: int, blocks: Sequence[int]) -> None: ...
 
-    def run(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], positions: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], windows: Annotated[NDArray[numpy.int32], dict(shape=(None, None), order='C', device='cpu', writable=False)], pages: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], masks: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], wanted: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], best: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], kv: Annotated[NDArray, dict(shape=(None, None, None, None, None), order='C', device='cpu')], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], embeddings: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None, embedding_rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, hidden: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None, first: int, last: int, entry: tuple[int, int, int, bool], exit: tuple[int, int, int, bool] | None) -> None: ...
+    def run(self, tokens: array.array[int], positions: array.array[int], windows: array.array[int], pages: array.array[int], masks: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], wanted: array.array[int], best: array.array[int], kv: Annotated[NDArray, dict(shape=(None, None, None, None, None), order='C', device='cpu')], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], embeddings: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None, embedding_rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, hidden: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None, first: int, last: int, entry: tuple[int, int, int, bool], exit: tuple[int, int, int, bool] | None) -> None: ...
 
 def make_plan(widths: Sequence[int], result: int, kv: tuple[int, int, int, int], kv_type: str, int8: bool, isa: str, pool: Pool) -> Plan: ...
 

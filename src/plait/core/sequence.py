@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,7 @@ class Metrics:
     num_preemptions: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Tokens of one request that became final in a step (never a token that may still change).
 
     logprobs: one per token when the request asked for them. stop_token: the id that ended the request;
@@ -114,15 +113,15 @@ class Sequence:
 
     def apply(self, update: Update, mask_token: int = 0) -> None:
         """The only place where tokens change. Raises AssertionError when a final position would."""
-        positions = update.positions
-        if len(positions):
-            places = positions.tolist()
+        places = update.positions.tolist()
+        if places:
             assert min(places) >= self.final, "a final position was written"
             grown = max(places) + 1
             if grown > self.length:
                 self.extend(grown - self.length, mask_token, masked=True)
-            self._tokens[positions] = update.tokens
-            self._masked[positions] = False
+            for place, token in zip(places, update.tokens.tolist(), strict=True):
+                self._tokens[place] = token
+                self._masked[place] = False
         if len(update.remask):
             assert int(update.remask.min()) >= self.final, "a final position was masked again"
             self._tokens[update.remask] = mask_token

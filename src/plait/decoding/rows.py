@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,12 +28,13 @@ def decide_all(
 ) -> list[Update | Exception]:
     """For decoders that propose one token per open target: choose them all, score the targets that stand,
     and let `write` say which proposals become an update."""
-    parts = [split(item) for item in items]
-    asks = [ask(part, traits, want_confidence=want_confidence) for part in parts]
-    return [
-        _attempt(part, choices, write)
-        for part, choices in zip(parts, sampling.answer(asks, threads), strict=True)
-    ]
+    parts, asks = [], []
+    for item in items:
+        part = split(item)
+        parts.append(part)
+        asks.append(ask(part, traits, want_confidence=want_confidence))
+    answers = sampling.answer(asks, threads)
+    return [_attempt(part, choices, write) for part, choices in zip(parts, answers, strict=True)]
 
 
 def _attempt(
@@ -124,8 +125,10 @@ def best_needed(seq: Sequence, targets: Ints, traits: Traits) -> int:
 
 def written_logprobs(
     logits: Floats, seq: Sequence, targets: Ints, tokens: Ints
-) -> dict[int, TokenLogprobs]:
+) -> Mapping[int, TokenLogprobs]:
     """For tokens about to be written, if the request wants `logprobs`; else empty."""
+    if seq.params.logprobs is None:
+        return NOTHING.logprobs
     return _logprobs(logits, targets, tokens, seq.params.logprobs)
 
 

@@ -22,13 +22,15 @@ _EXACT = bytes([Slot.EXACT])
 class _Table:
     """pages[i] holds slots [i * PAGE, (i + 1) * PAGE); marks[s] is the state of slot s.
 
-    length: how many marks from the first on are EXACT. view: the last that was handed out, good as long as
-    the pages stay as they are; most steps change none.
+    length: how many marks from the first on are EXACT. own: up to which slot, from `length` on, the pages are
+    known to be there and nobody else's. view: the last that was handed out, good as long as the pages stay as
+    they are. Most steps change neither.
     """
 
     pages: list[int] = field(default_factory=list)
     marks: bytearray = field(default_factory=bytearray)
     length: int = 0
+    own: int = 0
     view: KVView | None = None
 
 
@@ -40,19 +42,23 @@ class Cache(base.Cache):
         self._tables: dict[int, _Table] = {}
 
     def reserve(self, seq: Sequence, upto: int) -> bool:
-        table = self._tables.setdefault(seq.request_id, _Table())
+        table = self._tables.get(seq.request_id)
+        if table is None:
+            table = self._tables[seq.request_id] = _Table()
+        return upto <= table.own or self._provide(table, upto)
+
+    def _provide(self, table: _Table, upto: int) -> bool:
         length, pages = table.length, table.pages
         written = range(length // PAGE, len(pages))
         shared = [index for index in written if self.pool.is_shared(pages[index])]
         missing = max(0, num_pages(upto) - len(pages))
-        if not shared and not missing:
-            return True
         if len(shared) + missing > self.pool.num_free:
             return False
         table.view = None
         for index in shared:
             self._own(table, index, holds_exact=index * PAGE < length)
         pages += [self._allocate() for _ in range(missing)]
+        table.own = len(pages) * PAGE
         return True
 
     def view(self, seq: Sequence, window: Window) -> KVView:
@@ -66,13 +72,14 @@ class Cache(base.Cache):
 
     def stored(self, seq: Sequence, window: Window) -> None:
         table = self._tables[seq.request_id]
-        marks, start = table.marks, window.start
-        marks.extend(bytes(max(0, window.end - len(marks))))
+        marks, start, end = table.marks, window.start, window.end
+        if start > len(marks):
+            marks.extend(bytes(start - len(marks)))
         kept = max(0, window.keep - start)
-        marks[start : window.end] = bytes((window.mark,)) * kept + bytes(window.length - kept)
+        marks[start:end] = bytes((window.mark,)) * kept + bytes(end - start - kept)
         if start <= table.length:
-            end = next((i for i in range(start, len(marks)) if marks[i] != Slot.EXACT), len(marks))
-            table.length = end
+            rest = marks[start:]
+            table.length = start + len(rest) - len(rest.lstrip(_EXACT))
 
     def length(self, seq: Sequence) -> int:
         table = self._tables.get(seq.request_id)
@@ -88,7 +95,7 @@ class Cache(base.Cache):
             return
         del table.marks[length:]
         table.length = min(table.length, length)
-        table.view = None
+        table.own, table.view = 0, None
         for page in table.pages[num_pages(length) :]:
             self.pool.release(page)
         del table.pages[num_pages(length) :]
@@ -98,7 +105,7 @@ class Cache(base.Cache):
         source = self._tables.get(parent.request_id)
         if source is None:
             return
-        length = source.length
+        length, source.own = source.length, 0
         pages = source.pages[: num_pages(length)]
         for page in pages:
             self.pool.retain(page)
