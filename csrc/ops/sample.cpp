@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <iterator>
 #include <limits>
 #include <numeric>
@@ -65,12 +66,44 @@ inline double exact_exp(double x) {
   return x >= -708.0 ? result : 0.0;
 }
 
+// What one look at some scores says of them; the highest of none is -inf.
+struct Look {
+  float highest = -kInf;
+  bool is_fine = true;  // none is NaN or +inf
+};
+
+Look look_at(std::span<const float> scores) {
+  using Floats [[gnu::vector_size(16)]] = float;
+  using Masks [[gnu::vector_size(16)]] = int32_t;
+  constexpr size_t kVectors = 4, kLanes = 4, kStep = kVectors * kLanes;
+  Floats highest[kVectors];
+  Masks is_fine[kVectors];
+  for (size_t v = 0; v < kVectors; ++v) highest[v] = Floats{} - kInf, is_fine[v] = ~Masks{};
+  const size_t whole = scores.size() / kStep * kStep;
+  for (size_t i = 0; i < whole; i += kStep) {
+    Floats x[kVectors];
+    std::memcpy(x, scores.data() + i, sizeof x);
+    for (size_t v = 0; v < kVectors; ++v) {
+      highest[v] = x[v] > highest[v] ? x[v] : highest[v];
+      is_fine[v] &= x[v] <= kMax;
+    }
+  }
+  Look look;
+  for (size_t i = 0; i < kStep; ++i) {
+    look.highest = std::max(look.highest, highest[i / kLanes][i % kLanes]);
+    look.is_fine &= is_fine[i / kLanes][i % kLanes] != 0;
+  }
+  for (float score : scores.subspan(whole)) {
+    look.highest = std::max(look.highest, score);
+    look.is_fine &= score <= kMax;
+  }
+  return look;
+}
+
 // False when a logit is NaN or +inf.
 bool load(std::span<const float> logits, std::vector<float>& score) {
-  int32_t is_bad = 0;
-  for (float x : logits) is_bad |= x <= kMax ? 0 : 1;
   score.assign(logits.begin(), logits.end());
-  return is_bad == 0;
+  return look_at(logits).is_fine;
 }
 
 // The same without the impossible ones: where only the best logits were computed all others are
@@ -108,19 +141,6 @@ bool load_possible(std::span<const float> logits, SampleScratch& scratch) {
 ptrdiff_t place_of(int32_t id, const SampleScratch& scratch) {
   const auto found = std::ranges::lower_bound(scratch.token, id);
   return found != scratch.token.end() && *found == id ? found - scratch.token.begin() : -1;
-}
-
-// Maximum, in independent lanes so that the compiler may use vectors; -inf when empty.
-float max_of(std::span<const float> values) {
-  constexpr size_t kLanes = 16;
-  float lanes[kLanes];
-  std::fill_n(lanes, kLanes, -kInf);
-  const size_t whole = values.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes)
-    for (size_t j = 0; j < kLanes; ++j)
-      lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
-  for (size_t i = whole; i < values.size(); ++i) lanes[0] = std::max(lanes[0], values[i]);
-  return *std::max_element(lanes, lanes + kLanes);
 }
 
 // A score after an operation in float64. Impossible stays impossible, the rest stays finite.
@@ -389,10 +409,8 @@ RowState best_of(std::span<const float> logits, Choice& choice) {
   size_t at = 0;
   for (size_t from = 0; from < logits.size(); from += kPiece) {
     const auto piece = logits.subspan(from, std::min(kPiece, logits.size() - from));
-    int32_t is_bad = 0;
-    for (float x : piece) is_bad |= x <= kMax ? 0 : 1;
-    if (is_bad != 0) return RowState::kNotANumber;
-    const float highest = max_of(piece);
+    const auto [highest, is_fine] = look_at(piece);
+    if (!is_fine) return RowState::kNotANumber;
     if (highest > best) best = highest, at = from;
   }
   if (best == -kInf) return RowState::kNothingLeft;
@@ -410,7 +428,7 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
   if (!load_possible(logits, scratch)) return RowState::kNotANumber;
   process(settings, is_held, scratch);
   const auto& score = scratch.score;
-  const float best = max_of(score);
+  const float best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;
   auto place = static_cast<int32_t>(std::find(score.begin(), score.end(), best) - score.begin());
   if (settings.temperature > 0.0)
@@ -427,7 +445,7 @@ RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_t
                       SampleScratch& scratch, RowLogprobs& result) {
   if (!load(logits, scratch.score)) return RowState::kNotANumber;
   const auto& score = scratch.score;
-  const double best = max_of(score);
+  const double best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;
   const double log_total = std::log(total_of(score, best));
   const float own = score[token];
