@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <numeric>
@@ -100,47 +101,62 @@ Look look_at(std::span<const float> scores) {
   return look;
 }
 
-// False when a logit is NaN or +inf.
-bool load(std::span<const float> logits, std::vector<float>& score) {
-  score.assign(logits.begin(), logits.end());
-  return look_at(logits).is_fine;
-}
-
-// The same without the impossible ones: where only the best logits were computed all others are
-// -inf, and nothing that follows need look at them. scratch.token: the id at each place, ascending.
-bool load_possible(std::span<const float> logits, SampleScratch& scratch) {
-  constexpr size_t kPiece = 64;
+// The scores that reach the floor, from the pieces of a row whose highest does.
+void load_from(std::span<const float> logits, float floor, size_t piece, SampleScratch& scratch) {
   auto& score = scratch.score;
   auto& token = scratch.token;
-  score.clear();
-  token.clear();
-  for (size_t from = 0; from < logits.size(); from += kPiece) {
-    const auto piece = logits.subspan(from, std::min(kPiece, logits.size() - from));
-    int32_t num_bad = 0, num_possible = 0;
-    for (float x : piece) num_bad += x <= kMax ? 0 : 1;
-    for (float x : piece) num_possible += x == -kInf ? 0 : 1;
-    if (num_bad != 0) return false;
-    if (num_possible == 0) continue;
-    if (num_possible == static_cast<int32_t>(piece.size())) {
-      score.insert(score.end(), piece.begin(), piece.end());
-      token.resize(score.size());
-      std::iota(token.end() - static_cast<ptrdiff_t>(piece.size()), token.end(),
-                static_cast<int32_t>(from));
-      continue;
-    }
-    for (size_t i = 0; i < piece.size(); ++i) {
-      if (piece[i] == -kInf) continue;
-      score.push_back(piece[i]);
-      token.push_back(static_cast<int32_t>(from + i));
+  const auto& highest = scratch.weight;
+  size_t count = 0;
+  for (size_t i = 0; i < highest.size(); ++i) {
+    if (highest[i] < floor) continue;
+    score.resize(count + piece);
+    token.resize(count + piece);
+    const size_t from = i * piece, end = std::min(from + piece, logits.size());
+    for (size_t id = from; id < end; ++id) {
+      score[count] = logits[id];
+      token[count] = static_cast<int32_t>(id);
+      count += logits[id] >= floor;
     }
   }
+  score.resize(count);
+  token.resize(count);
+}
+
+// Takes the scores of a row over; with needed > 0 only those that can be among so many of the best.
+// If so many pieces of the row hold a score that reaches the floor, nothing below it is one of the
+// best, and most pieces need no second look. False when a logit is NaN or +inf.
+bool load(std::span<const float> logits, size_t needed, SampleScratch& scratch) {
+  constexpr size_t kPiece = 128;
+  auto& highest = scratch.weight;  // of each piece
+  highest.clear();
+  for (size_t from = 0; from < logits.size(); from += kPiece) {
+    const Look look = look_at(logits.subspan(from, std::min(kPiece, logits.size() - from)));
+    if (!look.is_fine) return false;
+    highest.push_back(look.highest);
+  }
+  float floor = -kInf;
+  if (needed > 0 && needed < highest.size()) {
+    auto& sorted = scratch.exponent;
+    sorted = highest;
+    const auto last = sorted.begin() + static_cast<ptrdiff_t>(needed) - 1;
+    std::nth_element(sorted.begin(), last, sorted.end(), std::greater{});
+    floor = *last;
+  }
+  scratch.token.clear();
+  if (floor > -kInf) return load_from(logits, floor, kPiece, scratch), true;
+  scratch.score.assign(logits.begin(), logits.end());
   return true;
 }
 
-// Where an id stands in the scratch; -1: it is impossible, or no id at all.
-ptrdiff_t place_of(int32_t id, const SampleScratch& scratch) {
-  const auto found = std::ranges::lower_bound(scratch.token, id);
-  return found != scratch.token.end() && *found == id ? found - scratch.token.begin() : -1;
+// Where an id stands in the scratch; -1: it is not among the scores.
+ptrdiff_t place_of(int32_t id, const SampleScratch& s) {
+  if (s.token.empty()) return id >= 0 && static_cast<size_t>(id) < s.score.size() ? id : -1;
+  const auto found = std::ranges::lower_bound(s.token, id);
+  return found != s.token.end() && *found == id ? found - s.token.begin() : -1;
+}
+
+int32_t token_at(int32_t place, const SampleScratch& s) {
+  return s.token.empty() ? place : s.token[place];
 }
 
 // A score after an operation in float64. Impossible stays impossible, the rest stays finite.
@@ -393,30 +409,14 @@ float exp_nonpositive(float x) {
 
 namespace {
 
-// Does the best logit win, whatever the others are?
-bool takes_best(const SampleSettings& s, bool is_held) {
+// How many of the best logits decide, whatever the others are; 0: all do.
+size_t best_needed(const SampleSettings& s, bool is_held) {
   const bool has_penalty =
       s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
-  return s.temperature <= 0.0 && !has_penalty && s.bias.empty() && s.forbidden.empty() &&
-         (!is_held || s.held.empty());
-}
-
-// The first of the best logits, in one pass and without a copy: a piece at a time, so that only the
-// piece with the best one is searched for its place.
-RowState best_of(std::span<const float> logits, Choice& choice) {
-  constexpr size_t kPiece = 1024;
-  float best = -kInf;
-  size_t at = 0;
-  for (size_t from = 0; from < logits.size(); from += kPiece) {
-    const auto piece = logits.subspan(from, std::min(kPiece, logits.size() - from));
-    const auto [highest, is_fine] = look_at(piece);
-    if (!is_fine) return RowState::kNotANumber;
-    if (highest > best) best = highest, at = from;
-  }
-  if (best == -kInf) return RowState::kNothingLeft;
-  while (logits[at] != best) ++at;
-  choice.token = static_cast<int32_t>(at);
-  return RowState::kFine;
+  const bool is_greedy = s.temperature <= 0.0;
+  if (has_penalty || !s.bias.empty() || (!is_greedy && s.top_k <= 0)) return 0;
+  const size_t count = is_greedy ? 1 : static_cast<size_t>(s.top_k);
+  return count + s.forbidden.size() + (is_held ? s.held.size() : 0);
 }
 
 }  // namespace
@@ -424,8 +424,8 @@ RowState best_of(std::span<const float> logits, Choice& choice) {
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice) {
-  if (!want_confidence && takes_best(settings, is_held)) return best_of(logits, choice);
-  if (!load_possible(logits, scratch)) return RowState::kNotANumber;
+  const size_t needed = want_confidence ? 0 : best_needed(settings, is_held);
+  if (!load(logits, needed, scratch)) return RowState::kNotANumber;
   process(settings, is_held, scratch);
   const auto& score = scratch.score;
   const float best = look_at(score).highest;
@@ -433,7 +433,7 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
   auto place = static_cast<int32_t>(std::find(score.begin(), score.end(), best) - score.begin());
   if (settings.temperature > 0.0)
     place = choose(settings, best, uniform(settings.seed, position), scratch);
-  choice.token = scratch.token[place];
+  choice.token = token_at(place, scratch);
   if (want_confidence) {
     weigh(all_places(scratch), best, 1.0, scratch);
     choice.confidence = scratch.weight[place] / sum_of(all_places(scratch), scratch.weight);
@@ -443,7 +443,7 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
 
 RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_top,
                       SampleScratch& scratch, RowLogprobs& result) {
-  if (!load(logits, scratch.score)) return RowState::kNotANumber;
+  if (!load(logits, 0, scratch)) return RowState::kNotANumber;
   const auto& score = scratch.score;
   const double best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;

@@ -54,7 +54,7 @@ struct Choice {
 enum class RowState { kFine, kNotANumber, kNothingLeft };
 
 // Memory that calls reuse; one per thread. A choice is made among places: score[i] is that of
-// token[i]; where all tokens are there the two are the same.
+// token[i], ascending, or of i where `token` is empty because all scores are there.
 struct SampleScratch {
   std::vector<float> score, exponent, weight;
   std::vector<int32_t> token, places, edge, counts;
