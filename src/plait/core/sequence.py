@@ -115,9 +115,12 @@ class Sequence:
         """The only place where tokens change. Raises AssertionError when a final position would."""
         places = update.positions.tolist()
         if places:
-            assert min(places) >= self.final, "a final position was written"
-            grown = max(places) + 1
-            if grown > self.length:
+            lowest, grown = min(places), max(places) + 1
+            assert lowest >= self.final, "a final position was written"
+            if lowest == grown - 1 == self.length:  # as nearly always: one token more
+                self._make_room(grown)
+                self.length = grown
+            elif grown > self.length:
                 self.extend(grown - self.length, mask_token, masked=True)
             for place, token in zip(places, update.tokens.tolist(), strict=True):
                 self._tokens[place] = token
@@ -126,6 +129,8 @@ class Sequence:
             assert int(update.remask.min()) >= self.final, "a final position was masked again"
             self._tokens[update.remask] = mask_token
             self._masked[update.remask] = True
+        if not update.logprobs:
+            return
         self.logprobs.update(update.logprobs)
         while self.scored < self.prompt_length and self.scored in self.logprobs:
             self.scored += 1

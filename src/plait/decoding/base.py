@@ -94,7 +94,7 @@ class Rows(NamedTuple):
 def split(item: Item) -> Rows:
     """Which of the window's targets are still to be decided, and which stand."""
     logits, seq, targets = item.logits, item.seq, item.window.targets
-    if len(targets) and targets[0] >= seq.length:  # all of them: they ascend
+    if len(targets) and targets.item(0) >= seq.length:  # all of them: they ascend
         return Rows(seq, logits, targets, _NO_ROWS, NO_INTS)
     inside = targets < seq.length
     is_open = ~inside

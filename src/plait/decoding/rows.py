@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -33,21 +33,21 @@ def decide_all(
         part = split(item)
         parts.append(part)
         asks.append(ask(part, traits, want_confidence=want_confidence))
-    answers = sampling.answer(asks, threads)
-    return [_attempt(part, choices, write) for part, choices in zip(parts, answers, strict=True)]
+    updates: list[Update | Exception] = []
+    for part, choices in zip(parts, sampling.answer(asks, threads), strict=True):
+        try:
+            updates.append(_update(part, choices, write))
+        except Exception as error:  # of this request alone
+            updates.append(error)
+    return updates
 
 
-def _attempt(
-    part: Rows, choices: sampling.Choices | FloatingPointError, write: Write
-) -> Update | Exception:
-    try:
-        scored = _scored_logprobs(part) if len(part.scored) else {}
-        if isinstance(choices, FloatingPointError):
-            return choices
-        update = write(part, choices) if len(part.targets) else NOTHING
-        return update._replace(logprobs={**scored, **update.logprobs}) if scored else update
-    except Exception as error:  # of this request alone
-        return error
+def _update(part: Rows, choices: sampling.Choices | FloatingPointError, write: Write) -> Update:
+    scored = _scored_logprobs(part) if len(part.scored) else {}
+    if isinstance(choices, FloatingPointError):
+        raise choices
+    update = write(part, choices) if len(part.targets) else NOTHING
+    return update._replace(logprobs={**scored, **update.logprobs}) if scored else update
 
 
 def _scored_logprobs(part: Rows) -> dict[int, TokenLogprobs]:
@@ -125,10 +125,8 @@ def best_needed(seq: Sequence, targets: Ints, traits: Traits) -> int:
 
 def written_logprobs(
     logits: Floats, seq: Sequence, targets: Ints, tokens: Ints
-) -> Mapping[int, TokenLogprobs]:
+) -> dict[int, TokenLogprobs]:
     """For tokens about to be written, if the request wants `logprobs`; else empty."""
-    if seq.params.logprobs is None:
-        return NOTHING.logprobs
     return _logprobs(logits, targets, tokens, seq.params.logprobs)
 
 

@@ -33,7 +33,7 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     return Event(
         seq.request_id,
         tuple(tokens),
-        _written_logprobs(seq, start, end),
+        () if seq.params.logprobs is None else _written_logprobs(seq, start, end),
         reason,
         stop_token=None if stop is None else tokens[stop],
         prompt_logprobs=_prompt_logprobs(seq) if is_first else None,
@@ -69,8 +69,6 @@ def _first_stop(seq: Sequence, tokens: list[int], traits: Traits) -> int | None:
 
 
 def _written_logprobs(seq: Sequence, start: int, end: int) -> tuple[TokenLogprobs, ...]:
-    if seq.params.logprobs is None:
-        return ()
     return tuple(seq.logprobs[position] for position in range(start, end))
 
 
