@@ -21,7 +21,6 @@ namespace plait::bind {
 namespace {
 
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Result = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Memory = nb::ndarray<nb::ndim<5>, nb::c_contig, nb::device::cpu>;
@@ -100,10 +99,11 @@ void check_memory(const Plan& plan, const Memory& kv) {
 }
 
 void run(Plan& plan, const IntArray& tokens, const IntArray& positions, const IntArray& windows,
-         const IntArray& pages, const Bytes& masks, const IntArray& wanted, const IntArray& best,
-         const Memory& kv, const Result& out, const std::optional<Floats>& embeddings,
-         const std::optional<Ints>& embedding_rows, const std::optional<Floats>& hidden, int first,
-         int last, const Columns& entry, const std::optional<Columns>& exit) {
+         const IntArray& pages, const nb::bytes& masks, const IntArray& wanted,
+         const IntArray& best, const Memory& kv, const Result& out,
+         const std::optional<Floats>& embeddings, const std::optional<Ints>& embedding_rows,
+         const std::optional<Floats>& hidden, int first, int last, const Columns& entry,
+         const std::optional<Columns>& exit) {
   Batch batch;
   batch.num_rows = static_cast<int>(tokens.size());
   batch.tokens = tokens.data();
@@ -111,7 +111,7 @@ void run(Plan& plan, const IntArray& tokens, const IntArray& positions, const In
   batch.num_windows = static_cast<int>(windows.size() / kWindowFields);
   batch.windows = reinterpret_cast<const Window*>(windows.data());
   batch.pages = pages.data();
-  batch.masks = masks.data();
+  batch.masks = static_cast<const uint8_t*>(masks.data());
   batch.num_wanted = static_cast<int>(wanted.size());
   batch.wanted = wanted.data();
   demand(best.size() == wanted.size(), "one number of best logits per wanted row");
@@ -144,7 +144,7 @@ void run(Plan& plan, const IntArray& tokens, const IntArray& positions, const In
   const int out_width = exit ? to.width : plan.result_width();
   demand(out.shape(0) >= out_rows && static_cast<int>(out.shape(1)) == out_width,
          "the result array has another shape");
-  plan.check(batch, static_cast<int64_t>(pages.size()), static_cast<int64_t>(masks.shape(0)));
+  plan.check(batch, static_cast<int64_t>(pages.size()), static_cast<int64_t>(masks.size()));
   nb::gil_scoped_release release;
   plan.run(batch, first, last, from, exit ? &to : nullptr);
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bind.h"
+#include "int_array.h"
 #include "plait/threads.h"
 
 namespace nb = nanobind;
@@ -58,8 +59,8 @@ struct Sampler {
 struct SampleRows {
   std::shared_ptr<const Sampler> sampler;
   Logits logits;
-  Array<const int32_t> positions;
-  Array<int32_t> tokens;
+  IntArray positions;
+  IntResult tokens;
   std::optional<Array<double>> confidence;
   std::optional<Array<const int32_t>> history;
   size_t num_prompt, num_held;
@@ -154,9 +155,8 @@ std::shared_ptr<Sampler> new_sampler(uint64_t seed, double temperature, int64_t 
 }
 
 void new_rows(SampleRows* self, std::shared_ptr<const Sampler> sampler, Logits logits,
-              Array<const int32_t> positions, Array<int32_t> tokens,
-              std::optional<Array<double>> confidence, std::optional<Array<const int32_t>> history,
-              size_t num_prompt, size_t num_held) {
+              IntArray positions, IntResult tokens, std::optional<Array<double>> confidence,
+              std::optional<Array<const int32_t>> history, size_t num_prompt, size_t num_held) {
   const size_t rows = logits.shape(0);
   require(sampler != nullptr, "no sampler");
   require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
@@ -178,8 +178,8 @@ void init_sample(nb::module_& m) {
            nb::arg("bias_ids"), nb::arg("bias"), nb::arg("forbidden"), nb::arg("held"));
   nb::class_<SampleRows>(m, "SampleRows")
       .def("__init__", &new_rows, nb::arg("sampler"), nb::arg("logits"), nb::arg("positions"),
-           nb::arg("tokens").noconvert(), nb::arg("confidence").noconvert().none(),
-           nb::arg("history").none(), nb::arg("num_prompt"), nb::arg("num_held"));
+           nb::arg("tokens"), nb::arg("confidence").noconvert().none(), nb::arg("history").none(),
+           nb::arg("num_prompt"), nb::arg("num_held"));
   m.def("sample", &sample_all, nb::arg("requests"), nb::arg("pool").none());
   m.def("logprobs", &logprobs_rows, nb::arg("logits"), nb::arg("tokens"),
         nb::arg("logprobs").noconvert(), nb::arg("ranks").noconvert(), nb::arg("top").noconvert(),

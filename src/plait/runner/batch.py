@@ -7,21 +7,19 @@ from collections.abc import Sequence as Listing
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from plait.core.step import StepInput
 from plait.core.window import Floats, Ints, Pattern, PatternKind
 
 WINDOW_FIELDS = 7
-_NO_BYTES: NDArray[np.uint8] = np.zeros(0, np.uint8)
 
 
 class Batch(NamedTuple):
     """One step as flat arrays of int32; rows of all windows one after the other.
 
     tokens, positions: [rows]. windows: [windows * WINDOW_FIELDS]: first row, rows, start slot, pattern,
-    pattern size, first page, first mask (-1: none). pages: each window's page table. masks: uint8, tree masks
-    row by row. wanted: flat rows whose logits are asked for; counts: how many of them belong to each input.
+    pattern size, first page, first mask (-1: none). pages: each window's page table. masks: tree masks row by
+    row, a byte each. wanted: flat rows whose logits are asked for; counts: how many of them belong to each input.
     best: [wanted], StepInput.best of each. embeddings: float32 [n, width] or None; embedding_rows: int32
     [rows], -1 for a token id.
     """
@@ -30,7 +28,7 @@ class Batch(NamedTuple):
     positions: array[int]
     windows: array[int]
     pages: array[int]
-    masks: NDArray[np.uint8]
+    masks: bytes
     wanted: array[int]
     best: array[int]
     counts: list[int]
@@ -62,13 +60,13 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
             embedded.append((window.embeddings, first_row))
         first_row += end - start
         first_mask += (end - start) ** 2 if has_mask else 0
-    masks = _masks([item.window.pattern for item in inputs]) if first_mask else _NO_BYTES
+    masks = b"".join(_mask(item.window.pattern) for item in inputs) if first_mask else b""
     given = _embeddings(embedded, first_row) if embedded else (None, None)
     return Batch(tokens, positions, windows, pages, masks, wanted, best, counts, *given)
 
 
-def _masks(patterns: list[Pattern]) -> NDArray[np.uint8]:
-    return np.concatenate([p.mask.ravel() for p in patterns if p.mask is not None]).astype(np.uint8)
+def _mask(pattern: Pattern) -> bytes:
+    return b"" if pattern.mask is None else pattern.mask.astype(np.uint8).tobytes()
 
 
 def _embeddings(fed: list[tuple[Floats, int]], num_rows: int) -> tuple[Floats, Ints]:
