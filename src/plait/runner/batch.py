@@ -12,6 +12,7 @@ from plait.core.step import StepInput
 from plait.core.window import Floats, Ints, Pattern, PatternKind
 
 WINDOW_FIELDS = 7
+_TREE = PatternKind.TREE  # to look up a member costs a call
 
 
 class Batch(NamedTuple):
@@ -47,7 +48,7 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
         start, end, pattern = window.start, window.end, window.pattern
         tokens.frombytes(sequence.tokens[start:end].tobytes())
         positions.extend(range(start, end) if window.positions is None else window.positions)
-        has_mask = pattern.kind is PatternKind.TREE
+        has_mask = pattern.kind is _TREE
         mask = first_mask if has_mask else -1
         shape = first_row, end - start, start, pattern.kind, pattern.size
         windows.extend((*shape, len(pages), mask))
