@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "bind.h"
+#include "int_array.h"
 
 namespace nb = nanobind;
 
@@ -20,8 +21,6 @@ namespace plait::bind {
 namespace {
 
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Result = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Memory = nb::ndarray<nb::ndim<5>, nb::c_contig, nb::device::cpu>;
@@ -99,29 +98,30 @@ void check_memory(const Plan& plan, const Memory& kv) {
          "the KV memory is not of the shape and type that the plan was made for");
 }
 
-void run(Plan& plan, const Ints& tokens, const Ints& positions, const Table& windows,
-         const Ints& pages, const Bytes& masks, const Ints& wanted, const Ints& best,
-         const Memory& kv, const Result& out, const std::optional<Floats>& embeddings,
-         const std::optional<Ints>& embedding_rows, const std::optional<Floats>& hidden, int first,
-         int last, const Columns& entry, const std::optional<Columns>& exit) {
+void run(Plan& plan, const IntArray& tokens, const IntArray& positions, const IntArray& windows,
+         const IntArray& pages, const nb::bytes& masks, const IntArray& wanted,
+         const IntArray& best, const Memory& kv, const Result& out,
+         const std::optional<Floats>& embeddings, const std::optional<Ints>& embedding_rows,
+         const std::optional<Floats>& hidden, int first, int last, const Columns& entry,
+         const std::optional<Columns>& exit) {
   Batch batch;
-  batch.num_rows = static_cast<int>(tokens.shape(0));
+  batch.num_rows = static_cast<int>(tokens.size());
   batch.tokens = tokens.data();
   batch.positions = positions.data();
-  batch.num_windows = static_cast<int>(windows.shape(0));
+  batch.num_windows = static_cast<int>(windows.size() / kWindowFields);
   batch.windows = reinterpret_cast<const Window*>(windows.data());
   batch.pages = pages.data();
-  batch.masks = masks.data();
-  batch.num_wanted = static_cast<int>(wanted.shape(0));
+  batch.masks = static_cast<const uint8_t*>(masks.data());
+  batch.num_wanted = static_cast<int>(wanted.size());
   batch.wanted = wanted.data();
-  demand(best.shape(0) == wanted.shape(0), "one number of best logits per wanted row");
+  demand(best.size() == wanted.size(), "one number of best logits per wanted row");
   batch.best = best.data();
   batch.out = out.data();
   batch.kv = kv.data();
   const View from = view_of(entry);
-  const size_t rows = tokens.shape(0);
-  demand(positions.shape(0) == rows, "one position per token");
-  demand(windows.shape(1) == kWindowFields, "a window has seven numbers");
+  const size_t rows = tokens.size();
+  demand(positions.size() == rows, "one position per token");
+  demand(windows.size() % kWindowFields == 0, "a window has seven numbers");
   demand(first >= 0 && first <= last && last <= plan.num_ops(), "no such range of ops");
   demand(exit.has_value() == (last < plan.num_ops()), "a run that ends early needs an exit");
   check_memory(plan, kv);
@@ -140,11 +140,11 @@ void run(Plan& plan, const Ints& tokens, const Ints& positions, const Table& win
     batch.hidden = hidden->data();
   }
   const View to = exit ? view_of(*exit) : View{};
-  const size_t out_rows = exit ? rows : wanted.shape(0);
+  const size_t out_rows = exit ? rows : wanted.size();
   const int out_width = exit ? to.width : plan.result_width();
   demand(out.shape(0) >= out_rows && static_cast<int>(out.shape(1)) == out_width,
          "the result array has another shape");
-  plan.check(batch, static_cast<int64_t>(pages.shape(0)), static_cast<int64_t>(masks.shape(0)));
+  plan.check(batch, static_cast<int64_t>(pages.size()), static_cast<int64_t>(masks.size()));
   nb::gil_scoped_release release;
   plan.run(batch, first, last, from, exit ? &to : nullptr);
 }

@@ -2,14 +2,19 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "bind.h"
+#include "int_array.h"
 #include "plait/threads.h"
 
 namespace nb = nanobind;
@@ -43,31 +48,41 @@ SampleScratch& scratch() {
   return memory;
 }
 
-// The rows of one request, and where their results go. Keeps its arrays alive.
-struct SampleRows {
-  Logits logits;
-  Array<const uint64_t> positions;
-  Array<int32_t> tokens;
-  Array<double> confidence;
-  Array<const int32_t> history, bias_ids, forbidden, held;
-  Array<const double> bias;
-  size_t num_held;
+// What a request asks of all its rows.
+struct Sampler {
+  std::vector<int32_t> bias_ids, forbidden, held;
+  std::vector<double> bias;
   SampleSettings settings;
+};
+
+// Rows of one request, and where their results go. Keeps its arrays alive.
+struct SampleRows {
+  std::shared_ptr<const Sampler> sampler;
+  Logits logits;
+  IntArray positions;
+  IntResult tokens;
+  std::optional<Array<double>> confidence;
+  std::optional<Array<const int32_t>> history;
+  size_t num_prompt, num_held;
 
   size_t size() const { return logits.shape(0); }
 
-  void sample(size_t row) const {
+  RowState sample(size_t row) const {
+    SampleSettings settings = sampler->settings;
+    if (history) settings.history = span_of(*history);
+    settings.num_prompt = num_prompt;
     Choice choice;
-    const bool want_confidence = confidence.size() != 0;
-    const RowState state = sample_row(row_of(logits, row), settings, row < num_held,
-                                      positions.data()[row], want_confidence, scratch(), choice);
+    const auto position = static_cast<uint64_t>(positions.data()[row]);
+    const RowState state = sample_row(row_of(logits, row), settings, row < num_held, position,
+                                      confidence.has_value(), scratch(), choice);
     tokens.data()[row] = code(state, choice.token);
-    if (want_confidence) confidence.data()[row] = choice.confidence;
+    if (confidence) confidence->data()[row] = choice.confidence;
+    return state;
   }
 };
 
-// One row at a time to whichever worker is free.
-void sample_all(const std::vector<const SampleRows*>& requests, Pool* pool) {
+// One row at a time to whichever worker is free. False when a row has no choice.
+bool sample_all(const std::vector<const SampleRows*>& requests, Pool* pool) {
   std::vector<std::pair<const SampleRows*, size_t>> rows;
   for (const SampleRows* request : requests) {
     require(request != nullptr, "no rows");
@@ -75,13 +90,16 @@ void sample_all(const std::vector<const SampleRows*>& requests, Pool* pool) {
   }
   nb::gil_scoped_release release;
   std::atomic<size_t> next{0};
+  std::atomic<bool> is_fine{true};
   const auto work = [&](int) {
-    for (size_t i = next++; i < rows.size(); i = next++) rows[i].first->sample(rows[i].second);
+    for (size_t i = next++; i < rows.size(); i = next++)
+      if (rows[i].first->sample(rows[i].second) != RowState::kFine) is_fine = false;
   };
   if (pool != nullptr && rows.size() > 1)
     pool->run(work);
   else
     work(0);
+  return is_fine;
 }
 
 void logprobs_rows(
@@ -110,43 +128,42 @@ void logprobs_rows(
   }
 }
 
-void new_rows(SampleRows* self, Logits logits, Array<const uint64_t> positions,
-              Array<int32_t> tokens, Array<double> confidence, uint64_t seed, double temperature,
-              int64_t top_k, double top_p, double min_p, double typical_p,
-              double repetition_penalty, double presence_penalty, double frequency_penalty,
-              Array<const int32_t> history, size_t num_prompt, Array<const int32_t> bias_ids,
-              Array<const double> bias, Array<const int32_t> forbidden, Array<const int32_t> held,
-              size_t num_held) {
-  const size_t rows = logits.shape(0);
-  require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
-  require(confidence.size() == rows || confidence.size() == 0, "one confidence per row, or none");
+std::shared_ptr<Sampler> new_sampler(uint64_t seed, double temperature, int64_t top_k, double top_p,
+                                     double min_p, double typical_p, double repetition_penalty,
+                                     double presence_penalty, double frequency_penalty,
+                                     std::vector<int32_t> bias_ids, std::vector<double> bias,
+                                     std::vector<int32_t> forbidden, std::vector<int32_t> held) {
   require(bias.size() == bias_ids.size(), "one bias per id");
-  const SampleSettings settings{temperature,
-                                top_k,
-                                top_p,
-                                min_p,
-                                typical_p,
-                                repetition_penalty,
-                                presence_penalty,
-                                frequency_penalty,
-                                span_of(history),
-                                num_prompt,
-                                span_of(bias_ids),
-                                span_of(bias),
-                                span_of(forbidden),
-                                span_of(held),
-                                seed};
-  new (self) SampleRows{std::move(logits),
-                        std::move(positions),
-                        std::move(tokens),
-                        std::move(confidence),
-                        std::move(history),
-                        std::move(bias_ids),
-                        std::move(forbidden),
-                        std::move(held),
-                        std::move(bias),
-                        num_held,
-                        settings};
+  auto made = std::make_shared<Sampler>(
+      Sampler{std::move(bias_ids), std::move(forbidden), std::move(held), std::move(bias), {}});
+  made->settings = {temperature,
+                    top_k,
+                    top_p,
+                    min_p,
+                    typical_p,
+                    repetition_penalty,
+                    presence_penalty,
+                    frequency_penalty,
+                    {},
+                    0,
+                    made->bias_ids,
+                    made->bias,
+                    made->forbidden,
+                    made->held,
+                    seed};
+  return made;
+}
+
+void new_rows(SampleRows* self, std::shared_ptr<const Sampler> sampler, Logits logits,
+              IntArray positions, IntResult tokens, std::optional<Array<double>> confidence,
+              std::optional<Array<const int32_t>> history, size_t num_prompt, size_t num_held) {
+  const size_t rows = logits.shape(0);
+  require(sampler != nullptr, "no sampler");
+  require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
+  require(!confidence || confidence->size() == rows, "one confidence per row, or none");
+  new (self)
+      SampleRows{std::move(sampler),    std::move(logits),  std::move(positions), std::move(tokens),
+                 std::move(confidence), std::move(history), num_prompt,           num_held};
 }
 
 }  // namespace
@@ -154,14 +171,15 @@ void new_rows(SampleRows* self, Logits logits, Array<const uint64_t> positions,
 void init_sample(nb::module_& m) {
   m.def("uniform", &uniform, nb::arg("seed"), nb::arg("position"));
   m.def("exp_nonpositive", &exp_nonpositive, nb::arg("x"));
+  nb::class_<Sampler>(m, "Sampler")
+      .def(nb::new_(&new_sampler), nb::kw_only(), nb::arg("seed"), nb::arg("temperature"),
+           nb::arg("top_k"), nb::arg("top_p"), nb::arg("min_p"), nb::arg("typical_p"),
+           nb::arg("repetition_penalty"), nb::arg("presence_penalty"), nb::arg("frequency_penalty"),
+           nb::arg("bias_ids"), nb::arg("bias"), nb::arg("forbidden"), nb::arg("held"));
   nb::class_<SampleRows>(m, "SampleRows")
-      .def("__init__", &new_rows, nb::arg("logits"), nb::arg("positions"),
-           nb::arg("tokens").noconvert(), nb::arg("confidence").noconvert(), nb::kw_only(),
-           nb::arg("seed"), nb::arg("temperature"), nb::arg("top_k"), nb::arg("top_p"),
-           nb::arg("min_p"), nb::arg("typical_p"), nb::arg("repetition_penalty"),
-           nb::arg("presence_penalty"), nb::arg("frequency_penalty"), nb::arg("history"),
-           nb::arg("num_prompt"), nb::arg("bias_ids"), nb::arg("bias"), nb::arg("forbidden"),
-           nb::arg("held"), nb::arg("num_held"));
+      .def("__init__", &new_rows, nb::arg("sampler"), nb::arg("logits"), nb::arg("positions"),
+           nb::arg("tokens"), nb::arg("confidence").noconvert().none(), nb::arg("history").none(),
+           nb::arg("num_prompt"), nb::arg("num_held"));
   m.def("sample", &sample_all, nb::arg("requests"), nb::arg("pool").none());
   m.def("logprobs", &logprobs_rows, nb::arg("logits"), nb::arg("tokens"),
         nb::arg("logprobs").noconvert(), nb::arg("ranks").noconvert(), nb::arg("top").noconvert(),

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <numeric>
@@ -65,29 +67,96 @@ inline double exact_exp(double x) {
   return x >= -708.0 ? result : 0.0;
 }
 
-bool in_range(int32_t id, const std::vector<float>& score) {
-  return id >= 0 && static_cast<size_t>(id) < score.size();
+// What one look at some scores says of them; the highest of none is -inf.
+struct Look {
+  float highest = -kInf;
+  bool is_fine = true;  // none is NaN or +inf
+};
+
+Look look_at(std::span<const float> scores) {
+  using Floats [[gnu::vector_size(16)]] = float;
+  using Masks [[gnu::vector_size(16)]] = int32_t;
+  constexpr size_t kVectors = 4, kLanes = 4, kStep = kVectors * kLanes;
+  Floats highest[kVectors];
+  Masks is_fine[kVectors];
+  for (size_t v = 0; v < kVectors; ++v) highest[v] = Floats{} - kInf, is_fine[v] = ~Masks{};
+  const size_t whole = scores.size() / kStep * kStep;
+  for (size_t i = 0; i < whole; i += kStep) {
+    Floats x[kVectors];
+    std::memcpy(x, scores.data() + i, sizeof x);
+    for (size_t v = 0; v < kVectors; ++v) {
+      highest[v] = x[v] > highest[v] ? x[v] : highest[v];
+      is_fine[v] &= x[v] <= kMax;
+    }
+  }
+  Look look;
+  for (size_t i = 0; i < kStep; ++i) {
+    look.highest = std::max(look.highest, highest[i / kLanes][i % kLanes]);
+    look.is_fine &= is_fine[i / kLanes][i % kLanes] != 0;
+  }
+  for (float score : scores.subspan(whole)) {
+    look.highest = std::max(look.highest, score);
+    look.is_fine &= score <= kMax;
+  }
+  return look;
 }
 
-// False when a logit is NaN or +inf.
-bool load(std::span<const float> logits, std::vector<float>& score) {
-  int32_t is_bad = 0;
-  for (float x : logits) is_bad |= x <= kMax ? 0 : 1;
-  score.assign(logits.begin(), logits.end());
-  return is_bad == 0;
+// The scores that reach the floor, from the pieces of a row whose highest does.
+void load_from(std::span<const float> logits, float floor, size_t piece, SampleScratch& scratch) {
+  auto& score = scratch.score;
+  auto& token = scratch.token;
+  const auto& highest = scratch.weight;
+  size_t count = 0;
+  for (size_t i = 0; i < highest.size(); ++i) {
+    if (highest[i] < floor) continue;
+    score.resize(count + piece);
+    token.resize(count + piece);
+    const size_t from = i * piece, end = std::min(from + piece, logits.size());
+    for (size_t id = from; id < end; ++id) {
+      score[count] = logits[id];
+      token[count] = static_cast<int32_t>(id);
+      count += logits[id] >= floor;
+    }
+  }
+  score.resize(count);
+  token.resize(count);
 }
 
-// Maximum, in independent lanes so that the compiler may use vectors; -inf when empty.
-float max_of(std::span<const float> values) {
-  constexpr size_t kLanes = 16;
-  float lanes[kLanes];
-  std::fill_n(lanes, kLanes, -kInf);
-  const size_t whole = values.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes)
-    for (size_t j = 0; j < kLanes; ++j)
-      lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
-  for (size_t i = whole; i < values.size(); ++i) lanes[0] = std::max(lanes[0], values[i]);
-  return *std::max_element(lanes, lanes + kLanes);
+// Takes the scores of a row over; with needed > 0 only those that can be among so many of the best.
+// If so many pieces of the row hold a score that reaches the floor, nothing below it is one of the
+// best, and most pieces need no second look. False when a logit is NaN or +inf.
+bool load(std::span<const float> logits, size_t needed, SampleScratch& scratch) {
+  constexpr size_t kPiece = 128;
+  auto& highest = scratch.weight;  // of each piece
+  highest.clear();
+  for (size_t from = 0; from < logits.size(); from += kPiece) {
+    const Look look = look_at(logits.subspan(from, std::min(kPiece, logits.size() - from)));
+    if (!look.is_fine) return false;
+    highest.push_back(look.highest);
+  }
+  float floor = -kInf;
+  if (needed > 0 && needed < highest.size()) {
+    auto& sorted = scratch.exponent;
+    sorted = highest;
+    const auto last = sorted.begin() + static_cast<ptrdiff_t>(needed) - 1;
+    std::nth_element(sorted.begin(), last, sorted.end(), std::greater{});
+    floor = *last;
+  }
+  scratch.token.clear();
+  if (floor > -kInf) return load_from(logits, floor, kPiece, scratch), true;
+  scratch.score.assign(logits.begin(), logits.end());
+  return true;
+}
+
+// Where an id stands in the scratch; -1: it is not among the scores.
+ptrdiff_t place_of(int32_t id, const SampleScratch& s) {
+  if (s.token.empty()) return id >= 0 && static_cast<size_t>(id) < s.score.size() ? id : -1;
+  const auto found = std::ranges::lower_bound(s.token, id);
+  return found != s.token.end() && *found == id ? found - s.token.begin() : -1;
+}
+
+int32_t token_at(int32_t place, const SampleScratch& s) {
+  return s.token.empty() ? place : s.token[place];
 }
 
 // A score after an operation in float64. Impossible stays impossible, the rest stays finite.
@@ -102,42 +171,43 @@ void penalise(const SampleSettings& s, SampleScratch& scratch) {
   auto& counts = scratch.counts;
   counts.assign(score.size(), -1);  // -1: not in the history; else how often it is in the output
   for (size_t i = 0; i < s.history.size(); ++i) {
-    const int32_t id = s.history[i];
-    if (!in_range(id, score)) continue;
-    if (counts[id] < 0) {
-      counts[id] = 0;
-      const double old = score[id];
-      score[id] = rounded(old > 0.0 ? old / s.repetition_penalty : old * s.repetition_penalty);
+    const ptrdiff_t place = place_of(s.history[i], scratch);
+    if (place < 0) continue;
+    if (counts[place] < 0) {
+      counts[place] = 0;
+      const double old = score[place];
+      score[place] = rounded(old > 0.0 ? old / s.repetition_penalty : old * s.repetition_penalty);
     }
-    counts[id] += i >= s.num_prompt;
+    counts[place] += i >= s.num_prompt;
   }
-  for (size_t id = 0; id < score.size(); ++id) {
-    if (counts[id] <= 0) continue;
-    const double frequency = s.frequency_penalty * counts[id];
-    score[id] = rounded((score[id] - frequency) - s.presence_penalty);
+  for (size_t place = 0; place < score.size(); ++place) {
+    if (counts[place] <= 0) continue;
+    const double frequency = s.frequency_penalty * counts[place];
+    score[place] = rounded((score[place] - frequency) - s.presence_penalty);
   }
 }
 
 void process(const SampleSettings& s, bool is_held, SampleScratch& scratch) {
   auto& score = scratch.score;
-  for (int32_t id : s.forbidden)
-    if (in_range(id, score)) score[id] = -kInf;
-  if (is_held)
-    for (int32_t id : s.held)
-      if (in_range(id, score)) score[id] = -kInf;
+  const auto forbid = [&](std::span<const int32_t> ids) {
+    for (int32_t id : ids)
+      if (const ptrdiff_t place = place_of(id, scratch); place >= 0) score[place] = -kInf;
+  };
+  forbid(s.forbidden);
+  if (is_held) forbid(s.held);
   for (size_t i = 0; i < s.bias_ids.size(); ++i)
-    if (in_range(s.bias_ids[i], score))
-      score[s.bias_ids[i]] = rounded(score[s.bias_ids[i]] + s.bias[i]);
+    if (const ptrdiff_t place = place_of(s.bias_ids[i], scratch); place >= 0)
+      score[place] = rounded(score[place] + s.bias[i]);
   penalise(s, scratch);
 }
 
-auto all_ids(const SampleScratch& s) {
+auto all_places(const SampleScratch& s) {
   return std::views::iota(int32_t{0}, static_cast<int32_t>(s.score.size()));
 }
 
-// For the given ids: exponent = (score - best) / temperature, weight = exp(exponent).
-template <typename Ids>
-void weigh(const Ids& ids, float best, double temperature, SampleScratch& s) {
+// For the given places: exponent = (score - best) / temperature, weight = exp(exponent).
+template <typename Places>
+void weigh(const Places& places, float best, double temperature, SampleScratch& s) {
   const float divisor =
       std::max(static_cast<float>(temperature), std::numeric_limits<float>::min());
   s.exponent.resize(s.score.size());
@@ -145,51 +215,58 @@ void weigh(const Ids& ids, float best, double temperature, SampleScratch& s) {
   const float* score = s.score.data();
   float* exponent = s.exponent.data();
   float* weight = s.weight.data();
-  for (int32_t id : ids) exponent[id] = (score[id] - best) / divisor;
-  for (int32_t id : ids) weight[id] = small_exp(exponent[id]);
+  for (int32_t place : places) exponent[place] = (score[place] - best) / divisor;
+  for (int32_t place : places) weight[place] = small_exp(exponent[place]);
 }
 
-template <typename Ids>
-double sum_of(const Ids& ids, const std::vector<float>& weight) {
+template <typename Places>
+double sum_of(const Places& places, const std::vector<float>& weight) {
   double total = 0.0;
-  for (int32_t id : ids) total += weight[id];
+  for (int32_t place : places) total += weight[place];
   return total;
 }
 
 void keep_all(SampleScratch& s) {
-  s.ids.resize(s.score.size());
-  std::iota(s.ids.begin(), s.ids.end(), 0);
+  s.places.resize(s.score.size());
+  std::iota(s.places.begin(), s.places.end(), 0);
 }
 
-// The k ids with the best scores, best first.
+// The k places with the best scores, best first.
 void keep_best(SampleScratch& s, size_t k) {
   keep_all(s);
   const auto& score = s.score;
   auto better = [&](int32_t a, int32_t b) {
     return score[a] != score[b] ? score[a] > score[b] : a < b;
   };
-  const auto middle = s.ids.begin() + static_cast<ptrdiff_t>(k);
+  const auto middle = s.places.begin() + static_cast<ptrdiff_t>(k);
   constexpr size_t kHeap = 128;  // up to here a heap over one scan beats a partition
   if (k <= kHeap) {
-    std::partial_sort(s.ids.begin(), middle, s.ids.end(), better);
+    std::partial_sort(s.places.begin(), middle, s.places.end(), better);
   } else {
-    if (middle != s.ids.end()) std::nth_element(s.ids.begin(), middle, s.ids.end(), better);
-    std::sort(s.ids.begin(), middle, better);
+    if (middle != s.places.end())
+      std::nth_element(s.places.begin(), middle, s.places.end(), better);
+    std::sort(s.places.begin(), middle, better);
   }
-  s.ids.resize(k);
+  s.places.resize(k);
 }
 
-// Keeps the shortest prefix, in ascending order of key (>= 0; ties by lower id), whose weights
+// Keeps the shortest prefix, in ascending order of key (>= 0; ties by lower place), whose weights
 // reach `share` of the total. Nothing is sorted but the bucket in which the prefix ends: the mass
 // of the buckets before it is all that matters of them.
 template <typename Key>
 void keep_share(SampleScratch& s, double share, Key key) {
   constexpr int kBuckets = 256;  // a quarter of a nat each
-  auto bucket = [&](int32_t id) {
-    return static_cast<int>(std::min<double>(4.0 * key(id), kBuckets - 1));
+  auto bucket = [&](int32_t place) {
+    return static_cast<int>(std::min<double>(4.0 * key(place), kBuckets - 1));
   };
   double mass_of[kBuckets] = {};
-  for (int32_t id : s.ids) mass_of[bucket(id)] += s.weight[id];
+  s.bucket.resize(s.places.size());
+  int16_t* bucket_at = s.bucket.data();
+  for (int32_t place : s.places) {
+    const int number = bucket(place);
+    *bucket_at++ = static_cast<int16_t>(number);
+    mass_of[number] += s.weight[place];
+  }
   const double wanted = share * std::accumulate(mass_of, mass_of + kBuckets, 0.0);
   int last = 0;
   double mass = 0.0;
@@ -199,63 +276,83 @@ void keep_share(SampleScratch& s, double share, Key key) {
     const double ka = key(a), kb = key(b);
     return ka != kb ? ka < kb : a < b;
   };
-  s.edge.clear();
-  std::ranges::copy_if(s.ids, std::back_inserter(s.edge),
-                       [&](int32_t id) { return bucket(id) == last; });
+  // Without a branch: which place stays is as good as random.
+  const size_t count = s.places.size();
+  s.edge.resize(count);
+  size_t num_edge = 0, num_kept = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t place = s.places[i];
+    s.edge[num_edge] = place;
+    s.places[num_kept] = place;
+    num_edge += s.bucket[i] == last;
+    num_kept += s.bucket[i] <= last;
+  }
+  s.edge.resize(num_edge);
+  s.places.resize(num_kept);
   std::sort(s.edge.begin(), s.edge.end(), less);
-  size_t kept = 0;
-  while (kept < s.edge.size() && mass < wanted) mass += s.weight[s.edge[kept++]];
-  const bool is_cut = kept < s.edge.size();
-  std::erase_if(s.ids, [&](int32_t id) {
-    const int place = bucket(id);
-    return place > last || (place == last && is_cut && !less(id, s.edge[kept]));
-  });
+  size_t taken = 0;
+  while (taken < s.edge.size() && mass < wanted) mass += s.weight[s.edge[taken++]];
+  s.edge.erase(s.edge.begin(), s.edge.begin() + static_cast<ptrdiff_t>(taken));
+  if (s.edge.empty()) return;
+  const int32_t first_out = s.edge.front();
+  std::erase_if(s.places,
+                [&](int32_t place) { return bucket(place) == last && !less(place, first_out); });
 }
 
 void keep_top_p(SampleScratch& s, double top_p) {
-  keep_share(s, top_p, [&](int32_t id) { return -s.exponent[id]; });
+  keep_share(s, top_p, [&](int32_t place) { return -s.exponent[place]; });
 }
 
 void keep_min_p(SampleScratch& s, double min_p) {
   double best = 0.0;
-  for (int32_t id : s.ids) best = std::max<double>(best, s.weight[id]);
-  std::erase_if(s.ids, [&](int32_t id) { return s.weight[id] < min_p * best; });
+  for (int32_t place : s.places) best = std::max<double>(best, s.weight[place]);
+  std::erase_if(s.places, [&](int32_t place) { return s.weight[place] < min_p * best; });
 }
 
 // Locally typical sampling (arXiv:2202.00666): the tokens whose surprise is nearest to the entropy.
 // The logarithm of the total cancels in |-log p - H|, which leaves |mean exponent - exponent|.
 void keep_typical(SampleScratch& s, double typical_p) {
   double weighted = 0.0;
-  for (int32_t id : s.ids) weighted += static_cast<double>(s.weight[id]) * s.exponent[id];
-  const double mean = weighted / sum_of(s.ids, s.weight);
-  keep_share(s, typical_p, [&](int32_t id) { return std::abs(mean - s.exponent[id]); });
+  for (int32_t place : s.places)
+    weighted += static_cast<double>(s.weight[place]) * s.exponent[place];
+  const double mean = weighted / sum_of(s.places, s.weight);
+  keep_share(s, typical_p, [&](int32_t place) { return std::abs(mean - s.exponent[place]); });
+}
+
+void keep_possible(SampleScratch& s) {
+  size_t count = 0;
+  for (int32_t place : s.places) {
+    s.places[count] = place;
+    count += s.weight[place] > 0.0f;
+  }
+  s.places.resize(count);
 }
 
 void filter(const SampleSettings& settings, float best, SampleScratch& s) {
   if (settings.top_k > 0 && static_cast<size_t>(settings.top_k) < s.score.size()) {
     keep_best(s, static_cast<size_t>(settings.top_k));
-    std::sort(s.ids.begin(), s.ids.end());
-    weigh(s.ids, best, settings.temperature, s);
+    std::sort(s.places.begin(), s.places.end());
+    weigh(s.places, best, settings.temperature, s);
   } else {
     keep_all(s);
-    weigh(all_ids(s), best, settings.temperature, s);
+    weigh(all_places(s), best, settings.temperature, s);
   }
-  std::erase_if(s.ids, [&](int32_t id) { return s.weight[id] == 0.0f; });
+  keep_possible(s);
   if (settings.top_p < 1.0) keep_top_p(s, settings.top_p);
   if (settings.min_p > 0.0) keep_min_p(s, settings.min_p);
   if (settings.typical_p < 1.0) keep_typical(s, settings.typical_p);
 }
 
-// Inverse CDF: the first id, in ascending order, at which the mass passes random * total.
-template <typename Ids>
-int32_t draw(const Ids& ids, const std::vector<float>& weight, double random) {
-  const double wanted = random * sum_of(ids, weight);
+// Inverse CDF: the first place, in ascending order, at which the mass passes random * total.
+template <typename Places>
+int32_t draw(const Places& places, const std::vector<float>& weight, double random) {
+  const double wanted = random * sum_of(places, weight);
   double mass = 0.0;
   int32_t last = 0;
-  for (int32_t id : ids) {
-    mass += weight[id];
-    if (mass > wanted) return id;
-    if (weight[id] > 0.0) last = id;
+  for (int32_t place : places) {
+    mass += weight[place];
+    if (mass > wanted) return place;
+    if (weight[place] > 0.0) last = place;
   }
   return last;  // random * total was rounded up to the total
 }
@@ -265,10 +362,10 @@ int32_t choose(const SampleSettings& settings, float best, double random, Sample
                           settings.typical_p < 1.0;
   if (has_filter) {
     filter(settings, best, s);
-    return draw(s.ids, s.weight, random);
+    return draw(s.places, s.weight, random);
   }
-  weigh(all_ids(s), best, settings.temperature, s);
-  return draw(all_ids(s), s.weight, random);
+  weigh(all_places(s), best, settings.temperature, s);
+  return draw(all_places(s), s.weight, random);
 }
 
 // The sum of exp(score - best) in float64, in ascending id order. A chunk at a time, so that the
@@ -312,32 +409,14 @@ float exp_nonpositive(float x) {
 
 namespace {
 
-// Does the best logit win, whatever the others are?
-bool takes_best(const SampleSettings& s, bool is_held) {
+// How many of the best logits decide, whatever the others are; 0: all do.
+size_t best_needed(const SampleSettings& s, bool is_held) {
   const bool has_penalty =
       s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
-  return s.temperature <= 0.0 && !has_penalty && s.bias.empty() && s.forbidden.empty() &&
-         (!is_held || s.held.empty());
-}
-
-// The first of the best logits, in one pass and without a copy: a piece at a time, so that only the
-// piece with the best one is searched for its place.
-RowState best_of(std::span<const float> logits, Choice& choice) {
-  constexpr size_t kPiece = 1024;
-  float best = -kInf;
-  size_t at = 0;
-  for (size_t from = 0; from < logits.size(); from += kPiece) {
-    const auto piece = logits.subspan(from, std::min(kPiece, logits.size() - from));
-    int32_t is_bad = 0;
-    for (float x : piece) is_bad |= x <= kMax ? 0 : 1;
-    if (is_bad != 0) return RowState::kNotANumber;
-    const float highest = max_of(piece);
-    if (highest > best) best = highest, at = from;
-  }
-  if (best == -kInf) return RowState::kNothingLeft;
-  while (logits[at] != best) ++at;
-  choice.token = static_cast<int32_t>(at);
-  return RowState::kFine;
+  const bool is_greedy = s.temperature <= 0.0;
+  if (has_penalty || !s.bias.empty() || (!is_greedy && s.top_k <= 0)) return 0;
+  const size_t count = is_greedy ? 1 : static_cast<size_t>(s.top_k);
+  return count + s.forbidden.size() + (is_held ? s.held.size() : 0);
 }
 
 }  // namespace
@@ -345,38 +424,39 @@ RowState best_of(std::span<const float> logits, Choice& choice) {
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice) {
-  if (!want_confidence && takes_best(settings, is_held)) return best_of(logits, choice);
-  if (!load(logits, scratch.score)) return RowState::kNotANumber;
+  const size_t needed = want_confidence ? 0 : best_needed(settings, is_held);
+  if (!load(logits, needed, scratch)) return RowState::kNotANumber;
   process(settings, is_held, scratch);
   const auto& score = scratch.score;
-  const float best = max_of(score);
+  const float best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;
-  choice.token = static_cast<int32_t>(std::find(score.begin(), score.end(), best) - score.begin());
+  auto place = static_cast<int32_t>(std::find(score.begin(), score.end(), best) - score.begin());
   if (settings.temperature > 0.0)
-    choice.token = choose(settings, best, uniform(settings.seed, position), scratch);
+    place = choose(settings, best, uniform(settings.seed, position), scratch);
+  choice.token = token_at(place, scratch);
   if (want_confidence) {
-    weigh(all_ids(scratch), best, 1.0, scratch);
-    choice.confidence = scratch.weight[choice.token] / sum_of(all_ids(scratch), scratch.weight);
+    weigh(all_places(scratch), best, 1.0, scratch);
+    choice.confidence = scratch.weight[place] / sum_of(all_places(scratch), scratch.weight);
   }
   return RowState::kFine;
 }
 
 RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_top,
                       SampleScratch& scratch, RowLogprobs& result) {
-  if (!load(logits, scratch.score)) return RowState::kNotANumber;
+  if (!load(logits, 0, scratch)) return RowState::kNotANumber;
   const auto& score = scratch.score;
-  const double best = max_of(score);
+  const double best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;
   const double log_total = std::log(total_of(score, best));
   const float own = score[token];
   result.token = (own - best) - log_total;
   result.rank =
       1 + static_cast<int32_t>(std::ranges::count_if(score, [&](float x) { return x > own; }));
-  scratch.ids.clear();
+  scratch.places.clear();
   if (num_top > 0) keep_best(scratch, std::min(num_top, score.size()));
   scratch.logprob.clear();
-  for (int32_t id : scratch.ids) scratch.logprob.push_back((score[id] - best) - log_total);
-  result.top = scratch.ids;
+  for (int32_t place : scratch.places) scratch.logprob.push_back((score[place] - best) - log_total);
+  result.top = scratch.places;
   result.top_logprob = scratch.logprob;
   return RowState::kFine;
 }

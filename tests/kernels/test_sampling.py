@@ -164,6 +164,34 @@ def test_native_equals_the_twin_on_whole_vocabularies(vocab: int) -> None:
         assert sampling.sample(logits, params, **more).tokens.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_the_best_of_long_rows_are_the_twins(seed: int) -> None:
+    """Where a few of the best decide most of a row is not looked at twice: ties, rows with little that is
+    possible, and best ones that may not be chosen."""
+    rng = np.random.default_rng(seed)
+    vocab = int(rng.integers(1000, 20_000))
+    logits = (rng.normal(size=(3, vocab)) * 4).astype(np.float32)
+    if seed % 3 == 0:
+        logits = np.round(logits)
+    if seed % 4 == 0:
+        logits[rng.random(logits.shape) < 1 - 20 / vocab] = -np.inf
+        logits[:, [5, 900]] = 1.0
+    best = np.argsort(-logits[0], kind="stable")[:4].astype(np.int32)
+    params = SamplingParams(
+        temperature=float(rng.choice([0.0, 0.7, 2.0])),
+        top_k=int(rng.choice([1, 3, 40, 200])),
+        top_p=float(rng.choice([1.0, 0.9])),
+    )
+    more: dict[str, Any] = {"positions": ints(3, 4, 9), "seed": seed, "num_held": 2}
+    if seed % 2:
+        more |= {"forbidden": best[:1], "held": best[1:]}
+    expected, _ = sampling_reference.sample(logits, params, **more)
+    assert sampling.sample(logits, params, **more).tokens.tolist() == expected.tolist()
+    logits[1, int(np.argmin(logits[1]))] = np.nan
+    with pytest.raises(FloatingPointError, match="position 4"):
+        sampling.sample(logits, params, **more)
+
+
 def test_native_logprobs_equal_the_twins() -> None:
     rng = np.random.default_rng(2)
     for _ in range(300):

@@ -34,7 +34,7 @@ std::vector<int32_t> random_ids(size_t count) {
 }
 
 std::vector<float> random_row() {
-  std::vector<float> row(random_bits() % 300);
+  std::vector<float> row(random_bits() % pick({300, 3000}));
   const float scale = pick({0.0f, 1e-30f, 1.0f, 30.0f, 1e37f});
   for (float& x : row) x = scale * (static_cast<float>(random_bits() % 2001) / 1000.0f - 1.0f);
   for (float& x : row)
@@ -55,19 +55,23 @@ void try_one(SampleScratch& scratch) {
   settings.top_p = pick({1.0, 0.9, 1e-300});
   settings.min_p = pick({0.0, 0.1, 1.0});
   settings.typical_p = pick({1.0, 0.5, 1e-300});
-  settings.repetition_penalty = pick({1.0, 1e-6, 100.0});
-  settings.presence_penalty = pick({0.0, -2.0});
-  settings.frequency_penalty = pick({0.0, 2.0});
+  if (random_bits() % 2 == 0) {
+    settings.repetition_penalty = pick({1.0, 1e-6, 100.0});
+    settings.presence_penalty = pick({0.0, -2.0});
+    settings.frequency_penalty = pick({0.0, 2.0});
+    settings.bias_ids = bias_ids;
+    settings.bias = bias;
+  }
   settings.history = history;
   settings.num_prompt = random_bits() % 30;
-  settings.bias_ids = bias_ids;
-  settings.bias = bias;
   settings.forbidden = settings.held = out;
   settings.seed = random_bits();
 
   const bool is_bad = std::ranges::any_of(row, [](float x) { return !(x < kInf); });
   Choice choice;
-  const RowState state = sample_row(row, settings, true, random_bits(), true, scratch, choice);
+  const bool want_confidence = pick({false, true});
+  const RowState state =
+      sample_row(row, settings, true, random_bits(), want_confidence, scratch, choice);
   expect((state == RowState::kNotANumber) == is_bad, "NaN and +inf are noticed");
   if (state == RowState::kFine) {
     expect(choice.token >= 0 && static_cast<size_t>(choice.token) < row.size(), "token exists");

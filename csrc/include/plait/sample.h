@@ -53,10 +53,12 @@ struct Choice {
 
 enum class RowState { kFine, kNotANumber, kNothingLeft };
 
-// Memory that calls reuse; one per thread.
+// Memory that calls reuse; one per thread. A choice is made among places: score[i] is that of
+// token[i], ascending, or of i where `token` is empty because all scores are there.
 struct SampleScratch {
   std::vector<float> score, exponent, weight;
-  std::vector<int32_t> ids, edge, counts;
+  std::vector<int32_t> token, places, edge, counts;
+  std::vector<int16_t> bucket;
   std::vector<double> logprob;
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -59,9 +60,7 @@ class Bench:
         sets = max(1, -(-COLD_BYTES // (per_set * layout.page_bytes)))
         self.pages = Pages(layout, per_set * sets)
         _fill(self.pages)
-        self._tables = [
-            np.ascontiguousarray(tables + per_set * i, np.int32).ravel() for i in range(sets)
-        ]
+        self._tables = [array("i", (tables + per_set * i).ravel().tolist()) for i in range(sets)]
         self._windows = _windows(load, tables.shape[1])
         self._rows = load.sequences * load.rows
         width = (first.heads + 2 * first.kv_heads) * first.head_dim
@@ -84,13 +83,12 @@ class Bench:
     def run(self, number: int) -> float:
         """Seconds that one step takes over all layers."""
         load, plan = self.load, self._plan
-        none = np.zeros(self._rows, np.int32)
-        place = np.tile(np.arange(load.context, load.context + load.rows), load.sequences)
-        wanted = np.arange(self._rows, dtype=np.int32)
+        none, wanted = array("i", [0] * self._rows), array("i", range(self._rows))
+        place = array("i", range(load.context, load.context + load.rows)) * load.sequences
         pages = self._tables[number % len(self._tables)]
         begin = time.perf_counter()
         plan.run(
-            none, place.astype(np.int32), self._windows, pages, np.zeros(0, np.uint8), wanted, none,
+            none, place, self._windows, pages, b"", wanted, none,
             self.pages.data, self.out, None, None, self._hidden, 1, plan.num_ops, self._entry, None,
         )  # fmt: skip
         return time.perf_counter() - begin
@@ -148,10 +146,10 @@ def _tables(load: Load) -> NDArray[np.int64]:
     return tables
 
 
-def _windows(load: Load, pages: int) -> NDArray[np.int32]:
-    table = np.zeros((load.sequences, 7), np.int32)
-    for i, row in enumerate(table):
-        row[:] = (i * load.rows, load.rows, load.context, 0, 0, i * pages, -1)
+def _windows(load: Load, pages: int) -> array[int]:
+    table = array("i")
+    for i in range(load.sequences):
+        table.extend((i * load.rows, load.rows, load.context, 0, 0, i * pages, -1))
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,7 @@ class Metrics:
     num_preemptions: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Tokens of one request that became final in a step (never a token that may still change).
 
     logprobs: one per token when the request asked for them. stop_token: the id that ended the request;
@@ -55,7 +54,8 @@ class Sequence:
     `token == mask id`: a prompt may contain that id). `[0, final)` can never change again and is what may
     be streamed; `[prompt_length, emitted)` has been. `limit` is the canvas length at which generation ends.
     `logprobs` maps canvas positions to what was asked for, prompt positions included; `[0, scored)` are
-    the prompt positions that need no more of it (position 0 has no log-probability).
+    the prompt positions that need no more of it (position 0 has no log-probability). `scratch` is what a
+    policy has to remember; `memo` what follows from the parameters and the seed alone, worked out once.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Sequence:
         self.scored = 1
         self.logprobs: dict[int, TokenLogprobs] = {}
         self.scratch: dict[str, Any] = {}
+        self.memo: dict[str, Any] = {}
         self._tokens: Ints = np.array(prompt, np.int32)
         self._masked: NDArray[np.bool_] = np.zeros(len(prompt), np.bool_)
 
@@ -112,19 +113,24 @@ class Sequence:
 
     def apply(self, update: Update, mask_token: int = 0) -> None:
         """The only place where tokens change. Raises AssertionError when a final position would."""
-        positions = update.positions
-        if len(positions):
-            places = positions.tolist()
-            assert min(places) >= self.final, "a final position was written"
-            grown = max(places) + 1
-            if grown > self.length:
+        places = update.positions.tolist()
+        if places:
+            lowest, grown = min(places), max(places) + 1
+            assert lowest >= self.final, "a final position was written"
+            if lowest == grown - 1 == self.length:  # as nearly always: one token more
+                self._make_room(grown)
+                self.length = grown
+            elif grown > self.length:
                 self.extend(grown - self.length, mask_token, masked=True)
-            self._tokens[positions] = update.tokens
-            self._masked[positions] = False
+            for place, token in zip(places, update.tokens.tolist(), strict=True):
+                self._tokens[place] = token
+                self._masked[place] = False
         if len(update.remask):
             assert int(update.remask.min()) >= self.final, "a final position was masked again"
             self._tokens[update.remask] = mask_token
             self._masked[update.remask] = True
+        if not update.logprobs:
+            return
         self.logprobs.update(update.logprobs)
         while self.scored < self.prompt_length and self.scored in self.logprobs:
             self.scored += 1

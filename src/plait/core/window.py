@@ -7,8 +7,10 @@ a *position* is what the rotary embedding sees (the same number except in draft 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +65,7 @@ def block(size: int) -> Pattern:
     return Pattern(PatternKind.BLOCK, size)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """One forward for one sequence: slots [start, end) are fed.
 
     rows: offsets into the window whose logits are wanted, int32 [r], ascending.
@@ -78,8 +79,8 @@ class Window:
 
     start: int
     end: int
-    rows: Ints = field(default_factory=lambda: NO_INTS)
-    targets: Ints = field(default_factory=lambda: NO_INTS)
+    rows: Ints = NO_INTS
+    targets: Ints = NO_INTS
     pattern: Pattern = CAUSAL
     keep: int = 0
     mark: Slot = Slot.EXACT
@@ -105,8 +106,7 @@ class TokenLogprobs:
     top: dict[int, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(NamedTuple):
     """What a decoder decided.
 
     positions, tokens: write tokens[i] at canvas position positions[i]; int32 [n] each. A position equal
@@ -118,18 +118,17 @@ class Update:
         (`prompt_logprobs`): rows are reduced in the step that computes them and never kept.
     """
 
-    positions: Ints = field(default_factory=lambda: NO_INTS)
-    tokens: Ints = field(default_factory=lambda: NO_INTS)
-    remask: Ints = field(default_factory=lambda: NO_INTS)
+    positions: Ints = NO_INTS
+    tokens: Ints = NO_INTS
+    remask: Ints = NO_INTS
     accepted: int = 0
-    logprobs: Mapping[int, TokenLogprobs] = field(default_factory=dict)
+    logprobs: Mapping[int, TokenLogprobs] = MappingProxyType({})
 
 
 NOTHING = Update()
 
 
-@dataclass(frozen=True, slots=True)
-class KVView:
+class KVView(NamedTuple):
     """Where a window finds and leaves its K/V: pages[i] holds slots [i*PAGE, (i+1)*PAGE) of the sequence.
 
     pages: page numbers in the pool, int32 [ceil(window.end / PAGE)]. Pages that hold slots at or after

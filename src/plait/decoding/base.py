@@ -2,8 +2,8 @@
 
 A decoder turns logits into an `Update` and does nothing else. It is **pure**: it may read the sequence and
 the window, it may not change them or the logits, and it keeps nothing about a request between calls (what
-has to be remembered lies in `seq.scratch`, put there by the planner). One decoder object serves all
-requests.
+has to be remembered lies in `seq.scratch`, put there by the planner; what follows from a request's parameters
+and seed alone may be worked out once and left in `seq.memo`). One decoder object serves all requests.
 
 **Rows.** logits[i] decides canvas position window.targets[i]. A target that is still open (masked, or equal
 to seq.length) is a candidate to be written. A target that is already decided is only *scored*: if the
@@ -28,9 +28,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import Floats, Ints, Update, Window
+from plait.core.window import NO_INTS, Floats, Ints, Update, Window
 from plait.kernels.plan import Pool
 
 
@@ -76,6 +78,9 @@ class Decoder(ABC):
         return update
 
 
+_NO_ROWS: Floats = np.zeros((0, 0), np.float32)
+
+
 class Rows(NamedTuple):
     """An item taken apart: logits and targets that are open, and those that are only scored."""
 
@@ -89,8 +94,8 @@ class Rows(NamedTuple):
 def split(item: Item) -> Rows:
     """Which of the window's targets are still to be decided, and which stand."""
     logits, seq, targets = item.logits, item.seq, item.window.targets
-    if len(targets) and targets[0] >= seq.length:  # all of them: they ascend
-        return Rows(seq, logits, targets, logits[:0], targets[:0])
+    if len(targets) and targets.item(0) >= seq.length:  # all of them: they ascend
+        return Rows(seq, logits, targets, _NO_ROWS, NO_INTS)
     inside = targets < seq.length
     is_open = ~inside
     is_open[inside] = seq.masked[targets[inside]]

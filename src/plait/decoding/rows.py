@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
+from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import NO_INTS, NOTHING, Floats, Ints, TokenLogprobs, Update
+from plait.core.window import NOTHING, Floats, Ints, TokenLogprobs, Update
 from plait.decoding.base import Item, Rows, split
 from plait.kernels import sampling
 from plait.kernels.plan import Pool
@@ -27,25 +28,26 @@ def decide_all(
 ) -> list[Update | Exception]:
     """For decoders that propose one token per open target: choose them all, score the targets that stand,
     and let `write` say which proposals become an update."""
-    parts = [split(item) for item in items]
-    asks = [ask(part, traits, want_confidence=want_confidence) for part in parts]
-    return [
-        _attempt(part, choices, write)
-        for part, choices in zip(parts, sampling.answer(asks, threads), strict=True)
-    ]
+    parts, asks = [], []
+    for item in items:
+        part = split(item)
+        parts.append(part)
+        asks.append(ask(part, traits, want_confidence=want_confidence))
+    updates: list[Update | Exception] = []
+    for part, choices in zip(parts, sampling.answer(asks, threads), strict=True):
+        try:
+            updates.append(_update(part, choices, write))
+        except Exception as error:  # of this request alone
+            updates.append(error)
+    return updates
 
 
-def _attempt(
-    part: Rows, choices: sampling.Choices | FloatingPointError, write: Write
-) -> Update | Exception:
-    try:
-        scored = _scored_logprobs(part) if len(part.scored) else {}
-        if isinstance(choices, FloatingPointError):
-            return choices
-        update = write(part, choices) if len(part.targets) else NOTHING
-        return replace(update, logprobs={**scored, **update.logprobs}) if scored else update
-    except Exception as error:  # of this request alone
-        return error
+def _update(part: Rows, choices: sampling.Choices | FloatingPointError, write: Write) -> Update:
+    scored = _scored_logprobs(part) if len(part.scored) else {}
+    if isinstance(choices, FloatingPointError):
+        raise choices
+    update = write(part, choices) if len(part.targets) else NOTHING
+    return update._replace(logprobs={**scored, **update.logprobs}) if scored else update
 
 
 def _scored_logprobs(part: Rows) -> dict[int, TokenLogprobs]:
@@ -54,25 +56,61 @@ def _scored_logprobs(part: Rows) -> dict[int, TokenLogprobs]:
     return _logprobs(part.scored_logits, part.scored, tokens, count)
 
 
-def ask(part: Rows, traits: Traits, *, want_confidence: bool = False) -> sampling.Ask:
-    """One token per open row.
+class _Prepared(NamedTuple):
+    """What follows from a request's parameters and seed alone.
 
-    The mask token is never chosen, and no stop token at a position before min_tokens.
+    best: how many of a row's best logits a choice needs, 0: all. num_held, earliest_stop: how many stop
+    tokens may not be chosen at positions before this one.
     """
-    seq, params = part.seq, part.seq.params
-    earliest_stop = seq.prompt_length + params.min_tokens
-    num_held = int(np.searchsorted(part.targets, earliest_stop)) if params.min_tokens else 0
-    stops = sorted(params.stop_ids(traits.eos_ids)) if num_held else []
+
+    sampler: sampling.Sampler
+    has_penalties: bool
+    best: int
+    num_held: int
+    earliest_stop: int
+
+
+def _prepared(seq: Sequence, traits: Traits) -> _Prepared:
+    known: _Prepared | None = seq.memo.get("sampling")
+    if known is None:
+        known = seq.memo["sampling"] = _prepare(seq, traits)
+    return known
+
+
+def _prepare(seq: Sequence, traits: Traits) -> _Prepared:
+    """The mask token is never chosen, and no stop token at a position before min_tokens."""
+    params = seq.params
+    stops = sorted(params.stop_ids(traits.eos_ids)) if params.min_tokens else []
+    held = [i for i in stops if i < traits.vocab_size]
+    mask = () if traits.mask_token is None else (traits.mask_token,)
+    return _Prepared(
+        sampling.sampler(params, seed=seq.seed, forbidden=mask, held=held),
+        params.has_penalties,
+        _best(params, len(mask)),
+        len(held),
+        seq.prompt_length + params.min_tokens,
+    )
+
+
+def _best(params: SamplingParams, num_forbidden: int) -> int:
+    wants_all = params.logprobs is not None or params.prompt_logprobs is not None
+    if wants_all or params.has_penalties or params.logit_bias:
+        return 0
+    count = 1 if params.is_greedy else params.top_k
+    # What may not be chosen can be among the best, and then the next one counts.
+    return count + num_forbidden if count > 0 else 0
+
+
+def ask(part: Rows, traits: Traits, *, want_confidence: bool = False) -> sampling.Ask:
+    """One token per open row."""
+    seq, own = part.seq, _prepared(part.seq, traits)
     return sampling.ask(
+        own.sampler,
         part.logits,
-        params,
-        positions=part.targets,
-        seed=seq.seed,
-        history=seq.tokens[~seq.masked] if params.has_penalties else NO_INTS,
+        part.targets,
+        history=seq.tokens[~seq.masked] if own.has_penalties else None,
         num_prompt=seq.prompt_length,
-        forbidden=NO_INTS if traits.mask_token is None else np.array([traits.mask_token], np.int32),
-        held=np.array([i for i in stops if i < traits.vocab_size], np.int32) if stops else NO_INTS,
-        num_held=num_held,
+        num_held=int(np.searchsorted(part.targets, own.earliest_stop)) if own.num_held else 0,
         want_confidence=want_confidence,
     )
 
@@ -80,17 +118,9 @@ def ask(part: Rows, traits: Traits, *, want_confidence: bool = False) -> samplin
 def best_needed(seq: Sequence, targets: Ints, traits: Traits) -> int:
     """How many of a row's best logits a choice can tell from all of them, for any of these positions and
     without confidence; 0: all of them."""
-    params = seq.params
-    wants_all = params.logprobs is not None or params.prompt_logprobs is not None
-    if wants_all or params.has_penalties or params.logit_bias:
-        return 0
-    count = 1 if params.is_greedy else params.top_k
-    if count < 1:
-        return 0
-    # What may not be chosen can be among the best, and then the next one counts.
-    is_held = len(targets) and targets[0] < seq.prompt_length + params.min_tokens
-    held = len(params.stop_ids(traits.eos_ids)) if is_held else 0
-    return count + held + (traits.mask_token is not None)
+    own = _prepared(seq, traits)
+    is_held = own.best and own.num_held and len(targets) and targets[0] < own.earliest_stop
+    return own.best + own.num_held if is_held else own.best
 
 
 def written_logprobs(

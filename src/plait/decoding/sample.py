@@ -37,5 +37,7 @@ class Decoder(base.Decoder):
         return rows.decide_all(items, self.traits, self.threads, self._write)
 
     def _write(self, part: Rows, choices: Choices) -> Update:
+        if part.seq.params.logprobs is None:
+            return Update(part.targets, choices.tokens)
         logprobs = rows.written_logprobs(part.logits, part.seq, part.targets, choices.tokens)
         return Update(part.targets, choices.tokens, logprobs=logprobs)

@@ -16,10 +16,12 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     A token that has been taken is never taken again. None when there is nothing to say.
     """
     start, end = seq.emitted, min(seq.final, seq.limit)
-    stop = _first_stop(seq, start, end, traits)
+    tokens = seq.tokens[start:end].tolist()
+    stop = _first_stop(seq, tokens, traits)
     reason = None
     if stop is not None:
-        end, reason = stop + 1, FinishReason.STOP
+        tokens, reason = tokens[: stop + 1], FinishReason.STOP
+        end = start + len(tokens)
     elif seq.is_complete:
         reason = FinishReason.LENGTH
     if start == end and reason is None:
@@ -30,10 +32,10 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
         seq.metrics.first_token_time = time.perf_counter()
     return Event(
         seq.request_id,
-        tuple(seq.tokens[start:end].tolist()),
-        _written_logprobs(seq, start, end),
+        tuple(tokens),
+        () if seq.params.logprobs is None else _written_logprobs(seq, start, end),
         reason,
-        stop_token=None if stop is None else int(seq.tokens[stop]),
+        stop_token=None if stop is None else tokens[stop],
         prompt_logprobs=_prompt_logprobs(seq) if is_first else None,
         metrics=seq.metrics if reason else None,
     )
@@ -55,19 +57,18 @@ def seal(seq: Sequence, event: Event) -> None:
     seq.truncate(seq.emitted)
 
 
-def _first_stop(seq: Sequence, start: int, end: int, traits: Traits) -> int | None:
-    """Position of the first token in [start, end) that ends the request."""
-    stops = seq.params.stop_ids(traits.eos_ids)
-    start = max(start, seq.prompt_length + seq.params.min_tokens)
-    if not stops or start >= end:
+def _first_stop(seq: Sequence, tokens: list[int], traits: Traits) -> int | None:
+    """Index of the first of the tokens from `seq.emitted` on that ends the request."""
+    stops: frozenset[int] | None = seq.memo.get("stops")
+    if stops is None:
+        stops = seq.memo["stops"] = seq.params.stop_ids(traits.eos_ids)
+    if stops.isdisjoint(tokens):
         return None
-    tokens = seq.tokens[start:end].tolist()
-    return next((start + i for i, token in enumerate(tokens) if token in stops), None)
+    earliest = seq.prompt_length + seq.params.min_tokens - seq.emitted
+    return next((i for i, t in enumerate(tokens) if t in stops and i >= earliest), None)
 
 
 def _written_logprobs(seq: Sequence, start: int, end: int) -> tuple[TokenLogprobs, ...]:
-    if seq.params.logprobs is None:
-        return ()
     return tuple(seq.logprobs[position] for position in range(start, end))
 
 

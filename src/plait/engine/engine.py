@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence as Listing
 
 from plait.core.params import SamplingParams
@@ -101,15 +102,15 @@ class Engine:
 
     def step(self) -> list[Event]:
         """One forward for the running requests; returns whatever became final."""
-        with self.metrics.timed("step_seconds"):
-            jobs = self.scheduler.plan()
-            rows = self._forward(jobs)
-            events = [
-                event
-                for job, update in zip(jobs, decide(jobs, rows), strict=True)
-                for event in self._absorb(job, update)
-            ]
+        begin = time.perf_counter()
+        jobs = self.scheduler.plan()
+        updates = decide(jobs, self._forward(jobs))
+        events: list[Event] = []
+        for job, update in zip(jobs, updates, strict=True):
+            events += self._absorb(job, update)
+        if self.scheduler.refused:
             events += self._refused()
+        self.metrics.step_seconds += time.perf_counter() - begin
         self.metrics.count(jobs, events)
         self.metrics.num_preemptions = self.scheduler.num_preemptions
         return events
@@ -155,8 +156,10 @@ class Engine:
     def _forward(self, jobs: list[Job]) -> list[Floats]:
         if not jobs:
             return []
-        with self.metrics.timed("forward_seconds"):
-            return self.runner.forward([job.inputs for job in jobs])
+        begin = time.perf_counter()
+        rows = self.runner.forward([job.inputs for job in jobs])
+        self.metrics.forward_seconds += time.perf_counter() - begin
+        return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:
         request, seq, window = job.request, job.request.seq, job.window
@@ -172,7 +175,7 @@ class Engine:
             return [self._close(request, emission.ending(seq, FinishReason.ERROR, error))]
         seq.metrics.num_forwards += 1
         seq.metrics.num_forwarded_positions += window.length
-        if len(update.positions):
+        if self._unborn and len(update.positions):
             self._give_birth(request)
         if event and event.finish_reason:
             self._close(request, event)

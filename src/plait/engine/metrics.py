@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -46,23 +45,3 @@ class EngineMetrics:
             self.num_positions += job.window.length
         for event in events:
             self.num_tokens += len(event.token_ids)
-
-    def timed(self, name: str) -> _Timer:
-        """Adds the time spent inside to the counter `name`."""
-        return _Timer(self, name)
-
-
-class _Timer:
-    """A context manager without a generator: two of them run in every step."""
-
-    __slots__ = ("metrics", "name", "start")
-
-    def __init__(self, metrics: EngineMetrics, name: str) -> None:
-        self.metrics, self.name = metrics, name
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        total = getattr(self.metrics, self.name) + time.perf_counter() - self.start
-        setattr(self.metrics, self.name, total)

@@ -43,15 +43,17 @@ class Planner(base.Planner):
         return seq.limit
 
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
-        first = seq.length - 1 if seq.is_scored else seq.scored - 1  # the next row that is wanted
+        length, is_scored = seq.length, seq.is_scored
+        first = length - 1 if is_scored else seq.scored - 1  # the next row that is wanted
         start = min(stored, first)
-        end = min(seq.length, start + budget)
-        if not seq.is_scored:
+        end = min(length, start + budget)
+        if not is_scored:
             end = min(end, first + PROMPT_ROWS)
         # The row of the last position is wanted to go on from; not when there is nothing to go on to.
-        last = min(end, seq.length if seq.length < seq.limit else seq.length - 1)
-        wanted = np.arange(first, last, dtype=np.int32)
-        return Window(start, end, wanted - start, wanted + 1, self.traits.pattern, keep=end)
+        last = min(end, length if length < seq.limit else length - 1)
+        rows = np.arange(first - start, last - start, dtype=np.int32)
+        targets = np.arange(first + 1, last + 1, dtype=np.int32)
+        return Window(start, end, rows, targets, self.traits.pattern, end)
 
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         seq.final = seq.length

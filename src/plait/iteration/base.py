@@ -23,7 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
@@ -100,8 +100,7 @@ class Request:
         return self.priority, self.arrival
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One request's part of the next forward."""
 
     request: Request

@@ -9,13 +9,14 @@ from plait.iteration.base import Job
 
 def decide(jobs: list[Job], rows: list[Floats]) -> list[Update | Exception]:
     """rows: logits per job, perhaps none. The update of each job, or what is wrong with its logits."""
-    places: dict[Decoder, list[int]] = {}
+    updates: list[Update | Exception] = [NOTHING] * len(jobs)
+    groups: dict[Decoder, tuple[list[int], list[Item]]] = {}
     for index, (job, logits) in enumerate(zip(jobs, rows, strict=True)):
         if len(logits):
-            places.setdefault(job.request.decoder, []).append(index)
-    updates: list[Update | Exception] = [NOTHING] * len(jobs)
-    for decoder, indices in places.items():
-        items = [Item(rows[i], jobs[i].request.seq, jobs[i].window) for i in indices]
+            indices, items = groups.setdefault(job.request.decoder, ([], []))
+            indices.append(index)
+            items.append(Item(logits, job.request.seq, job.window))
+    for decoder, (indices, items) in groups.items():
         for index, update in zip(indices, _decide_all(decoder, items), strict=True):
             updates[index] = update
     return updates

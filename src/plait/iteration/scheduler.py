@@ -142,13 +142,16 @@ class Scheduler:
 
     def _plan_one(self, request: Request) -> None:
         """Give a running request a window, if budget and memory allow."""
+        if not self._budget:
+            return
         seq, cache = request.seq, self.cache
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
         budget = self._budget if cache.keeps else self.max_num_batched_tokens
-        window = request.planner.next(seq, cache.length(seq), budget) if self._budget else None
+        stored = cache.length(seq)
+        window = request.planner.next(seq, stored, budget)
         if window is None or window.length > self._budget:
             return
-        if window.start < cache.length(seq):
+        if window.start < stored:
             cache.truncate(seq, window.start)
         if not self._make_room(request, window.end):
             return

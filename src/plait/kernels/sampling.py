@@ -6,6 +6,7 @@ row, the parameters, the history, the seed and its position; never on the other 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 
 from plait import _C
 from plait.core.params import SamplingParams
-from plait.core.window import NO_INTS, Floats, Ints, TokenLogprobs
+from plait.core.window import Floats, Ints, TokenLogprobs
 from plait.kernels.plan import Pool
 
-_NO_BIAS: NDArray[np.float64] = np.zeros(0, np.float64)
+Sampler = _C.Sampler
+
+_NO_DOUBLES: NDArray[np.float64] = np.zeros(0, np.float64)
 
 
 class Choices(NamedTuple):
@@ -31,42 +34,14 @@ def uniform(seed: int, position: int) -> float:
     return float(_C.uniform(seed, position))
 
 
-class Ask(NamedTuple):
-    """Rows of one request, and where the answer will be; made by `ask`."""
+def sampler(
+    params: SamplingParams, *, seed: int, forbidden: Iterable[int] = (), held: Iterable[int] = ()
+) -> Sampler:
+    """What is the same for all rows of a request (the order of the processors is in decoding/sample.py).
 
-    rows: _C.SampleRows
-    positions: Ints
-    choices: Choices
-
-
-def ask(
-    logits: Floats,
-    params: SamplingParams,
-    *,
-    positions: Ints,
-    seed: int,
-    history: Ints = NO_INTS,
-    num_prompt: int = 0,
-    forbidden: Ints = NO_INTS,
-    held: Ints = NO_INTS,
-    num_held: int = 0,
-    want_confidence: bool = False,
-) -> Ask:
-    """One token per row, as `params` ask (the order of the processors is in decoding/sample.py).
-
-    positions: canvas position of each row's choice. history: decided tokens, of which the first num_prompt
-    are the prompt; read only when `params` have penalties. forbidden: ids never chosen. held: ids that the
-    first num_held rows may not choose either. confidence: probability of the choice at temperature 1,
-    after bias and penalties and before the filters.
+    forbidden: ids never chosen. held: ids that rows before `min_tokens` may not choose either.
     """
-    tokens = np.empty(len(logits), np.int32)
-    confidence = np.empty(len(logits) if want_confidence else 0, np.float64)
-    bias_ids, bias = bias_arrays(params)
-    rows = _C.SampleRows(
-        np.ascontiguousarray(logits),
-        positions.astype(np.uint64),
-        tokens,
-        confidence,
+    return _C.Sampler(
         seed=seed,
         temperature=params.temperature,
         top_k=params.top_k,
@@ -76,27 +51,67 @@ def ask(
         repetition_penalty=params.repetition_penalty,
         presence_penalty=params.presence_penalty,
         frequency_penalty=params.frequency_penalty,
-        history=np.ascontiguousarray(history),
-        num_prompt=num_prompt,
-        bias_ids=bias_ids,
-        bias=bias,
-        forbidden=forbidden,
-        held=held,
-        num_held=num_held,
+        bias_ids=list(params.logit_bias),
+        bias=list(params.logit_bias.values()),
+        forbidden=list(forbidden),
+        held=list(held),
     )
-    return Ask(rows, positions, Choices(tokens, confidence))
+
+
+class Ask(NamedTuple):
+    """Rows of one request, and where the answer will be; made by `ask`."""
+
+    rows: _C.SampleRows
+    positions: Ints
+    choices: Choices
+
+
+def ask(
+    sampler: Sampler,
+    logits: Floats,
+    positions: Ints,
+    *,
+    history: Ints | None = None,
+    num_prompt: int = 0,
+    num_held: int = 0,
+    want_confidence: bool = False,
+) -> Ask:
+    """One token per row.
+
+    positions: canvas position of each row's choice. history: decided tokens, of which the first num_prompt
+    are the prompt; read only where there are penalties. num_held: of how many rows, the first ones, the
+    choice may not be a held id. confidence: probability of the choice at temperature 1, after bias and
+    penalties and before the filters.
+    """
+    tokens = np.empty(len(positions), np.int32)
+    confidence = np.empty(len(positions), np.float64) if want_confidence else None
+    rows = _C.SampleRows(
+        sampler, logits, positions, tokens, confidence, history, num_prompt, num_held
+    )
+    return Ask(rows, positions, Choices(tokens, _NO_DOUBLES if confidence is None else confidence))
 
 
 def answer(asks: list[Ask], threads: Pool | None = None) -> list[Choices | FloatingPointError]:
     """What was asked, all rows shared out to the threads; an error for NaN, +inf, or rows where every id is
     impossible, of its own request alone."""
-    _C.sample([each.rows for each in asks], threads)
+    if _C.sample([each.rows for each in asks], threads):
+        return [each.choices for each in asks]
     return [_bad_row(each.choices.tokens, each.positions) or each.choices for each in asks]
 
 
-def sample(logits: Floats, params: SamplingParams, **of_ask: Any) -> Choices:
-    """`ask` and `answer` for one request. Raises FloatingPointError."""
-    (result,) = answer([ask(logits, params, **of_ask)])
+def sample(
+    logits: Floats,
+    params: SamplingParams,
+    *,
+    positions: Ints,
+    seed: int,
+    forbidden: Iterable[int] = (),
+    held: Iterable[int] = (),
+    **of_ask: Any,
+) -> Choices:
+    """`sampler`, `ask` and `answer` for one request. Raises FloatingPointError."""
+    own = sampler(params, seed=seed, forbidden=forbidden, held=held)
+    (result,) = answer([ask(own, logits, positions, **of_ask)])
     if isinstance(result, FloatingPointError):
         raise result
     return result
@@ -120,14 +135,6 @@ def token_logprobs(logits: Floats, tokens: Ints, count: int) -> list[TokenLogpro
             own.tolist(), ranks.tolist(), top.tolist(), top_logprobs.tolist(), strict=True
         )
     ]
-
-
-def bias_arrays(params: SamplingParams) -> tuple[Ints, NDArray[np.float64]]:
-    """`logit_bias` as ids int32 [n] and values float64 [n]."""
-    if not params.logit_bias:
-        return NO_INTS, _NO_BIAS
-    ids = np.fromiter(params.logit_bias.keys(), np.int32, len(params.logit_bias))
-    return ids, np.fromiter(params.logit_bias.values(), np.float64, len(params.logit_bias))
 
 
 def _bad_row(codes: Ints, positions: Ints) -> FloatingPointError | None:

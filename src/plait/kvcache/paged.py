@@ -20,14 +20,18 @@ _EXACT = bytes([Slot.EXACT])
 
 @dataclass(slots=True)
 class _Table:
-    """pages[i] holds slots [i * PAGE, (i + 1) * PAGE); marks[s] is the state of slot s."""
+    """pages[i] holds slots [i * PAGE, (i + 1) * PAGE); marks[s] is the state of slot s.
+
+    length: how many marks from the first on are EXACT. own: up to which slot, from `length` on, the pages are
+    known to be there and nobody else's. view: the last that was handed out, good as long as the pages stay as
+    they are. Most steps change neither.
+    """
 
     pages: list[int] = field(default_factory=list)
     marks: bytearray = field(default_factory=bytearray)
-
-    @property
-    def length(self) -> int:
-        return len(self.marks) - len(self.marks.lstrip(_EXACT))
+    length: int = 0
+    own: int = 0
+    view: KVView | None = None
 
 
 class Cache(base.Cache):
@@ -38,32 +42,44 @@ class Cache(base.Cache):
         self._tables: dict[int, _Table] = {}
 
     def reserve(self, seq: Sequence, upto: int) -> bool:
-        table = self._tables.setdefault(seq.request_id, _Table())
-        length = table.length
-        shared = [
-            index
-            for index in range(length // PAGE, len(table.pages))
-            if self.pool.is_shared(table.pages[index])
-        ]
-        missing = max(0, num_pages(upto) - len(table.pages))
+        table = self._tables.get(seq.request_id)
+        if table is None:
+            table = self._tables[seq.request_id] = _Table()
+        return upto <= table.own or self._provide(table, upto)
+
+    def _provide(self, table: _Table, upto: int) -> bool:
+        length, pages = table.length, table.pages
+        written = range(length // PAGE, len(pages))
+        shared = [index for index in written if self.pool.is_shared(pages[index])]
+        missing = max(0, num_pages(upto) - len(pages))
         if len(shared) + missing > self.pool.num_free:
             return False
+        table.view = None
         for index in shared:
             self._own(table, index, holds_exact=index * PAGE < length)
-        table.pages += [self._allocate() for _ in range(missing)]
+        pages += [self._allocate() for _ in range(missing)]
+        table.own = len(pages) * PAGE
         return True
 
     def view(self, seq: Sequence, window: Window) -> KVView:
         table = self._tables[seq.request_id]
         needed = num_pages(window.end)
         assert needed <= len(table.pages), f"request {seq.request_id}: no reservation for {window}"
-        return KVView(np.array(table.pages[:needed], np.int32))
+        if table.view is None or len(table.view.pages) != needed:
+            table.view = KVView(np.array(table.pages[:needed], np.int32))
+            table.view.pages.setflags(write=False)
+        return table.view
 
     def stored(self, seq: Sequence, window: Window) -> None:
-        marks = self._tables[seq.request_id].marks
-        marks.extend(bytes(max(0, window.end - len(marks))))
-        kept = max(0, window.keep - window.start)
-        marks[window.start : window.end] = bytes([window.mark]) * kept + bytes(window.length - kept)
+        table = self._tables[seq.request_id]
+        marks, start, end = table.marks, window.start, window.end
+        if start > len(marks):
+            marks.extend(bytes(start - len(marks)))
+        kept = max(0, window.keep - start)
+        marks[start:end] = bytes((window.mark,)) * kept + bytes(end - start - kept)
+        if start <= table.length:
+            rest = marks[start:]
+            table.length = start + len(rest) - len(rest.lstrip(_EXACT))
 
     def length(self, seq: Sequence) -> int:
         table = self._tables.get(seq.request_id)
@@ -78,6 +94,8 @@ class Cache(base.Cache):
         if table is None:
             return
         del table.marks[length:]
+        table.length = min(table.length, length)
+        table.own, table.view = 0, None
         for page in table.pages[num_pages(length) :]:
             self.pool.release(page)
         del table.pages[num_pages(length) :]
@@ -87,11 +105,11 @@ class Cache(base.Cache):
         source = self._tables.get(parent.request_id)
         if source is None:
             return
-        length = source.length
+        length, source.own = source.length, 0
         pages = source.pages[: num_pages(length)]
         for page in pages:
             self.pool.retain(page)
-        self._tables[child.request_id] = _Table(pages, bytearray(_EXACT * length))
+        self._tables[child.request_id] = _Table(pages, bytearray(_EXACT * length), length)
 
     def match(self, seq: Sequence) -> int:
         return self.length(seq)
@@ -103,6 +121,8 @@ class Cache(base.Cache):
     def check(self) -> None:
         self.pool.check(table.pages for table in self._tables.values())
         for request_id, table in self._tables.items():
+            exact = len(table.marks) - len(table.marks.lstrip(_EXACT))
+            assert table.length == exact, f"request {request_id}: {exact} slots are exact"
             assert len(table.marks) <= len(table.pages) * PAGE, (
                 f"request {request_id}: slots, no page"
             )

@@ -65,7 +65,7 @@ class Pool:
         self.layout = layout
         self.num_pages = num_pages
         self.data = _map_zeros(layout, num_pages)
-        self._references = np.zeros(num_pages, np.int64)
+        self._references = [0] * num_pages
         # A stack: the page freed last is the one most likely still in the processor's cache.
         self._free = list(range(num_pages - 1, -1, -1))
 
@@ -99,7 +99,7 @@ class Pool:
 
     def is_shared(self, page: int) -> bool:
         """Whether the page has more than one owner and so must not be written."""
-        return bool(self._references[page] > 1)
+        return self._references[page] > 1
 
     def copy(self, source: int, target: int) -> None:
         """Copy the bytes of a page."""
@@ -115,16 +115,17 @@ class Pool:
         for table in tables:
             assert len(set(table)) == len(table), f"an owner holds a page twice: {table}"
             held[list(table)] += 1
-        wrong = np.flatnonzero(held != self._references)
+        references = np.array(self._references, np.int64)
+        wrong = np.flatnonzero(held != references)
         assert not len(wrong), (
-            f"pages {wrong.tolist()} have {self._references[wrong].tolist()} references "
+            f"pages {wrong.tolist()} have {references[wrong].tolist()} references "
             f"but {held[wrong].tolist()} owners"
         )
         free = np.zeros(self.num_pages, np.int64)
         np.add.at(free, np.array(self._free, np.int64), 1)
         twice = np.flatnonzero(free > 1)
         assert not len(twice), f"pages {twice.tolist()} are on the free list more than once"
-        wrong = np.flatnonzero((free == 1) != (self._references == 0))
+        wrong = np.flatnonzero((free == 1) != (references == 0))
         assert not len(wrong), f"pages {wrong.tolist()}: free list and reference counts disagree"
 
 

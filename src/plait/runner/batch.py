@@ -2,96 +2,77 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass
-from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from plait.core.step import StepInput
-from plait.core.window import NO_INTS, Floats, Ints, PatternKind
+from plait.core.window import Floats, Ints, Pattern, PatternKind
 
 WINDOW_FIELDS = 7
-_NO_BYTES: NDArray[np.uint8] = np.zeros(0, np.uint8)
+_TREE = PatternKind.TREE  # to look up a member costs a call
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step as flat arrays; rows of all windows one after the other.
+class Batch(NamedTuple):
+    """One step as flat arrays of int32; rows of all windows one after the other.
 
-    tokens, positions: int32 [rows]. windows: int32 [windows, 7]: first row, rows, start slot, pattern,
-    pattern size, first page, first mask (-1: none). pages: int32, each window's page table. masks: uint8,
-    tree masks row by row. wanted: int32, flat rows whose logits are asked for; counts: how many of them
-    belong to each input. embeddings: float32 [n, width] or None; embedding_rows: int32 [rows], -1 for a
-    token id. best: int32 [wanted], StepInput.best of each.
+    tokens, positions: [rows]. windows: [windows * WINDOW_FIELDS]: first row, rows, start slot, pattern,
+    pattern size, first page, first mask (-1: none). pages: each window's page table. masks: tree masks row by
+    row, a byte each. wanted: flat rows whose logits are asked for; counts: how many of them belong to each input.
+    best: [wanted], StepInput.best of each. embeddings: float32 [n, width] or None; embedding_rows: int32
+    [rows], -1 for a token id.
     """
 
-    tokens: Ints
-    positions: Ints
-    windows: Ints
-    pages: Ints
-    masks: NDArray[np.uint8]
-    wanted: Ints
-    best: Ints
-    counts: tuple[int, ...]
+    tokens: array[int]
+    positions: array[int]
+    windows: array[int]
+    pages: array[int]
+    masks: bytes
+    wanted: array[int]
+    best: array[int]
+    counts: list[int]
     embeddings: Floats | None
     embedding_rows: Ints | None
 
 
 def flatten(inputs: Listing[StepInput]) -> Batch:
     """inputs: at least one."""
-    starts = [0, *accumulate(i.window.length for i in inputs)]
-    masks = [i.window.pattern.mask for i in inputs if i.window.pattern.mask is not None]
-    embeddings, embedding_rows = _embeddings(inputs, starts)
-    counts = tuple(len(i.window.rows) for i in inputs)
-    return Batch(
-        tokens=_joined([i.sequence.tokens[i.window.start : i.window.end] for i in inputs]),
-        positions=_joined([_positions(i) for i in inputs]),
-        windows=_windows(inputs, starts),
-        pages=_joined([i.view.pages for i in inputs]),
-        masks=np.concatenate([m.ravel() for m in masks]).astype(np.uint8) if masks else _NO_BYTES,
-        wanted=_joined([i.window.rows + s for i, s in zip(inputs, starts, strict=False)]),
-        best=_joined([np.full(n, i.best, np.int32) for i, n in zip(inputs, counts, strict=True)]),
-        counts=counts,
-        embeddings=embeddings,
-        embedding_rows=embedding_rows,
-    )
+    # Not NumPy's arrays: most batches are a few numbers, and making those costs more than filling them.
+    tokens, positions, windows = array("i"), array("i"), array("i")
+    pages, wanted, best = array("i"), array("i"), array("i")
+    counts, embedded = [], []
+    first_row = first_mask = 0
+    for sequence, window, view, num_best in inputs:
+        start, end, pattern = window.start, window.end, window.pattern
+        tokens.frombytes(sequence.tokens[start:end].tobytes())
+        positions.extend(range(start, end) if window.positions is None else window.positions)
+        has_mask = pattern.kind is _TREE
+        mask = first_mask if has_mask else -1
+        shape = first_row, end - start, start, pattern.kind, pattern.size
+        windows.extend((*shape, len(pages), mask))
+        pages.frombytes(view.pages.tobytes())
+        rows = window.rows.tolist()
+        wanted.extend([first_row + row for row in rows])
+        best.extend([num_best] * len(rows))
+        counts.append(len(rows))
+        if window.embeddings is not None:
+            embedded.append((window.embeddings, first_row))
+        first_row += end - start
+        first_mask += (end - start) ** 2 if has_mask else 0
+    masks = b"".join(_mask(item.window.pattern) for item in inputs) if first_mask else b""
+    given = _embeddings(embedded, first_row) if embedded else (None, None)
+    return Batch(tokens, positions, windows, pages, masks, wanted, best, counts, *given)
 
 
-def _joined(parts: list[Ints]) -> Ints:
-    if len(parts) == 1:
-        return np.ascontiguousarray(parts[0], np.int32)
-    return np.concatenate(parts).astype(np.int32, copy=False) if parts else NO_INTS
+def _mask(pattern: Pattern) -> bytes:
+    return b"" if pattern.mask is None else pattern.mask.astype(np.uint8).tobytes()
 
 
-def _positions(item: StepInput) -> Ints:
-    window = item.window
-    if window.positions is not None:
-        return window.positions
-    return np.arange(window.start, window.end, dtype=np.int32)
-
-
-def _windows(inputs: Listing[StepInput], starts: list[int]) -> Ints:
-    table = []
-    first_page = first_mask = 0
-    for item, first_row in zip(inputs, starts, strict=False):
-        window, pattern = item.window, item.window.pattern
-        is_tree = pattern.kind is PatternKind.TREE
-        mask = first_mask if is_tree else -1
-        shape = first_row, window.length, window.start, pattern.kind, pattern.size
-        table.append((*shape, first_page, mask))
-        first_page += len(item.view.pages)
-        first_mask += window.length**2 if is_tree else 0
-    return np.array(table, np.int32)
-
-
-def _embeddings(inputs: Listing[StepInput], starts: list[int]) -> tuple[Floats | None, Ints | None]:
-    given = [(i.window.embeddings, s) for i, s in zip(inputs, starts, strict=False)]
-    fed = [(e, s) for e, s in given if e is not None]
-    if not fed:
-        return None, None
-    rows = np.full(starts[-1], -1, np.int32)
+def _embeddings(fed: list[tuple[Floats, int]], num_rows: int) -> tuple[Floats, Ints]:
+    """fed: embeddings, and the flat row where they begin."""
+    rows = np.full(num_rows, -1, np.int32)
     next_row = 0
     for embeddings, start in fed:
         rows[start : start + len(embeddings)] = np.arange(next_row, next_row + len(embeddings))

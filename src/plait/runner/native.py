@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Listing
-from itertools import accumulate
 
 import numpy as np
 
@@ -54,6 +53,7 @@ class NativeRunner:
             threads,
         )
         _Emitter(self._plan, self.weights).emit(self._fused)
+        self._result = _columns(self._fused.result)
         self._out: Floats = np.zeros((0, self._fused.result.width), np.float32)
         if activations == "int8":
             self._refine(kv)
@@ -63,8 +63,12 @@ class NativeRunner:
         batch = flatten(inputs)
         out = self._room(len(batch.wanted))
         self._run(batch, out, 0, self._plan.num_ops, None)
-        ends = accumulate(batch.counts)
-        return [out[end - n : end] for end, n in zip(ends, batch.counts, strict=True)]
+        rows: list[Floats] = []
+        first = 0
+        for count in batch.counts:
+            rows.append(out[first : first + count])
+            first += count
+        return rows
 
     def hidden(
         self,
@@ -131,7 +135,7 @@ class NativeRunner:
         since: str | None = None,
         until: str | None = None,
     ) -> None:
-        entry = _columns(self._fused.cuts[since][1] if since else self._fused.result)
+        entry = _columns(self._fused.cuts[since][1]) if since else self._result
         self._plan.run(
             batch.tokens,
             batch.positions,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Listing
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from plait.kernels.reference_linear import block_scales, dequantize_rows, quanti
 from plait.kvcache.pool import Pool
 from plait.models.base import AttentionSpec, Graph, Node, Rope, Value
 from plait.runner import fine
-from plait.runner.batch import Batch, flatten
+from plait.runner.batch import WINDOW_FIELDS, Batch, flatten
 from plait.weights.base import Checkpoint
 
 _FLOAT_FORMATS = ("f32", "f16", "bf16")
@@ -70,7 +69,7 @@ class ReferenceRunner:
 
     def _embed(self, node: Node, step: _Step) -> Floats:
         table, batch = self._tensor(node.weights[0]), step.batch
-        rows = table[batch.tokens] * np.float32(node.attrs["scale"])
+        rows: Floats = table[np.array(batch.tokens)] * np.float32(node.attrs["scale"])
         if batch.embeddings is not None and batch.embedding_rows is not None:
             given = batch.embedding_rows >= 0
             rows[given] = batch.embeddings[batch.embedding_rows[given]]
@@ -126,7 +125,7 @@ class ReferenceRunner:
             inverse = inverse / self._tensor(rope.factors).ravel()
         return ops.rope(
             step.read(node.inputs[0]),
-            step.batch.positions,
+            np.array(step.batch.positions),
             inverse,
             node.attrs["heads"],
             interleaved=rope.interleaved,
@@ -138,7 +137,7 @@ class ReferenceRunner:
         parts = []
         for item, first in step.windows():
             rows = slice(first, first + item.window.length)
-            positions = step.batch.positions[rows]
+            positions = np.array(step.batch.positions[rows])
             pages, start, end = item.view.pages, item.window.start, item.window.end
             store_kv(self._kv, spec.layer, pages, start, k[rows], v[rows])
             keys, values = load_kv(self._kv, spec.layer, pages, end, spec.head_dim)
@@ -158,7 +157,8 @@ class ReferenceRunner:
         return np.float32(node.attrs["alpha"]) * x + y
 
     def _wanted(self, node: Node, step: _Step) -> Floats:
-        return step.read(node.inputs[0])[step.batch.wanted]
+        rows: Floats = step.read(node.inputs[0])[np.array(step.batch.wanted, np.int32)]
+        return rows
 
 
 def _heads(node: Node, spec: AttentionSpec) -> zip[tuple[Value, int]]:
@@ -183,5 +183,5 @@ class _Step:
         self.buffers[value.buffer][:, value.offset : value.offset + value.width] = rows
 
     def windows(self) -> list[tuple[StepInput, int]]:
-        firsts: list[Any] = self.batch.windows[:, 0].tolist()
+        firsts = self.batch.windows[::WINDOW_FIELDS]
         return list(zip(self.inputs, firsts, strict=True))
