@@ -162,7 +162,7 @@ def _packing(fused: Fused, activations: str) -> Callable[[str, str], str]:
     def packing(name: str, format_name: str) -> str:
         if activations != "int8":
             return "panels"
-        return "planes" if name in heads and format_name == "q8_0" else "sparse"
+        return "planes" if name in heads and format_name in ("q8_0", "q6_k") else "sparse"
 
     return packing
 
