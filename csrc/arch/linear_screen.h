@@ -8,17 +8,13 @@
 namespace plait::PLAIT_ISA {
 namespace {
 
-// The high plane as a matrix of its own: the low bits are taken for the middle of their range.
+// The high plane as a matrix of its own, but for what every code lacks.
 template <class F>
 struct HighBits : Packed<typename quant::Planes<F>::High> {
-  using High = typename quant::Planes<F>::High;
   static constexpr int kOffset = 0;
   static constexpr bool kHasOffset = false;
-  static constexpr bool kHasMin = true;
-
-  static PLAIT_INLINE Floats minimum(Cursor unit, int block, int group) {
-    return mul(Packed<High>::scale(unit, block, group), splat(7.5f / 16.0f - High::kOffset));
-  }
+  // The low bits are taken for the middle of their range.
+  static constexpr float kLacking = 7.5f / 16.0f - quant::Planes<F>::High::kOffset;
 };
 
 // The product with the high plane, whose weight 16 (high - offset) + 7.5 is the middle of what the
@@ -50,11 +46,17 @@ class Screen {
   }
 
  private:
-  // Scratch: the squares of all groups.
+  // What the screen needs of the activations that share a scale of the weights.
+  struct Group {
+    float lacking;  // what each weight's code lacks, times the sum of them, without the row's scale
+    float square;   // |x|^2
+  };
+
+  // Scratch: the groups of all rows.
   void prepare() {
     const int64_t rows = call_.num_rows;
-    squares_ = reinterpret_cast<float*>(
-        call_.scratch.bytes(static_cast<size_t>(rows * num_groups_) * sizeof(float)));
+    groups_ = reinterpret_cast<Group*>(
+        call_.scratch.bytes(static_cast<size_t>(rows * num_groups_) * sizeof(Group)));
     for (int64_t row = 0; row < rows; ++row) add_up(row);
     in_ = {.weights = {},
            .rows = {},
@@ -72,24 +74,29 @@ class Screen {
   void add_up(int64_t row) {
     const ActBlock* blocks = x_.blocks + row * x_.stride();
     const float scale = x_.scales[row];
-    float* squares = squares_ + row * num_groups_;
-    for (int64_t i = 0; i < num_groups_; ++i) squares[i] = 0;
-    for (int64_t i = 0; i < num_blocks_; ++i) add_squares(blocks[i], scale, 1.0f, squares, i);
+    Group* groups = groups_ + row * num_groups_;
+    for (int64_t i = 0; i < num_groups_; ++i) groups[i] = {0, 0};
+    for (int64_t i = 0; i < num_blocks_; ++i) {
+      for (int half = 0; half < 2; ++half) {
+        const int sum = half == 0 ? blocks[i].first_sum : blocks[i].sum - blocks[i].first_sum;
+        Group& group = groups[i * S::kGroups + half * S::kGroups / 2];
+        group.lacking += S::kLacking * static_cast<float>(sum);
+        group.square += square(blocks[i], half, scale);
+      }
+    }
     for (int64_t i = 0; i < x_.num_fine; ++i)
-      add_squares(blocks[num_blocks_ + i], kRestScale * scale, kRest, squares, x_.fine_blocks[i]);
+      for (int half = 0; half < 2; ++half)
+        groups[x_.fine_blocks[i] * S::kGroups + half * S::kGroups / 2].square +=
+            kRest * square(blocks[num_blocks_ + i], half, kRestScale * scale);
   }
 
-  // Adds |x|^2 of a block, so many times, to its groups.
-  static void add_squares(const ActBlock& x, float scale, float times, float* squares,
-                          int64_t block) {
-    for (int half = 0; half < 2; ++half) {
-      int sum = 0;
-      for (int i = half * kActBlock; i < (half + 1) * kActBlock; ++i)
-        sum += x.values[i] * x.values[i];
-      const float step = static_cast<float>(x.multipliers[half][0]) * scale;
-      squares[block * S::kGroups + half * S::kGroups / 2] +=
-          times * step * step * static_cast<float>(sum);
-    }
+  // |x|^2 of half a block.
+  static float square(const ActBlock& x, int half, float scale) {
+    int sum = 0;
+    for (int i = half * kActBlock; i < (half + 1) * kActBlock; ++i)
+      sum += x.values[i] * x.values[i];
+    const float step = static_cast<float>(x.multipliers[half][0]) * scale;
+    return step * step * static_cast<float>(sum);
   }
 
   void point(int index, int64_t vector) {
@@ -133,25 +140,41 @@ class Screen {
         [&](const Cursor(&unit)[kVectors], int block, int64_t at)
             PLAIT_LAMBDA { tile.add_block(unit, block, x, at); },
         []() PLAIT_LAMBDA {});
-    for (int v = 0; v < kVectors; ++v) {
-      Floats spread[kTokens];
-      add_spread(in_.weights[v], squares_ + first * num_groups_, spread);
-      for (int t = 0; t < kTokens; ++t)
-        finish(first + t, in_.rows[v], mul(tile.total[v][t], splat(16.0f * x.scales[t])),
-               spread[t]);
-    }
+    // Two vectors together: one with a single token would wait for its own sums.
+    constexpr int kTogether = kVectors > 1 && kTokens <= 2 ? 2 : 1;
+    for (int v = 0; v < kVectors; v += kTogether)
+      finish_all<kTogether, kTokens>(first, in_.weights + v, in_.rows + v, tile.total + v);
   }
 
-  template <int kTokens>
-  PLAIT_INLINE void add_spread(Cursor unit, const float* squares, Floats (&spread)[kTokens]) {
-    for (int t = 0; t < kTokens; ++t) spread[t] = splat(0.0f);
-    for (int64_t at = 0; at < num_groups_; unit = advance<S>(unit, 1))
-      for (int group = 0; group < S::kUnitBlocks * S::kGroups; ++group, ++at) {
-        const Floats scale = S::scale(unit, 0, group), squared = mul(scale, scale);
+  // Adds what the codes lack and finds the spread, from the scales alone.
+  template <int kVectors, int kTokens>
+  PLAIT_INLINE void finish_all(int64_t first, const Cursor* weights, const int64_t* rows,
+                               Floats (*total)[kTokens]) {
+    const Group* groups = groups_ + first * num_groups_;
+    Floats spread[kVectors][kTokens];
+    Cursor unit[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      unit[v] = weights[v];
+      for (int t = 0; t < kTokens; ++t) spread[v][t] = splat(0.0f);
+    }
+    for (int64_t at = 0; at < num_groups_;) {
+      for (int group = 0; group < S::kUnitBlocks * S::kGroups; ++group, ++at)
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) {
+          const Floats scale = S::scale(unit[v], 0, group), squared = mul(scale, scale);
 #pragma GCC unroll 8
-        for (int t = 0; t < kTokens; ++t)
-          spread[t] = fma(squared, splat(squares[t * num_groups_ + at]), spread[t]);
-      }
+          for (int t = 0; t < kTokens; ++t) {
+            const Group& x = groups[t * num_groups_ + at];
+            total[v][t] = fma(scale, splat(x.lacking), total[v][t]);
+            spread[v][t] = fma(squared, splat(x.square), spread[v][t]);
+          }
+        }
+      for (int v = 0; v < kVectors; ++v) unit[v] = advance<S>(unit[v], 1);
+    }
+    for (int v = 0; v < kVectors; ++v)
+      for (int t = 0; t < kTokens; ++t)
+        finish(first + t, rows[v], mul(total[v][t], splat(16.0f * x_.scales[first + t])),
+               spread[v][t]);
   }
 
   void finish(int64_t token, int64_t row, Floats middle, Floats spread) {
@@ -174,7 +197,7 @@ class Screen {
   const int64_t num_blocks_;
   const int64_t num_groups_;  // of columns that share a scale
   TileInput in_{};
-  float* squares_ = nullptr;  // |x|^2 of each group, [num_rows][num_groups]
+  Group* groups_ = nullptr;  // [num_rows][num_groups]
 };
 
 }  // namespace
