@@ -39,8 +39,12 @@ struct Planes : Panel<F> {
     for (int row = 0; row < kPanelRows; ++row) {
       Whole::store_header(rows[row], row, high);
       for (int block = 0; block < Whole::kUnitBlocks; ++block) {
-        uint8_t codes[32];
-        for (int i = 0; i < 32; ++i) codes[i] = rows[row].codes[32 * block + i] ^ kFlip;
+        const uint8_t* codes = rows[row].codes + 32 * block;
+        uint8_t flipped[32];
+        if constexpr (kFlip != 0) {
+          for (int i = 0; i < 32; ++i) flipped[i] = codes[i] ^ kFlip;
+          codes = flipped;
+        }
         uint8_t* highs = high + Whole::kHeaderBytes + block * kHighBlockBytes;
         Whole::template merge<High::kBits, 4>(codes, row, highs);
         Whole::template merge<4, 0>(codes, row, low + block * kLowBlockBytes);

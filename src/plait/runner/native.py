@@ -154,7 +154,7 @@ class NativeRunner:
 
 def _packing(fused: Fused, activations: str) -> Callable[[str, str], str]:
     """(tensor, format) -> how it is packed. Where int8 activations meet it a matrix may leave its zeros out,
-    and one whose product is the logits may lie so that half of its bytes can be read alone."""
+    and one whose product is the logits may lie so that a part of its bytes can be read alone."""
     last = fused.ops[-1]
     is_head = last.kind == "linear" and last.output.buffer == fused.result.buffer
     heads = last.weights if is_head else ()
