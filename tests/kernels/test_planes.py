@@ -45,8 +45,8 @@ def test_results_have_the_same_bits(name: str, rows: int, cols: int, isa: str) -
 
 @pytest.mark.parametrize("name", ["q4_0", "q5_k", "f16"])
 def test_other_formats_do_not_lie_in_planes(name: str) -> None:
+    raw = random_raw(name, 8, 256).reshape(-1)
     with pytest.raises(ValueError, match="q6_k"):
-        raw = random_raw(name, 8, 256).reshape(-1)
         PackedMatrix(name, 8, 256, raw, POOL, packing="planes")
 
 
