@@ -235,8 +235,7 @@ struct Tile : Totals<kVectors, kTokens> {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       chunks[v] = S::block(unit[v], block);
-      if constexpr (!S::kIsExpanded)
-        for (int line = 0; line < S::kBlockBytes; line += 64) prefetch_block(chunks[v], line);
+      if constexpr (!S::kIsExpanded) prefetch_block(chunks[v]);
     }
     Blocks x;
 #pragma GCC unroll 8
@@ -251,9 +250,12 @@ struct Tile : Totals<kVectors, kTokens> {
     });
   }
 
-  static PLAIT_INLINE void prefetch_block(const Cursor& chunks, int line) {
-    prefetch(chunks.at + kPrefetchAhead + line);
-    if constexpr (requires { S::kLowUnitBytes; }) prefetch(chunks.low_at + kPrefetchAhead + line);
+  static PLAIT_INLINE void prefetch_block(const Cursor& chunks) {
+    for (int line = 0; line < S::kBlockBytes; line += 64)
+      prefetch(chunks.at + kPrefetchAhead + line);
+    if constexpr (requires { S::kLowBlockBytes; })
+      for (int line = 0; line < S::kLowBlockBytes; line += 64)
+        prefetch(chunks.low_at + kPrefetchAhead + line);
   }
 };
 

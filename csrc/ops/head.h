@@ -1,5 +1,5 @@
-// The head of a model when only the best logits are asked for: argmax and top-k found while half of
-// the vocabulary matrix is read.
+// The head of a model when only the best logits are asked for: argmax and top-k found while a part
+// of the vocabulary matrix is read.
 #pragma once
 
 #include <atomic>
@@ -14,8 +14,7 @@ namespace plait {
 
 // Of one row of activations, all workers together:
 //   1. The screen gives bounds [lower, upper] of every logit. Each worker computes those of its
-//   rows
-//      of W that have the best lower bounds.
+//      rows of W that have the best lower bounds.
 //   2. The k-th best of the logits computed so far is a threshold: k logits reach it. Every panel
 //      with a row whose upper bound reaches it too is computed, all others become -inf.
 // Logits that are computed are linear_int8's, to the bit. The bounds are probable, not certain

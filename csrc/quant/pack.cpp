@@ -58,16 +58,18 @@ void pack_blocks(const Source& source, int64_t panel, uint8_t* out) {
   }
 }
 
+// As pack_blocks, into two planes.
+template <class F>
 void pack_planes(const Source& source, int64_t panel, uint8_t* high, uint8_t* low) {
-  using P = quant::Planes;
+  using P = quant::Planes<F>;
   const uint8_t* from = source.raw + static_cast<size_t>(panel * kPanelRows) * source.row_bytes;
   const int64_t rows = std::min<int64_t>(kPanelRows, source.rows - panel * kPanelRows);
   quant::RowBlock blocks[kPanelRows]{};
-  for (int64_t unit = 0; unit < source.cols / P::kColumns; ++unit) {
+  for (int64_t unit = 0; unit < source.cols / P::kUnitColumns; ++unit) {
     for (int64_t row = 0; row < rows; ++row)
-      quant::Q8_0::read(from + static_cast<size_t>(row) * source.row_bytes, blocks[row]);
+      F::read(from + static_cast<size_t>(row) * source.row_bytes, blocks[row]);
     P::store(blocks, high + unit * P::kHighBytes, low + unit * P::kLowBytes);
-    from += block_bytes(Format::q8_0);
+    from += block_bytes(F::kFormat);
   }
 }
 
@@ -84,11 +86,12 @@ float read_float(Format format, const uint8_t* element) {
   return format == Format::f16 ? quant::half_to_float(bits) : quant::bfloat_to_float(bits);
 }
 
-template <class P>
-void dequantize_blocks(const uint8_t* panel, int row, int64_t cols, float* out) {
+// load(unit, block): the row's block of that unit.
+template <class P, class Load>
+void dequantize_blocks(int64_t cols, float* out, const Load& load) {
   quant::RowBlock block{};
   for (int64_t unit = 0; unit < cols / P::kUnitColumns; ++unit) {
-    P::load(panel + unit * P::kUnitBytes, row, block);
+    load(unit, block);
     for (int group = 0; group < P::kUnitColumns / P::kGroup; ++group) {
       const float scale = P::scale(block, group);
       const float minimum = P::kHasMin ? P::minimum(block, group) : 0.0f;
@@ -98,17 +101,6 @@ void dequantize_blocks(const uint8_t* panel, int row, int64_t cols, float* out) 
         *out++ = P::kHasMin ? product + minimum : product;
       }
     }
-  }
-}
-
-void dequantize_planes(const uint8_t* high, const uint8_t* low, int row, int64_t cols, float* out) {
-  using P = quant::Planes;
-  quant::RowBlock block{};
-  for (int64_t unit = 0; unit < cols / P::kColumns; ++unit) {
-    P::load(high + unit * P::kHighBytes, low + unit * P::kLowBytes, row, block);
-    const float scale = P::Whole::scale(block, 0);
-    for (int i = 0; i < P::kColumns; ++i)
-      *out++ = scale * static_cast<float>(P::Whole::weight(block.codes[i]));
   }
 }
 
@@ -137,8 +129,12 @@ PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint
   const size_t both = bytes_per_panel(format, cols, is_sparse_);
   panel_bytes_ = both;
   if (packing == Packing::planes) {
-    if (format != Format::q8_0) throw std::invalid_argument("only q8_0 can lie in planes");
-    panel_bytes_ = static_cast<size_t>(cols / quant::Planes::kColumns) * quant::Planes::kHighBytes;
+    if (!quant::has_planes(format))
+      throw std::invalid_argument("only q8_0 and q6_k can lie in planes");
+    panel_bytes_ = quant::visit_planes(format, [&]<class F>() {
+      using P = quant::Planes<F>;
+      return static_cast<size_t>(cols / P::kUnitColumns) * P::kHighBytes;
+    });
     low_panel_bytes_ = both - panel_bytes_;
   }
   data_ = Buffer(static_cast<size_t>(num_panels()) * both);
@@ -151,8 +147,9 @@ PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t cols, const uint
       const Share share = share_of(count, 1, worker, pool.size());
       for (int64_t i = first + share.begin; i < first + share.end; ++i) {
         uint8_t* high = data_.data() + static_cast<size_t>(i) * panel_bytes_;
+        uint8_t* low = lows + static_cast<size_t>(i) * low_panel_bytes_;
         if (has_planes())
-          pack_planes(source, i, high, lows + static_cast<size_t>(i) * low_panel_bytes_);
+          quant::visit_planes(format, [&]<class F>() { pack_planes<F>(source, i, high, low); });
         else
           pack_panel(format, is_sparse_, source, i, high);
       }
@@ -171,9 +168,20 @@ void PackedMatrix::dequantize_row(int64_t row, float* out) const {
       out[i] = read_float(format_, from + static_cast<size_t>(i * kPanelRows + lane) * size);
     return;
   }
-  if (has_planes()) return dequantize_planes(from, low_panel(row / kPanelRows), lane, cols_, out);
-  quant::visit_panel(format_, is_sparse_,
-                     [&]<class F, class P>() { dequantize_blocks<P>(from, lane, cols_, out); });
+  if (has_planes()) {
+    const uint8_t* low = low_panel(row / kPanelRows);
+    return quant::visit_planes(format_, [&]<class F>() {
+      using P = quant::Planes<F>;
+      dequantize_blocks<P>(cols_, out, [&](int64_t unit, quant::RowBlock& block) {
+        P::load(from + unit * P::kHighBytes, low + unit * P::kLowBytes, lane, block);
+      });
+    });
+  }
+  quant::visit_panel(format_, is_sparse_, [&]<class F, class P>() {
+    dequantize_blocks<P>(cols_, out, [&](int64_t unit, quant::RowBlock& block) {
+      P::load(from + unit * P::kUnitBytes, lane, block);
+    });
+  });
 }
 
 }  // namespace plait

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 
 #include "plait/plan.h"
@@ -13,7 +14,7 @@ namespace {
 
 using namespace plait;
 
-constexpr int kWidth = 96, kVocab = 1003, kTokens = 24;
+constexpr int kVocab = 1003, kTokens = 24;
 int failures = 0;
 
 void expect(bool condition, const char* what, Isa isa, int count) {
@@ -22,47 +23,80 @@ void expect(bool condition, const char* what, Isa isa, int count) {
   ++failures;
 }
 
-// Q8_0 rows whose weight at (row, column) is weight(row, column).
-std::vector<uint8_t> q8_0(const std::function<int(int, int)>& weight) {
+// A vocabulary matrix.
+struct Matrix {
+  Format format;
+  int width;
   std::vector<uint8_t> raw;
-  for (int row = 0; row < kVocab; ++row)
-    for (int column = 0; column < kWidth; ++column) {
-      const int exponent = 28 + (row + column / 32) % 3;  // d is an f16 near 2^-8
-      if (column % 32 == 0) raw.insert(raw.end(), {0, static_cast<uint8_t>(exponent)});
-      raw.push_back(static_cast<uint8_t>(weight(row, column)));
-    }
-  return raw;
+};
+
+using Weight = std::function<int(int row, int column)>;
+
+// The high byte of an f16 near 2^-8.
+uint8_t exponent(int row, int block) {
+  return static_cast<uint8_t>(28 + (row + block) % 3);
 }
 
-std::vector<uint8_t> random_weights() {
-  std::mt19937 random(5);
-  std::normal_distribution<float> normal(0, 40);
-  return q8_0([&](int, int) {
-    return static_cast<int>(std::clamp(std::round(normal(random)), -127.0f, 127.0f));
-  });
+Matrix q8_0(const Weight& weight) {
+  Matrix made{Format::q8_0, 96, {}};
+  for (int row = 0; row < kVocab; ++row)
+    for (int column = 0; column < made.width; ++column) {
+      if (column % 32 == 0) made.raw.insert(made.raw.end(), {0, exponent(row, column / 32)});
+      made.raw.push_back(static_cast<uint8_t>(weight(row, column)));
+    }
+  return made;
+}
+
+// Weights from -32 to 31; scales of both signs, also zero.
+Matrix q6_k(const Weight& weight) {
+  Matrix made{Format::q6_k, 512, {}};
+  for (int row = 0; row < kVocab; ++row)
+    for (int first = 0; first < made.width; first += 256) {
+      uint8_t block[210] = {};
+      for (int i = 0; i < 256; ++i) {
+        const int code = weight(row, first + i) + 32, quarter = i / 32;
+        const int low = quarter / 4 * 64 + quarter % 2 * 32 + i % 32, high = i / 128 * 32 + i % 32;
+        block[low] |= static_cast<uint8_t>((code & 15) << quarter % 4 / 2 * 4);
+        block[128 + high] |= static_cast<uint8_t>((code >> 4) << quarter % 4 * 2);
+      }
+      for (int i = 0; i < 16; ++i)
+        block[192 + i] = static_cast<uint8_t>((row * 5 + first + i * 7) % 23 - 11);
+      block[209] = exponent(row, first / 256);
+      made.raw.insert(made.raw.end(), block, block + 210);
+    }
+  return made;
+}
+
+// Normal numbers within [-largest, largest].
+Weight random_weights(float largest) {
+  auto random = std::make_shared<std::mt19937>(5);
+  auto normal = std::make_shared<std::normal_distribution<float>>(0.0f, largest / 3);
+  return [=](int, int) {
+    return static_cast<int>(std::clamp(std::round((*normal)(*random)), -largest, largest));
+  };
 }
 
 // Embeds a token (one row of `inputs`) and multiplies it with the vocabulary matrix.
-std::unique_ptr<Plan> make_plan(const std::vector<uint8_t>& weights, float shift, Isa isa,
-                                int threads) {
+std::unique_ptr<Plan> make_plan(const Matrix& weights, float shift, Isa isa, int threads) {
+  const int width = weights.width;
   auto pool = std::make_shared<Pool>(threads);
-  auto plan = std::make_unique<Plan>(std::vector<int>{kWidth, kWidth, kVocab}, 2,
+  auto plan = std::make_unique<Plan>(std::vector<int>{width, width, kVocab}, 2,
                                      KvShape{1, 1, 8, KvType::f32, 1}, true, isa, pool);
   std::mt19937 random(6);
   std::normal_distribution<float> normal(shift, 1);
-  std::vector<float> inputs(kTokens * kWidth);
+  std::vector<float> inputs(kTokens * width);
   for (float& x : inputs) x = normal(random);
-  std::fill_n(inputs.begin(), kWidth, 0.0f);
-  inputs[kWidth + 40] = 3000;  // a channel that drowns the others
-  const View x{0, 0, kWidth, false}, last{1, 0, kWidth, true};
+  std::fill_n(inputs.begin(), width, 0.0f);
+  inputs[width + 40] = 3000;  // a channel that drowns the others
+  const View x{0, 0, width, false}, last{1, 0, width, true};
   plan->embed(
-      std::make_shared<PackedMatrix>(Format::f32, kTokens, kWidth,
+      std::make_shared<PackedMatrix>(Format::f32, kTokens, width,
                                      reinterpret_cast<const uint8_t*>(inputs.data()), *pool),
       x, 1.0f);
   plan->wanted(x, last);
   LinearSpec head;
   head.inputs = {last};
-  head.weights = {std::make_shared<PackedMatrix>(Format::q8_0, kVocab, kWidth, weights.data(),
+  head.weights = {std::make_shared<PackedMatrix>(weights.format, kVocab, width, weights.raw.data(),
                                                  *pool, Packing::planes)};
   head.biases = {{}};
   head.output = {2, 0, kVocab, true};
@@ -107,7 +141,7 @@ void check_row(const float* got, const float* whole, Isa isa, int count) {
 }
 
 // Returns what was counted.
-HeadCounts check(const std::vector<uint8_t>& weights, float shift, Isa isa, int threads) {
+HeadCounts check(const Matrix& weights, float shift, Isa isa, int threads) {
   HeadCounts total;
   for (int count : {1, 2, 50, kVocab - 1, kVocab}) {
     auto plan = make_plan(weights, shift, isa, threads);
@@ -128,21 +162,14 @@ HeadCounts check(const std::vector<uint8_t>& weights, float shift, Isa isa, int 
   return total;
 }
 
-void check_mixed(const std::vector<uint8_t>& weights, Isa isa) {
+void check_mixed(const Matrix& weights, Isa isa) {
   auto plan = make_plan(weights, 0, isa, 2);
   const std::vector<int32_t> best{1, 0, 1};
   expect(run(*plan, 3, 3, &best) == run(*plan, 3, 3, nullptr),
          "a row that needs all its logits in the batch", isa, 0);
 }
 
-}  // namespace
-
-int main() {
-  const auto random = random_weights();
-  const auto equal = q8_0([](int, int column) { return column % 7 * 15 - 40; });
-  // Every low half is 15: far from 7.5 on average, which no bound expects.
-  const auto slanted =
-      q8_0([](int row, int column) { return (row * 31 + column) % 15 * 16 - 113; });
+void check_format(const Matrix& random, const Matrix& equal, const Matrix& slanted) {
   for (Isa isa : runnable_isas()) {
     for (int threads : {1, 3}) {
       const HeadCounts counts = check(random, 0, isa, threads);
@@ -153,6 +180,17 @@ int main() {
     }
     check_mixed(random, isa);
   }
+}
+
+}  // namespace
+
+int main() {
+  // The last of each: every low half is 15, far from 7.5 on average, which no bound expects.
+  check_format(q8_0(random_weights(127)),
+               q8_0([](int, int column) { return column % 7 * 15 - 40; }),
+               q8_0([](int row, int column) { return (row * 31 + column) % 15 * 16 - 113; }));
+  check_format(q6_k(random_weights(31)), q6_k([](int, int column) { return column % 7 * 8 - 20; }),
+               q6_k([](int row, int column) { return (row * 31 + column) % 4 * 16 - 17; }));
   if (failures == 0) std::puts("head: all passed");
   return failures != 0;
 }

@@ -80,7 +80,7 @@ def test_the_best_logits_of_real_hidden_states() -> None:
 
 @pytest.mark.large
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("model", MODELS[:3])
+@pytest.mark.parametrize("model", MODELS)
 def test_the_best_logits_of_many_real_hidden_states(model: str) -> None:
     num_rows, _ = compare(model, 4000)
     assert num_rows >= 1000

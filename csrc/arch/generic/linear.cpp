@@ -98,9 +98,11 @@ void load_unit(const PackedMatrix& matrix, int64_t row, int64_t unit, RowBlock& 
   const int lane = static_cast<int>(row % kPanelRows);
   const uint8_t* panel = matrix.panel(row / kPanelRows);
   if (!matrix.has_planes()) return P::load(panel + unit * P::kUnitBytes, lane, block);
-  quant::Planes::load(panel + unit * quant::Planes::kHighBytes,
-                      matrix.low_panel(row / kPanelRows) + unit * quant::Planes::kLowBytes, lane,
-                      block);
+  const uint8_t* low = matrix.low_panel(row / kPanelRows);
+  quant::visit_planes(matrix.format(), [&]<class F>() {
+    using Planes = quant::Planes<F>;
+    Planes::load(panel + unit * Planes::kHighBytes, low + unit * Planes::kLowBytes, lane, block);
+  });
 }
 
 template <class P>

@@ -30,8 +30,8 @@ size_t raw_bytes(Format format, int64_t rows, int64_t cols);
 bool has_sparse_panels(Format format);
 
 // How a matrix may lie in memory: as panels; without its zeros if it is 2:4 sparse and its format
-// allows that; or, Q8_0 only, as the high and the low halves of its weights apart, so that half of
-// it can be read alone (csrc/quant/planes.h).
+// allows that; or, Q8_0 and Q6_K only, with the low 4 bits of all weights apart, so that the rest
+// of it can be read alone (csrc/quant/planes.h).
 enum class Packing { panels, sparse, planes };
 
 // W as [rows / 8] panels of one format. Lossless: dequantising gives the same floats as the source.

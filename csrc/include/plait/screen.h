@@ -1,4 +1,4 @@
-// The screen of a large matrix: from half of its bytes, bounds of every result, so that only the
+// The screen of a large matrix: from a part of its bytes, bounds of every result, so that only the
 // few results that can be among the best have to be computed.
 #pragma once
 
@@ -8,12 +8,13 @@
 
 namespace plait {
 
-// How far a result may lie from what the high halves of the weights and half of the low ones' range
-// say, in units of sqrt(sum over blocks of d^2 |x|^2): eight standard deviations. A low half is 0
-// to 15; around 7.5 its standard deviation is sqrt(255 / 12). If low halves were independent and
-// uniform, a sum of them weighted with x would leave this range with a probability below 2 exp(-32)
-// (a uniform variable is strictly subgaussian). They are numbers of a file, so whoever relies on
-// the bounds compares every result that is computed with its own: see ops/head.h.
+// How far a result may lie from what the high bits of the weights and the middle of the low ones'
+// range say, in units of sqrt(sum of scale^2 |x|^2, over the groups of columns that share a scale):
+// eight standard deviations. The low bits are 0 to 15; around 7.5 their standard deviation is
+// sqrt(255 / 12). If they were independent and uniform, a sum of them weighted with x would leave
+// this range with a probability below 2 exp(-32) (a uniform variable is strictly subgaussian). They
+// are numbers of a file, so whoever relies on the bounds compares every result that is computed
+// with its own: see ops/head.h.
 constexpr float kScreenMargin = 8.0f * 4.60977223f;
 
 // The rows of W with the best lower bounds, for one row of activations.

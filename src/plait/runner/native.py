@@ -158,7 +158,7 @@ class NativeRunner:
 
 def _packing(fused: Fused, activations: str) -> Callable[[str, str], str]:
     """(tensor, format) -> how it is packed. Where int8 activations meet it a matrix may leave its zeros out,
-    and one whose product is the logits may lie so that half of its bytes can be read alone."""
+    and one whose product is the logits may lie so that a part of its bytes can be read alone."""
     last = fused.ops[-1]
     is_head = last.kind == "linear" and last.output.buffer == fused.result.buffer
     heads = last.weights if is_head else ()
@@ -166,7 +166,7 @@ def _packing(fused: Fused, activations: str) -> Callable[[str, str], str]:
     def packing(name: str, format_name: str) -> str:
         if activations != "int8":
             return "panels"
-        return "planes" if name in heads and format_name == "q8_0" else "sparse"
+        return "planes" if name in heads and format_name in ("q8_0", "q6_k") else "sparse"
 
     return packing
 
