@@ -68,8 +68,8 @@ class LLM:
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """What the executor counted since the model was loaded (core.step.Runner)."""
-        return self._worker.engine.runner.counters()
+        """What the executor and the prefix cache counted since the model was loaded."""
+        return self._worker.engine.counters
 
     @property
     def has_chat_template(self) -> bool:
@@ -84,7 +84,7 @@ class LLM:
     ) -> list[RequestOutput]:
         """Answers, in the order of the prompts. Control tokens written out in a prompt are read as such.
 
-        sampling_params: for all prompts, or one for each. choices: priority, planner, decoder.
+        sampling_params: for all prompts, or one for each. choices: priority, planner, decoder, cache_salt.
         Raises UserError when one of them is refused; then none goes on running.
         A request that fails on the way has finish_reason "error".
         """
@@ -152,6 +152,10 @@ class LLM:
                     raise RuntimeError(event.error)
                 scores += [np.nan if e is None else e.token for e in event.prompt_logprobs or ()]
         return np.array(scores, np.float64)
+
+    def reset_prefix_cache(self) -> None:
+        """Forget what is kept for prompts that begin like earlier ones."""
+        self._worker.call(lambda engine: engine.scheduler.cache.drop()).result()
 
     def close(self) -> None:
         """Cancel what runs and give the memory back."""

@@ -42,13 +42,19 @@ def timed_step(engine: Engine) -> Step:
 
 
 def prefill(engine: Engine, prompt: Ints) -> float:
-    """Seconds until a lone request has its first token; then it is ended."""
+    """Seconds until a lone request has its first token; then it is ended.
+
+    Raises RuntimeError when a part of the prompt was found in the cache: that would be no measurement.
+    """
+    found = engine.metrics.num_cached_tokens
     began = time.perf_counter()
     request_id = engine.add(prompt, GREEDY)
     while timed_step(engine).tokens == 0:
         pass
     seconds = time.perf_counter() - began
     engine.cancel(request_id)
+    if engine.metrics.num_cached_tokens != found:
+        raise RuntimeError("a prompt that was to be measured begins like an earlier one")
     return seconds
 
 

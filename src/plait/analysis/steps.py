@@ -33,6 +33,8 @@ def measure(
     fitting = tuple(context for context in contexts if context <= room)
     if not fitting or not engine.scheduler.cache.keeps:
         raise UserError("no context to measure at", "a larger --ctx, and the cache 'paged'")
+    if engine.scheduler.cache.shares:
+        raise UserError("a chunk that is measured again would be found cached", "the cache 'paged'")
     rows = [_chunks(engine, context, tokens, passes) for context in fitting]
     bare = StepCost(setup, fitting, tokens, rows, (), ())
     heads = [_decoding(engine, count, passes) - bare.predict(count, SHORT, 0) for count in logits]

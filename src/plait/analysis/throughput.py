@@ -24,7 +24,8 @@ class Load:
 def measure(engine: Engine, load: Load, runs: int) -> dict[str, Any]:
     """Medians over `runs` runs after one warm-up, every run with prompts of its own.
 
-    Rates are tokens per second; time_to_first_token (seconds) is the median over the requests of a run.
+    Rates are tokens per second; time_to_first_token (seconds) is the median over the requests of a run;
+    cached_tokens are those of the prompts that did not have to be computed (none, since all differ).
     """
     results = [_run(engine, load, number) for number in range(runs + 1)][1:]
     return {**asdict(load), "median": {k: median(r[k] for r in results) for k in results[0]}}
@@ -50,4 +51,5 @@ def _run(engine: Engine, load: Load, number: int) -> dict[str, float]:
         "tokens_per_second": load.batch * load.tokens / seconds,
         "all_tokens_per_second": load.batch * (load.prompt_tokens + load.tokens) / seconds,
         "time_to_first_token": median(waits),
+        "cached_tokens": sum(m.num_cached_tokens for m in ended),
     }

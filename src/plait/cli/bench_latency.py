@@ -17,6 +17,7 @@ from plait.cli.session import Session
 from plait.cli.stats import timings
 from plait.cli.terminal import note
 from plait.core.config import EngineConfig
+from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 
 ROW = "{:9}{:8.1f} tok/s  ({} tokens)  {:4.0%} of the limit"
@@ -31,12 +32,15 @@ def latency(
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of the prompt.")] = 512,
     tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 128,
     runs: Annotated[int, typer.Option(min=1, help="Measured runs, after one warm-up.")] = 5,
+    cached: Annotated[
+        bool, typer.Option("--cached", help="Ask everything twice: how fast is a cached prompt?")
+    ] = False,
     out: Out = None,
 ) -> None:
     """Measure prefill and decode of one request at a time; medians over several runs.
 
     Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
-    end tokens ignored, every run with another prompt. The limit is the time that this machine takes to read
+    end tokens ignored, every run with another prompt, so that none is found cached. The limit is the time that this machine takes to read
     the weights and the cache once for every forward, or to multiply in 8-bit integers, whichever is longer.
     """
     model = model or default_model()
@@ -44,7 +48,10 @@ def latency(
     engine = replace(engine, model=model)
     session = Session(engine)
     refuse_longer(session.context_length, prompt_tokens + tokens)
-    results = [_run(session, number, prompt_tokens, tokens) for number in range(runs + 1)][1:]
+    load = prompt_tokens, tokens
+    if cached and not engine.enable_prefix_caching:
+        raise UserError("--cached measures the prefix cache, which is off", "leave one of both out")
+    results = [_run(session, number, *load) for number in range(runs + 1)][1:]
     rates = {rate: median(result[rate] for result in results) for rate in RATES}
     print(f"{model}, {runs} runs")
     found = Limits(engine)
@@ -55,6 +62,9 @@ def latency(
     print(ROW.format("prefill", rates["prompt_per_second"], prompt_tokens, shares["prefill"]))
     print(ROW.format("decode", rates["decode_per_second"], tokens, shares["decode"]))
     print(f"TTFT     {rates['time_to_first_token']:8.3f} s")
+    again = [_run(session, number, *load) for number in range(1, runs + 1)] if cached else []
+    if again:
+        print(_cached_row(again, rates["time_to_first_token"]))
     print(found.words)
     record.close(
         **found.fields,
@@ -63,9 +73,17 @@ def latency(
         tokens=tokens,
         median=rates,
         runs=results,
+        cached_runs=again,
         counters=dict(session.counters),
         engine=asdict(engine),
     )
+
+
+def _cached_row(again: list[dict[str, Any]], cold: float) -> str:
+    """Of prompts that were asked before; cold: seconds to the first token when they were not."""
+    warm = median(result["time_to_first_token"] for result in again)
+    found = median(result["cached_tokens"] for result in again)
+    return f"cached   {warm:8.3f} s to the first token, {warm / cold:.1%} of cold ({found:.0f} tokens found)"
 
 
 def _run(session: Session, number: int, prompt_tokens: int, tokens: int) -> dict[str, Any]:

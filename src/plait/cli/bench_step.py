@@ -30,8 +30,9 @@ def step(
     """Measure one step by the tokens it feeds and the context behind them.
 
     The result is kept in the cache folder, for this machine and version, the model, and the options that matter.
+    Prefixes are not cached: the same chunk is measured again and again.
     """
-    engine = replace(engine, model=model or default_model())
+    engine = replace(engine, model=model or default_model(), enable_prefix_caching=False)
     record = Record("step", engine.model, out)
     fetch(engine.model, offline=engine.offline)
     from plait.analysis.step_cost import Setup

@@ -75,7 +75,11 @@ ENGINE = Panel(
     {
         "planner": Flag(f"Order of the work: auto, {_siblings('iteration')}."),
         "decoder": Flag(f"Choice of the tokens: auto, {_siblings('decoding')}."),
-        "cache": Flag(f"What is kept of the past: {_siblings('kvcache')}."),
+        "cache": Flag(f"What is kept of the past: auto, {_siblings('kvcache')}."),
+        "enable_prefix_caching": Flag(
+            "Compute what several prompts begin with only once.",
+            ("--enable-prefix-caching/--no-enable-prefix-caching",),
+        ),
         "options": Flag(
             "Setting of the planner, decoder or cache. May be repeated.",
             ("-o", "--option"),

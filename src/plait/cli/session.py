@@ -58,7 +58,7 @@ class Session:
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """What the executor counted since the model was loaded."""
+        """What the executor and the prefix cache counted since the model was loaded."""
         return self.llm.counters
 
     @property

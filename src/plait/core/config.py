@@ -27,7 +27,9 @@ class EngineConfig:
     max_num_batched_tokens: positions one step may feed in all. max_num_seqs: requests running at once.
     max_model_len: longest canvas in tokens; 0 means what the model and the memory allow.
     kv_memory: bytes for the KV cache; 0 means fitted to the machine.
-    planner, decoder, cache: names of siblings; planner "auto" is what the model's traits call for.
+    planner, decoder, cache: names of siblings; "auto" is what the model's traits call for.
+    enable_prefix_caching: whether the cache "auto" shares what prompts begin with between requests ("radix"),
+        with a model that allows it, or not ("paged").
     options: settings of those siblings by field name.
     isa: name of a kernel table, "auto" for the best that this processor runs.
     """
@@ -43,7 +45,8 @@ class EngineConfig:
     kv_memory: int = 0
     planner: str = "auto"
     decoder: str = "auto"
-    cache: str = "paged"
+    cache: str = "auto"
+    enable_prefix_caching: bool = True
     options: Mapping[str, str] = field(default_factory=dict)
     isa: str = "auto"
     offline: bool = False
@@ -51,7 +54,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for name in ("model", "planner", "decoder", "cache", "isa"):
             _of_kind(name, getattr(self, name), str, "text")
-        _of_kind("offline", self.offline, bool, "true or false")
+        for name in ("offline", "enable_prefix_caching"):
+            _of_kind(name, getattr(self, name), bool, "true or false")
         _of_kind("options", self.options, Mapping, "a mapping from names to values")
         _one_of("activations", self.activations, ("int8", "f32"))
         _one_of("executor", self.executor, ("native", "reference"))

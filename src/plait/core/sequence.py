@@ -56,10 +56,19 @@ class Sequence:
     `logprobs` maps canvas positions to what was asked for, prompt positions included; `[0, scored)` are
     the prompt positions that need no more of it (position 0 has no log-probability). `scratch` is what a
     policy has to remember; `memo` what follows from the parameters and the seed alone, worked out once.
+    `salt` stands for whatever else than tokens its K/V depends on (an adapter), or whom it may be shared with:
+    sequences with different salts never share any.
     """
 
     def __init__(
-        self, request_id: int, prompt: Ints, params: SamplingParams, *, limit: int, seed: int
+        self,
+        request_id: int,
+        prompt: Ints,
+        params: SamplingParams,
+        *,
+        limit: int,
+        seed: int,
+        salt: str = "",
     ) -> None:
         """prompt: int32 [n], n >= 1. limit: prompt length + tokens to generate at most. seed: 64 bits."""
         self.request_id = request_id
@@ -67,6 +76,7 @@ class Sequence:
         self.prompt_length = len(prompt)
         self.limit = limit
         self.seed = seed
+        self.salt = salt
         self.length = len(prompt)
         self.final = len(prompt)
         self.emitted = len(prompt)
@@ -142,7 +152,9 @@ class Sequence:
 
     def fork(self, request_id: int, *, seed: int) -> Sequence:
         """A copy that goes its own way from here."""
-        twin = Sequence(request_id, self.tokens, self.params, limit=self.limit, seed=seed)
+        twin = Sequence(
+            request_id, self.tokens, self.params, limit=self.limit, seed=seed, salt=self.salt
+        )
         twin.prompt_length = self.prompt_length
         twin.final, twin.emitted, twin.scored = self.final, self.emitted, self.scored
         twin._masked = self._masked[: self.length].copy()

@@ -15,6 +15,8 @@ from plait.core.params import SamplingParams
 from plait.core.traits import Traits
 from plait.core.window import Ints
 
+LONGEST_SALT = 256
+
 
 def checked_prompt(prompt: Sequence[int] | Ints, params: SamplingParams, traits: Traits) -> Ints:
     """The prompt as int32 [n]. Raises UserError for ids the model does not have, or too many of them."""
@@ -42,6 +44,15 @@ def checked_priority(priority: int) -> int:
     if not isinstance(priority, int):
         raise UserError(f"priority={priority!r} is not a whole number", "lower goes first")
     return priority
+
+
+def checked_salt(salt: str) -> str:
+    """Raises UserError for what is no short text."""
+    if not isinstance(salt, str) or len(salt) > LONGEST_SALT:
+        raise UserError(
+            "cache_salt is not what it should be", f"text of at most {LONGEST_SALT} characters"
+        )
+    return salt
 
 
 def canvas_limit(prompt: Ints, params: SamplingParams, traits: Traits) -> int:

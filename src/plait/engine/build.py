@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from plait.core import registry
-from plait.core.config import EngineConfig
+from plait.core.config import PAGE, EngineConfig
 from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
 from plait.core.traits import Traits
@@ -72,6 +72,7 @@ def assemble(
     names = part_names(config, traits)
     modules = {part: registry.load(ROOMS[part], name) for part, name in names.items()}
     options = resolve(config.options, {part: module.Options for part, module in modules.items()})
+    refuse_sharing(config, modules["cache"].Cache, traits)
     cache: Cache = modules["cache"].Cache(pool, options["cache"])
     traits = replace(traits, context_length=context_length(config, traits, cache))
     parts = Parts(traits, config.max_num_batched_tokens, names, options, threads)
@@ -88,7 +89,35 @@ def part_names(config: EngineConfig, traits: Traits) -> dict[str, str]:
     """The siblings in use, with "auto" resolved by what the model's traits call for."""
     planner = native_planner(traits) if config.planner == AUTO else config.planner
     decoder = default_decoder(planner) if config.decoder == AUTO else config.decoder
-    return {"planner": planner, "decoder": decoder, "cache": config.cache}
+    cache = default_cache(config, traits) if config.cache == AUTO else config.cache
+    return {"planner": planner, "decoder": decoder, "cache": cache}
+
+
+def default_cache(config: EngineConfig, traits: Traits) -> str:
+    """The cache that "auto" means: one that shares prefixes, if that is wanted and can be."""
+    return "radix" if config.enable_prefix_caching and can_share(traits) else "paged"
+
+
+def can_share(traits: Traits) -> bool:
+    """Whether the K/V of a page follows from the tokens up to its end."""
+    kind, size = traits.pattern.kind, traits.pattern.size
+    return kind is PatternKind.CAUSAL or (kind is PatternKind.BLOCK and PAGE % size == 0)
+
+
+def refuse_sharing(config: EngineConfig, cache: type[Cache], traits: Traits) -> None:
+    """Raise UserError for a cache that shares where that cannot be, or is not wanted."""
+    if not cache.shares:
+        return
+    if not config.enable_prefix_caching:
+        raise UserError(
+            f"the cache {config.cache!r} shares prefixes, but enable_prefix_caching is off",
+            "use the cache 'auto' or 'paged', or leave it on",
+        )
+    if not can_share(traits):
+        raise UserError(
+            f"the cache {config.cache!r} needs a model whose tokens do not see beyond their page",
+            "use the cache 'auto' or 'paged'",
+        )
 
 
 def native_planner(traits: Traits) -> str:

@@ -47,6 +47,16 @@ class Engine:
     def has_work(self) -> bool:
         return self.scheduler.has_work
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the executor and the prefix cache counted since the model was loaded, for people."""
+        return {
+            **self.runner.counters(),
+            "prefix_lookups": self.metrics.num_lookups,
+            "prefix_hit_tokens": self.metrics.num_cached_tokens,
+            "prefix_evicted_pages": self.metrics.num_evicted_pages,
+        }
+
     def add(
         self,
         prompt: Listing[int] | Ints,
@@ -55,14 +65,15 @@ class Engine:
         priority: int = 0,
         planner: str = "auto",
         decoder: str = "auto",
+        cache_salt: str = "",
     ) -> int:
         """Queue a request; returns its id. With n > 1 choice i is the request with the id `+ i`.
 
-        priority: lower goes first. Raises UserError; then nothing has been queued.
+        priority: lower goes first. cache_salt: a secret or a name; cached prefixes are shared only among
+        requests with the same. Raises UserError; then nothing has been queued.
         """
-        return self.enqueue(
-            self.prepare(prompt, params, priority=priority, planner=planner, decoder=decoder)
-        )
+        choices = {"planner": planner, "decoder": decoder, "cache_salt": cache_salt}
+        return self.enqueue(self.prepare(prompt, params, priority=priority, **choices))
 
     def prepare(
         self,
@@ -72,6 +83,7 @@ class Engine:
         priority: int = 0,
         planner: str = "auto",
         decoder: str = "auto",
+        cache_salt: str = "",
     ) -> list[Request]:
         """What `enqueue` takes, one per choice, or a UserError.
 
@@ -79,11 +91,13 @@ class Engine:
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
         limit = admission.canvas_limit(ids, params, self.traits)
-        order = admission.checked_priority(priority)
+        order, salt = admission.checked_priority(priority), admission.checked_salt(cache_salt)
         parts = self._choose(planner, decoder)
         first = self._take_ids(params.n)
         requests = [
-            Request(Sequence(first + i, ids, params, limit=limit, seed=seed), *parts, order)
+            Request(
+                Sequence(first + i, ids, params, limit=limit, seed=seed, salt=salt), *parts, order
+            )
             for i, seed in enumerate(admission.seeds(params))
         ]
         for request in requests:
@@ -112,7 +126,7 @@ class Engine:
             events += self._refused()
         self.metrics.step_seconds += time.perf_counter() - begin
         self.metrics.count(jobs, events)
-        self.metrics.num_preemptions = self.scheduler.num_preemptions
+        self.metrics.copy_totals(self.scheduler)
         return events
 
     def finish(self, request_id: int, reason: FinishReason) -> Event | None:

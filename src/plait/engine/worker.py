@@ -48,7 +48,7 @@ class Worker:
     ) -> list[int]:
         """Queue a request; returns one request id per choice.
 
-        choices: priority, planner, decoder, as for `Engine.add`. Raises UserError at once, in the
+        choices: priority, planner, decoder, cache_salt, as for `Engine.add`. Raises UserError at once, in the
         caller's thread, and RuntimeError after `shutdown`.
         """
         requests = self.engine.prepare(prompt, params, **choices)

@@ -25,6 +25,7 @@ import bisect
 import time
 
 from plait.core.errors import CapacityError, UserError
+from plait.core.sequence import Sequence
 from plait.iteration.base import Job, Request
 from plait.kvcache.base import Cache
 
@@ -35,6 +36,8 @@ class Scheduler:
     running: requests that hold pages. waiting: sorted by rank, they hold none.
     refused: requests that turned out to need more memory than there is, with the reason; the engine
         takes them from here and ends them. is_short_of_memory: whether the last plan wanted more pages.
+    num_lookups: requests admitted or resumed. num_cached_tokens: what they and the running ones found in the
+        cache and did not have to compute.
     """
 
     def __init__(self, cache: Cache, *, max_num_batched_tokens: int, max_num_seqs: int) -> None:
@@ -45,6 +48,8 @@ class Scheduler:
         self.waiting: list[Request] = []
         self.refused: list[tuple[Request, UserError]] = []
         self.num_preemptions = 0
+        self.num_lookups = 0
+        self.num_cached_tokens = 0
         self._step = 0
         self._arrivals = 0
         self._budget = 0
@@ -131,6 +136,8 @@ class Scheduler:
                 self.cache.release(request.seq)
                 return
             self._start(self.waiting.pop(0), num_cached)
+            self.num_lookups += 1
+            self.num_cached_tokens += num_cached
             self._plan_one(request)
 
     def _start(self, request: Request, num_cached: int) -> None:
@@ -147,7 +154,7 @@ class Scheduler:
         seq, cache = request.seq, self.cache
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
         budget = self._budget if cache.keeps else self.max_num_batched_tokens
-        stored = cache.length(seq)
+        stored = self._catch_up(seq)
         window = request.planner.next(seq, stored, budget)
         if window is None or window.length > self._budget:
             return
@@ -158,6 +165,14 @@ class Scheduler:
         self._budget -= window.length
         self._jobs[seq.request_id] = Job(request, window, cache.view(seq, window))
         request.served = self._step
+
+    def _catch_up(self, seq: Sequence) -> int:
+        """Slots that need no computing; others may have stored some since the last window."""
+        held, stored = self.cache.length(seq), self.cache.match(seq)
+        self.num_cached_tokens += stored - held
+        if not seq.metrics.num_preemptions:
+            seq.metrics.num_cached_tokens += stored - held
+        return stored
 
     def _make_room(self, request: Request, upto: int) -> bool:
         """Reserve slots, at the cost of worse requests if need be."""

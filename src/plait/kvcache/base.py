@@ -52,9 +52,11 @@ class Cache(ABC):
     """See the module's text for the contract.
 
     keeps: False for a cache whose slots do not outlive a step: every window then starts at slot 0.
+    shares: True for a cache whose slots outlive their sequence; only where a slot depends on no later page.
     """
 
     keeps: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -66,7 +68,7 @@ class Cache(ABC):
 
     @property
     def num_free_slots(self) -> int:
-        """Slots in pages that nobody owns."""
+        """Slots in pages that nobody owns, those included that are kept until they are needed."""
         return self.pool.num_free * PAGE
 
     @property
@@ -107,15 +109,20 @@ class Cache(ABC):
 
     @abstractmethod
     def match(self, seq: Sequence) -> int:
-        """Adopt slots that other sequences left behind for the same canvas prefix; returns length(seq).
+        """Adopt slots that other sequences computed for the same canvas prefix; returns length(seq).
 
-        Called when a sequence without slots is admitted. At most seq.length - 1 slots, because a row
-        has to be computed to go on from. 0 for caches that do not share between requests.
+        Called when a sequence is admitted, and again before each of its windows, since others go on meanwhile.
+        At most seq.length - 1 slots, because a row has to be computed to go on from, and final ones only.
+        Nothing happens in caches that do not share between requests.
         """
 
     @abstractmethod
     def release(self, seq: Sequence) -> None:
         """Give back everything the sequence holds; it may come back later and start from nothing."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Forget the slots that no sequence holds. There are none in caches that do not share."""
 
     @abstractmethod
     def check(self) -> None:

@@ -63,5 +63,8 @@ class Cache(base.Cache):
         self.truncate(seq, 0)
         self._pages.pop(seq.request_id, None)
 
+    def drop(self) -> None:
+        """Nothing outlives its sequence."""
+
     def check(self) -> None:
         self.pool.check(self._pages.values())

@@ -96,7 +96,7 @@ class Cache(base.Cache):
         del table.marks[length:]
         table.length = min(table.length, length)
         table.own, table.view = 0, None
-        for page in table.pages[num_pages(length) :]:
+        for page in reversed(table.pages[num_pages(length) :]):  # the last first: Pool.idle
             self.pool.release(page)
         del table.pages[num_pages(length) :]
 
@@ -109,7 +109,7 @@ class Cache(base.Cache):
         pages = source.pages[: num_pages(length)]
         for page in pages:
             self.pool.retain(page)
-        self._tables[child.request_id] = _Table(pages, bytearray(_EXACT * length), length)
+        self._append(child, pages, length)
 
     def match(self, seq: Sequence) -> int:
         return self.length(seq)
@@ -117,6 +117,9 @@ class Cache(base.Cache):
     def release(self, seq: Sequence) -> None:
         self.truncate(seq, 0)
         self._tables.pop(seq.request_id, None)
+
+    def drop(self) -> None:
+        """Nothing outlives its sequence."""
 
     def check(self) -> None:
         self.pool.check(table.pages for table in self._tables.values())
@@ -126,6 +129,13 @@ class Cache(base.Cache):
             assert len(table.marks) <= len(table.pages) * PAGE, (
                 f"request {request_id}: slots, no page"
             )
+
+    def _append(self, seq: Sequence, pages: list[int], length: int) -> None:
+        """Go on with pages, retained for this, whose slots up to `length` are EXACT."""
+        table = self._tables.setdefault(seq.request_id, _Table())
+        table.pages += pages
+        table.marks.extend(_EXACT * (length - len(table.marks)))
+        table.length, table.own, table.view = length, 0, None
 
     def _own(self, table: _Table, index: int, *, holds_exact: bool) -> None:
         """Replace a shared page by one of our own; its bytes matter only if it holds exact slots."""

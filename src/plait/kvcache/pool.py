@@ -7,7 +7,7 @@ Nothing here locks: the thread that owns the engine owns the pool.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,9 @@ class Pool:
         bytes. data[..., 0, :] is K stored [head_dim][PAGE], data[..., 1, :] is V stored [PAGE][head_dim].
         int8: K, rotated, [head_dim / 2][PAGE][2], V [PAGE / 2][head_dim][2], each followed by float32 scales [PAGE].
 
+    A page may be *kept* by somebody who owns it no more but may want it again: without an owner it is *idle*. It
+    counts as free and is handed out when no other page is left, the one that was given back first before all others.
+
     A page that is handed out again still holds what its last owner wrote: a reader must never let a slot
     that its row may not see touch the result, whatever bits are in it.
     """
@@ -68,6 +71,9 @@ class Pool:
         self._references = [0] * num_pages
         # A stack: the page freed last is the one most likely still in the processor's cache.
         self._free = list(range(num_pages - 1, -1, -1))
+        self._kept: dict[int, Callable[[int], None]] = {}
+        self._idle: dict[int, None] = {}  # in the order in which they were given back
+        self.num_evicted = 0
 
     @property
     def page_bytes(self) -> int:
@@ -75,31 +81,60 @@ class Pool:
 
     @property
     def num_free(self) -> int:
-        return len(self._free)
+        return len(self._free) + len(self._idle)
+
+    @property
+    def idle(self) -> list[int]:
+        """Kept pages without an owner, the one that would be handed out first at the front."""
+        return list(self._idle)
 
     def allocate(self) -> int | None:
         """A page with one reference, or None when all are in use."""
+        if not self._free and self._idle:
+            self._evict()
         if not self._free:
             return None
         page = self._free.pop()
         self._references[page] = 1
         return page
 
-    def retain(self, page: int) -> None:
-        """One more owner of a page that has at least one."""
+    def keep(self, page: int, forget: Callable[[int], None]) -> None:
+        """Keep a page that has an owner; `forget` is called with its number when it is handed out again."""
         assert self._references[page] > 0, f"page {page} is free"
+        assert page not in self._kept, f"page {page} is kept already"
+        self._kept[page] = forget
+
+    def discard(self, page: int) -> None:
+        """Keep a page no longer."""
+        del self._kept[page]
+        if page in self._idle:
+            del self._idle[page]
+            self._free.append(page)
+
+    def retain(self, page: int) -> None:
+        """One more owner of a page that has at least one, or is kept."""
+        assert self._references[page] > 0 or page in self._idle, f"page {page} is free"
+        self._idle.pop(page, None)
         self._references[page] += 1
 
     def release(self, page: int) -> None:
         """One owner less; the last one gives the page back."""
         assert self._references[page] > 0, f"page {page} is free"
         self._references[page] -= 1
-        if self._references[page] == 0:
+        if self._references[page]:
+            return
+        if page in self._kept:
+            self._idle[page] = None
+        else:
             self._free.append(page)
 
+    def num_owners(self, page: int) -> int:
+        """References to the page; keeping it is none."""
+        return self._references[page]
+
     def is_shared(self, page: int) -> bool:
-        """Whether the page has more than one owner and so must not be written."""
-        return self._references[page] > 1
+        """Whether the page has more than one owner, or is kept, and so must not be written."""
+        return self._references[page] > 1 or page in self._kept
 
     def copy(self, source: int, target: int) -> None:
         """Copy the bytes of a page."""
@@ -109,7 +144,7 @@ class Pool:
         """Raise AssertionError unless the books balance.
 
         tables: the pages that each owner holds. Every page must have as many references as owners, and
-        the free list must hold exactly the pages without one, once each.
+        the free list and the idle pages must be exactly the pages without one, once each.
         """
         held = np.zeros(self.num_pages, np.int64)
         for table in tables:
@@ -122,11 +157,18 @@ class Pool:
             f"but {held[wrong].tolist()} owners"
         )
         free = np.zeros(self.num_pages, np.int64)
-        np.add.at(free, np.array(self._free, np.int64), 1)
+        np.add.at(free, np.array([*self._free, *self._idle], np.int64), 1)
+        assert self._kept.keys() >= self._idle.keys(), "a page is idle, but nobody keeps it"
         twice = np.flatnonzero(free > 1)
         assert not len(twice), f"pages {twice.tolist()} are on the free list more than once"
         wrong = np.flatnonzero((free == 1) != (references == 0))
         assert not len(wrong), f"pages {wrong.tolist()}: free list and reference counts disagree"
+
+    def _evict(self) -> None:
+        page = next(iter(self._idle))
+        self._kept[page](page)
+        self.discard(page)
+        self.num_evicted += 1
 
 
 def num_pages(slots: int) -> int:
