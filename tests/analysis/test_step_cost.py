@@ -101,7 +101,7 @@ def test_nothing_is_said_where_nothing_was_measured(
 
 
 def test_the_steps_are_those_that_were_asked_for() -> None:
-    engine = make_engine(num_pages=64, max_num_batched_tokens=64)
+    engine = make_engine(num_pages=64, max_num_batched_tokens=64, cache="paged")
     cost = steps.measure(
         engine, SETUP, tokens=(1, 3, 8), contexts=(0, 40, 5000), logits=(1, 4), passes=2
     )
@@ -119,7 +119,20 @@ def test_the_steps_are_those_that_were_asked_for() -> None:
 
 def test_no_context_is_refused() -> None:
     with pytest.raises(UserError):
-        steps.measure(make_engine(), SETUP, contexts=(100_000,))
+        steps.measure(make_engine(cache="paged"), SETUP, contexts=(100_000,))
+
+
+def test_steps_are_not_measured_where_they_would_be_found_cached() -> None:
+    with pytest.raises(UserError, match="found cached"):
+        steps.measure(make_engine(), SETUP)
+
+
+def test_a_prompt_that_was_found_cached_is_no_measurement() -> None:
+    engine = make_engine()
+    assert drive.prefill(engine, drive.random_prompt(engine, 70, 1)) > 0
+    assert drive.prefill(engine, drive.random_prompt(engine, 70, 2)) > 0
+    with pytest.raises(RuntimeError, match="begins like an earlier one"):
+        drive.prefill(engine, drive.random_prompt(engine, 70, 1))
 
 
 def test_filled_requests_decode_together() -> None:

@@ -23,6 +23,7 @@ from plait.cli import (
     bench_throughput,
 )
 from plait.cli.main import app
+from plait.core.config import EngineConfig
 from plait.engine.facts import Work
 from plait.models.base import AttentionSpec
 from tests.cli.fakes import FakeSession, Output, Times
@@ -110,6 +111,27 @@ def test_every_run_has_its_own_prompt_and_no_end_token(record: dict[str, Any]) -
         assert (params.max_tokens, params.temperature, params.ignore_eos) == (5, 0.0, True)
 
 
+def test_a_cached_prompt_is_one_that_was_asked_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_latency, "Session", Timed)
+    monkeypatch.setattr(bench_record, "machine", lambda: HERE)
+    Timed.sessions.clear()
+    out = tmp_path / "latency.json"
+    arguments = ["bench", "latency", "m", "--runs", "2", "--cached", "--out", str(out)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    prompts = [tuple(prompt["prompt_token_ids"]) for prompt, _ in Timed.sessions[0].asked]
+    assert prompts[3:] == prompts[1:3] != prompts[:2]
+    # Runs 2 and 3 take 2 and 3 s, their repetitions 4 and 5 s.
+    assert "4.500 s to the first token, 180.0% of cold (0 tokens found)" in result.stdout
+    record = json.loads(out.read_text())
+    assert [run["time_to_first_token"] for run in record["cached_runs"]] == [4.0, 5.0]
+    off = CliRunner().invoke(app, [*arguments, "--no-enable-prefix-caching"])
+    assert (off.exit_code, len(Timed.sessions)) == (2, 1)
+    assert "the prefix cache, which is off" in off.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["--runs", "0"], ["--tokens", "1"], ["--prompt-tokens", "0"]]
 )
@@ -133,8 +155,12 @@ class Engine:
     """What `build` gives, around an engine over a fake model."""
 
     def __init__(self) -> None:
-        self.engine = make_engine(num_pages=128)
         self.is_closed = False
+
+    def open(self, config: EngineConfig) -> Engine:
+        sharing = config.enable_prefix_caching
+        self.engine = make_engine(num_pages=128, enable_prefix_caching=sharing)
+        return self
 
     def close(self) -> None:
         self.is_closed = True
@@ -143,7 +169,7 @@ class Engine:
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     engine = Engine()
-    monkeypatch.setattr("plait.engine.build.build", lambda config: engine)
+    monkeypatch.setattr("plait.engine.build.build", engine.open)
     monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
     for command in (bench_throughput, bench_step):
         monkeypatch.setattr(command, "fetch", lambda model, offline: Path(model))
@@ -168,6 +194,8 @@ def test_throughput_records_the_load(built: Engine, tmp_path: Path) -> None:
     assert (record["batch"], record["prompt_tokens"], record["tokens"]) == (3, 9, 4)
     assert record["median"]["tokens_per_second"] > 0
     assert record["of_limit"] > 0
+    assert record["median"]["cached_tokens"] == 0
+    assert record["engine"]["enable_prefix_caching"]
     assert built.engine.metrics.num_tokens == 3 * 3 * 4
     assert built.is_closed
 
@@ -179,6 +207,7 @@ def test_step_keeps_its_result_for_others(built: Engine, tmp_path: Path) -> None
     assert cost is not None
     assert cost.predict(8, 100) > 0
     assert record["cost"]["contexts"] == list(cost.contexts)
+    assert not record["engine"]["enable_prefix_caching"]
     assert built.is_closed
 
 

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from plait.core.config import EngineConfig
 from plait.core.errors import CapacityError, NotFoundError, UserError
 from plait.core.params import SamplingParams
 from plait.core.window import FULL
+from plait.core.window import block as pattern_block
 from plait.decoding import sample, threshold
+from plait.engine.build import part_names
 from plait.iteration import autoregressive, block
-from plait.kvcache import none, paged
+from plait.kvcache import none, paged, radix
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, drain, make_engine
 
 PARAMS = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
@@ -24,8 +27,26 @@ def test_auto_is_what_the_model_calls_for() -> None:
     planner, decoder = make_engine(BLOCK_TRAITS)._choose("auto", "auto")
     assert isinstance(planner, block.Planner)
     assert isinstance(decoder, threshold.Decoder)
-    assert isinstance(make_engine().scheduler.cache, paged.Cache)
+    assert isinstance(make_engine().scheduler.cache, radix.Cache)
+    assert isinstance(make_engine(BLOCK_TRAITS).scheduler.cache, radix.Cache)
     assert isinstance(make_engine(cache="none").scheduler.cache, none.Cache)
+
+
+WIDE = replace(BLOCK_TRAITS, pattern=pattern_block(64))
+"""Its tokens see beyond their page."""
+
+
+def test_prefixes_are_shared_only_where_it_is_wanted_and_can_be() -> None:
+    for engine in (make_engine(enable_prefix_caching=False), make_engine(WIDE)):
+        assert type(engine.scheduler.cache) is paged.Cache
+    config = EngineConfig(planner="block")
+    assert part_names(config, replace(BLOCK_TRAITS, pattern=FULL))["cache"] == "paged"
+    with pytest.raises(UserError, match="enable_prefix_caching is off") as refusal:
+        make_engine(cache="radix", enable_prefix_caching=False)
+    assert "'paged'" in refusal.value.hint
+    with pytest.raises(UserError, match="beyond their page") as refusal:
+        make_engine(WIDE, cache="radix")
+    assert "'paged'" in refusal.value.hint
 
 
 def test_a_named_decoder_is_the_engines_own() -> None:

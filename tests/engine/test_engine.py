@@ -155,7 +155,7 @@ def test_logprobs_are_those_of_the_raw_distribution() -> None:
         assert list(entry.top) == np.argsort(-z, kind="stable")[:3].tolist()
 
 
-@pytest.mark.parametrize("cache", ["paged", "none"])
+@pytest.mark.parametrize("cache", ["radix", "paged", "none"])
 @pytest.mark.parametrize("max_tokens", [0, 2])
 def test_prompt_logprobs_are_those_of_every_prompt_token(cache: str, max_tokens: int) -> None:
     prompt = np.random.default_rng(0).integers(0, VOCAB, 150).astype(np.int32)

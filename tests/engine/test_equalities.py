@@ -245,7 +245,7 @@ def test_forks_do_not_disturb_each_other(traits: Traits) -> None:
     assert len(whole) == 1  # all have the seed 0
 
 
-@pytest.mark.parametrize("cache", ["paged", "none"])
+@pytest.mark.parametrize("cache", ["radix", "paged", "none"])
 @pytest.mark.parametrize("length", [45, 64])
 def test_several_choices_are_several_requests(traits: Traits, cache: str, length: int) -> None:
     engine = make_engine(traits, cache=cache, max_num_batched_tokens=1024)

@@ -88,6 +88,27 @@ def test_chunks_are_whole_prompts(case: tuple[str, tuple[str, str, str]], budget
     assert run(make_engine(*case, max_num_batched_tokens=budget)) == alone(*case)
 
 
+def kv_paths() -> list[tuple[str, str, str]]:
+    return [*PATHS, ("int8", "int8", "q8_0"), ("f32", "f16", "f32")]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("path", kv_paths(), ids=str)
+def test_prompts_that_were_cached_are_answered_alike(name: str, path: tuple[str, str, str]) -> None:
+    """Twice the same, and what the first time was an answer is the second time a prompt as well."""
+    cold = make_engine(name, path, enable_prefix_caching=False)
+    expected = run(cold)
+    engine = make_engine(name, path, num_pages=200, max_num_batched_tokens=40)
+    assert run(engine) == expected
+    found = engine.metrics.num_cached_tokens
+    assert run(engine) == expected
+    assert engine.metrics.num_cached_tokens > found + 300
+    for (prompt, params), tokens in zip(requests()[-4:], expected[-4:], strict=True):
+        longer = prompt + tokens
+        keys = engine.add(longer, params), cold.add(longer, params)
+        assert drain(engine)[keys[0]].tokens == drain(cold)[keys[1]].tokens
+
+
 def test_preempted_and_resumed_is_uninterrupted(case: tuple[str, tuple[str, str, str]]) -> None:
     engine = make_engine(*case, num_pages=20)
     ids = [engine.add(prompt, params) for prompt, params in requests()]

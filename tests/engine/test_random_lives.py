@@ -22,19 +22,22 @@ from tests.fakes import (
 
 
 @pytest.mark.parametrize("traits", [CAUSAL_TRAITS, BLOCK_TRAITS], ids=["causal", "block"])
-@pytest.mark.parametrize("cache", ["paged", "none"])
+@pytest.mark.parametrize("cache", ["radix", "paged", "none"])
 @pytest.mark.parametrize("seed", range(2))
 def test_a_thousand_operations_leave_no_page_behind(traits: Traits, cache: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
+    budget = 200 if cache == "none" else 100  # for whole canvases
     engine = make_engine(
-        traits, num_pages=40, max_num_seqs=6, max_num_batched_tokens=100, cache=cache
+        traits, num_pages=40, max_num_seqs=6, max_num_batched_tokens=budget, cache=cache
     )
+    beginning = rng.integers(0, VOCAB, 70).tolist()
     answers: dict[int, Answer] = {}
     expected: dict[int, tuple[list[int], SamplingParams]] = {}
     prefixes: dict[int, list[int]] = {}
 
     def add() -> None:
-        prompt = rng.integers(0, VOCAB, int(rng.integers(1, 60))).tolist()
+        own = rng.integers(0, VOCAB, int(rng.integers(1, 60))).tolist()
+        prompt = beginning[: int(rng.integers(0, 71))] + own
         params = SamplingParams(
             n=int(rng.choice([1, 1, 3])),
             max_tokens=int(rng.integers(1, 30)),
@@ -73,7 +76,13 @@ def test_a_thousand_operations_leave_no_page_behind(traits: Traits, cache: str, 
     assert all(answer.reason for answer in answers.values())
     finished = [key for key in expected if answers[key].reason in ("stop", "length")]
     assert len(finished) > 20
+    metrics, pool = engine.metrics, engine.scheduler.cache.pool
+    assert (metrics.num_cached_tokens > 500) == (cache == "radix")
+    assert (metrics.num_evicted_pages > 0) == (cache == "radix")
+    engine.scheduler.cache.drop()
+    engine.scheduler.cache.check()
+    assert (pool.idle, pool.num_free) == ([], pool.num_pages)
     for key in finished[:25]:
-        calm = make_engine(traits, max_num_batched_tokens=512)
+        calm = make_engine(traits, cache="none", max_num_batched_tokens=512)
         again = calm.add(*expected[key])
         assert drain(calm)[again].tokens == answers[key].tokens

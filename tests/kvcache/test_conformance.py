@@ -25,9 +25,9 @@ def cache(request: pytest.FixtureRequest) -> Cache:
 
 
 def sequence(request_id: int, length: int = 8 * PAGE) -> Sequence:
-    return Sequence(
-        request_id, np.zeros(length, np.int32), SamplingParams(), limit=length + 1, seed=0
-    )
+    """A canvas like no other's."""
+    tokens = np.full(length, request_id, np.int32)
+    return Sequence(request_id, tokens, SamplingParams(), limit=length + 1, seed=0)
 
 
 def feed(cache: Cache, seq: Sequence, start: int, end: int, keep: int | None = None) -> bool:
@@ -136,6 +136,18 @@ def test_forking_into_a_sequence_that_has_slots_is_an_error(cache: Cache) -> Non
     assert feed(cache, child, 0, 10)
     with pytest.raises(AssertionError, match="already"):
         cache.fork(parent, child)
+
+
+def test_dropping_takes_nothing_from_a_sequence(cache: Cache) -> None:
+    first, second = sequence(1), sequence(2)
+    assert feed(cache, first, 0, 2 * PAGE)
+    assert feed(cache, second, 0, 2 * PAGE)
+    cache.release(second)
+    free, length = cache.num_free_slots, cache.length(first)
+    cache.drop()
+    cache.check()
+    assert (cache.num_free_slots, cache.length(first)) == (free, length)
+    assert cache.match(sequence(3)) == cache.match(second) == 0
 
 
 def test_occupancy_is_the_share_of_pages_in_use(cache: Cache) -> None:

@@ -68,6 +68,35 @@ def test_a_page_is_free_again_when_its_last_owner_lets_go() -> None:
         pool.retain(page)
 
 
+def test_a_kept_page_is_free_but_handed_out_last() -> None:
+    pool = Pool(LAYOUT, 3)
+    first, second, third = (pool.allocate() for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    forgotten: list[int] = []
+    for page in (first, second):
+        pool.keep(page, forgotten.append)
+        assert pool.is_shared(page)
+    for page in (second, first, third):
+        pool.release(page)
+    pool.check([])
+    assert (pool.num_free, pool.idle) == (3, [second, first])
+
+    assert pool.allocate() == third
+    assert (forgotten, pool.num_evicted) == ([], 0)
+    pool.retain(first)
+    assert (pool.num_owners(first), pool.num_free, pool.idle) == (1, 1, [second])
+    assert pool.allocate() == second
+    assert (forgotten, pool.num_evicted) == ([second], 1)
+    assert not pool.is_shared(second)
+    assert pool.allocate() is None
+    pool.discard(first)
+    pool.check([[first], [second], [third]])
+    pool.release(first)
+    assert (pool.num_free, pool.idle, forgotten) == (1, [], [second])
+
+
 def test_an_empty_pool_says_so() -> None:
     pool = Pool(LAYOUT, 3)
     assert sorted(filter(lambda page: page is not None, [pool.allocate() for _ in range(3)])) == [
@@ -102,6 +131,18 @@ def test_check_finds_books_that_do_not_balance() -> None:
     pool._free[:] = [*pool._free[:-1], pool._free[0]]
     with pytest.raises(AssertionError, match="more than once"):
         pool.check([pages])
+
+
+def test_check_finds_an_idle_page_that_nobody_keeps() -> None:
+    pool = Pool(LAYOUT, 2)
+    page = pool.allocate()
+    assert page is not None
+    pool.keep(page, lambda page: None)
+    pool.release(page)
+    pool.check([])
+    pool._kept.clear()
+    with pytest.raises(AssertionError, match="nobody keeps"):
+        pool.check([])
 
 
 @pytest.mark.parametrize(("slots", "pages"), [(0, 0), (1, 1), (PAGE, 1), (PAGE + 1, 2)])

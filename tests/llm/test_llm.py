@@ -13,6 +13,7 @@ import pytest
 
 import plait
 from plait import LLM, RequestOutput, SamplingParams
+from plait.core.config import PAGE
 from plait.core.errors import ContextLengthError, UserError
 from plait.core.params import MAX_STOPS
 from plait.core.sequence import Event
@@ -72,6 +73,34 @@ def test_outputs_come_in_the_order_of_the_prompts(model: LLM) -> None:
     assert [len(output.outputs[0].token_ids) for output in outputs] == [20, 1, 7, 3]
     with pytest.raises(UserError, match="4 params for 1 prompts"):
         model.generate("a", params)
+
+
+def test_the_next_turn_of_a_chat_finds_the_last_one(model: LLM) -> None:
+    messages = [{"role": "user", "content": "hello" * 10}]
+    [first] = model.chat(messages, PARAMS)
+    assert first.num_cached_tokens == 0
+    messages += [
+        {"role": "assistant", "content": first.outputs[0].text},
+        {"role": "user", "content": "and"},
+    ]
+    [second] = model.chat(messages, PARAMS)
+    shared = len(first.prompt_token_ids)
+    assert second.prompt_token_ids[: shared - 1] == first.prompt_token_ids[:-1]
+    assert second.num_cached_tokens >= shared // PAGE * PAGE > 0
+    assert second.outputs[0].token_ids == tokens_of(second.prompt_token_ids)
+    assert model.counters["prefix_hit_tokens"] == second.num_cached_tokens
+    model.reset_prefix_cache()
+    [third] = model.chat(messages, PARAMS)
+    assert third.num_cached_tokens == 0
+
+
+def test_a_salt_is_a_cache_of_ones_own(model: LLM) -> None:
+    for salt, cached in (("a", False), ("b", False), ("a", True)):
+        [output] = model.generate("hello" * 10, PARAMS, cache_salt=salt)
+        assert bool(output.num_cached_tokens) == cached
+    for wrong in (7, "x" * 257):
+        with pytest.raises(UserError, match="cache_salt"):
+            model.generate("a", PARAMS, cache_salt=wrong)
 
 
 def test_default_params_are_those_of_the_class(model: LLM) -> None:

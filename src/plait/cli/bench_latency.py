@@ -43,14 +43,14 @@ def latency(
     end tokens ignored, every run with another prompt, so that none is found cached. The limit is the time that this machine takes to read
     the weights and the cache once for every forward, or to multiply in 8-bit integers, whichever is longer.
     """
+    if cached and not engine.enable_prefix_caching:
+        raise UserError("--cached measures the prefix cache, which is off", "leave one of both out")
     model = model or default_model()
     record = Record("latency", model, out)
     engine = replace(engine, model=model)
     session = Session(engine)
     refuse_longer(session.context_length, prompt_tokens + tokens)
     load = prompt_tokens, tokens
-    if cached and not engine.enable_prefix_caching:
-        raise UserError("--cached measures the prefix cache, which is off", "leave one of both out")
     results = [_run(session, number, *load) for number in range(runs + 1)][1:]
     rates = {rate: median(result[rate] for result in results) for rate in RATES}
     print(f"{model}, {runs} runs")
