@@ -25,7 +25,12 @@ class Plait:
         )
         built = build(config)
         self.engine = built.engine
-        self.about = {"version": __version__, "isa": runnable_isas()[-1], "words": built.words}
+        self.about = {
+            "version": __version__,
+            "isa": runnable_isas()[-1],
+            "words": built.words,
+            "enable_prefix_caching": config.enable_prefix_caching,
+        }
 
     def prepare(self) -> None:
         if self.work["kind"] == "prefill":

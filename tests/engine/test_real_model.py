@@ -83,6 +83,26 @@ def test_a_batch_of_16_equals_each_alone(path: str, expected: list[list[int]]) -
     engine.scheduler.cache.check()
 
 
+def test_cached_equals_uncached(path: str, expected: list[list[int]]) -> None:
+    engine = make(path)
+    assert together(engine, mixed_requests()[:9]) == expected[:9]
+    before = engine.metrics.num_positions
+    assert together(engine, mixed_requests()[:9]) == expected[:9]
+    # Every token but the first takes a position, and every prompt at most a few.
+    assert engine.metrics.num_positions - before < 9 * (TOKENS + 32)
+    assert engine.metrics.num_cached_tokens > 1000
+    engine.scheduler.cache.check()
+
+
+def test_cached_equals_uncached_with_keys_of_8_bits() -> None:
+    engine = make("int8", kv="int8", max_num_batched_tokens=100)
+    cold = together(engine, mixed_requests()[:4])
+    assert together(engine, mixed_requests()[:4]) == cold
+    assert (
+        together(make("int8", kv="int8", enable_prefix_caching=False), mixed_requests()[:4]) == cold
+    )
+
+
 @pytest.mark.parametrize("chunk", [7, 32, 256])
 def test_prompt_chunks_equal_the_whole(path: str, expected: list[list[int]], chunk: int) -> None:
     engine = make(path, max_num_batched_tokens=chunk)
