@@ -132,8 +132,9 @@ def test_a_request_comes_to_its_end_whatever_happens(planner: Planner, seed: int
         assert final <= seq.final <= seq.length
         assert seq.tokens[:final].tolist() == shown[:final], "a final token changed"
         final, shown = seq.final, seq.tokens[: seq.final].tolist()
-        if rng.random() < 0.2:  # preempted, or cut back
-            stored = int(rng.choice([0, stored // 2 // 8 * 8]))
+        if rng.random() < 0.2:  # preempted, or cut back, or found in the cache
+            found = max(stored, min(seq.final, seq.length - 1) // 8 * 8)
+            stored = int(rng.choice([0, stored // 2 // 8 * 8, found]))
     assert seq.is_complete
     assert seq.length <= planner.span(seq)
     assert not seq.masked[: seq.limit].any()

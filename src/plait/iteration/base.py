@@ -8,7 +8,8 @@ are **stateless**: what a request needs to remember is on its canvas, or in `seq
 `absorb`, again and again until the engine sees `seq.final` reach `seq.limit` or a stop token.
 
 **Preemption.** Between an `absorb` and the next `next`, slots may be lost (`stored` falls back, perhaps to
-0) while the canvas stays. A planner answers by feeding the canvas again, and must come to the same tokens.
+0) while the canvas stays, or be found in the cache (`stored` goes ahead, up to `seq.final`). A planner answers
+by feeding the canvas from there, or again, and must come to the same tokens.
 
 **Windows.** Of the window that `next` returns the scheduler relies on:
 
