@@ -37,14 +37,14 @@ def test_cached_is_uncached(traits: Traits, budget: int) -> None:
     assert run(engine, cases()) == alone(traits)
     before = fed(engine)
     assert run(engine, cases()[::-1])[::-1] == alone(traits)
-    assert fed(engine) - before < 0.7 * before
+    assert before - (fed(engine) - before) > 800
     assert engine.metrics.num_cached_tokens > 800
 
 
 def test_with_little_memory_it_is_the_same(traits: Traits) -> None:
     engine = make_engine(traits, num_pages=14, max_num_batched_tokens=64)
-    for _ in range(3):
-        assert run(engine, cases()) == alone(traits)
+    for order in (1, -1, 1):  # who came last comes first
+        assert run(engine, cases()[::order])[::order] == alone(traits)
     metrics = engine.metrics
     assert metrics.num_evicted_pages > 10
     assert metrics.num_cached_tokens > 0
@@ -106,9 +106,10 @@ def test_a_prefix_is_computed_once_for_all_that_come_together(budget: int) -> No
     engine = make_engine(num_pages=200, max_num_batched_tokens=budget)
     prompts = [prefix + random_tokens(20, 1 + i) for i in range(16)]
     found = run(engine, [(prompt, PARAMS) for prompt in prompts])
-    # All that the others compute: 20 positions of their own, and 7 tokens.
-    assert fed(engine) == 2048 + 16 * 27
-    assert engine.metrics.num_cached_tokens == 15 * 2048
+    # The second starts in the step that ends the prefix, and may compute the end of it too.
+    cached = engine.metrics.num_cached_tokens
+    assert 15 * 2048 - PAGE <= cached <= 15 * 2048
+    assert fed(engine) == 16 * (2048 + 27) - cached
     cold = make_engine(num_pages=2000, enable_prefix_caching=False)
     assert run(cold, [(prompt, PARAMS) for prompt in prompts]) == found
     assert fed(cold) == 16 * (2048 + 27)
@@ -150,7 +151,7 @@ def test_a_preempted_request_finds_what_it_left() -> None:
 def test_salts_share_nothing() -> None:
     engine = make_engine()
     prompt = random_tokens(100)
-    for salt, cached in (("", 0), ("a", 0), ("b", 0), ("a", 99), ("", 99)):
+    for salt, cached in (("", 0), ("a", 0), ("b", 0), ("a", 96), ("", 96)):
         key = engine.add(prompt, PARAMS, cache_salt=salt)
         metrics = drain(engine)[key].metrics
         assert metrics is not None
@@ -168,7 +169,7 @@ def test_forks_keep_their_salt() -> None:
     engine.cancel(parent)
     drain(engine, answers)
     longer = prompt + answers[parent].tokens + answers[child].tokens
-    for salt, cached in (("", 0), ("a", len(longer) // PAGE * PAGE)):
+    for salt, cached in (("", 0), ("a", (len(longer) - 1) // PAGE * PAGE)):
         key = engine.add(longer, PARAMS, cache_salt=salt)
         metrics = drain(engine)[key].metrics
         assert metrics is not None

@@ -274,9 +274,9 @@ def test_random_sharing_gives_every_canvas_what_belongs_to_it(seed: int) -> None
     cache = Cache(Pool(LAYOUT, 16))
     living: dict[int, Sequence] = {}
     found = 0
-    for number in range(600):
+    for number in range(800):
         action = rng.choice(
-            ["new", "feed", "fork", "truncate", "release"], p=[0.3, 0.4, 0.1, 0.1, 0.1]
+            ["new", "feed", "fork", "truncate", "release"], p=[0.15, 0.5, 0.05, 0.1, 0.2]
         )
         seq = living[int(rng.choice(list(living)))] if living else None
         if action == "new" or seq is None:

@@ -251,7 +251,7 @@ def _partial(node: _Node, seq: Sequence, start: int, limit: int) -> tuple[_Node 
         same = _agreement(child, wanted) if child.key.startswith(first) else 0
         if same > most:
             best, most = child, same
-    return best, most
+    return (best, most) if most >= LEAST else (None, 0)
 
 
 def _agreement(node: _Node, wanted: Ints) -> int:
