@@ -118,7 +118,8 @@ def test_a_cached_prompt_is_one_that_was_asked_before(
     monkeypatch.setattr(bench_record, "machine", lambda: HERE)
     Timed.sessions.clear()
     out = tmp_path / "latency.json"
-    arguments = ["bench", "latency", "m", "--runs", "2", "--cached", "--out", str(out)]
+    load = ["--prompt-tokens", "12", "--tokens", "5", "--runs", "2"]
+    arguments = ["bench", "latency", "m", *load, "--cached", "--out", str(out)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     prompts = [tuple(prompt["prompt_token_ids"]) for prompt, _ in Timed.sessions[0].asked]
