@@ -64,7 +64,13 @@ def request(
 
 
 def absorb(plan: Scheduler, jobs: Iterable[Job], rng: np.random.Generator | None = None) -> None:
-    """What the engine does after a forward: write some targets, drop who has finished."""
+    """What the engine does after a forward, with a look at the books."""
+    apply(plan, jobs, rng)
+    plan.cache.check()
+
+
+def apply(plan: Scheduler, jobs: Iterable[Job], rng: np.random.Generator | None = None) -> None:
+    """Write some targets, drop who has finished."""
     for job in jobs:
         seq, targets = job.request.seq, job.window.targets
         if rng is not None and len(targets) > 1:
@@ -77,7 +83,6 @@ def absorb(plan: Scheduler, jobs: Iterable[Job], rng: np.random.Generator | None
         job.request.planner.absorb(seq, job.window, update)
         if seq.is_complete:
             plan.remove(job.request)
-    plan.cache.check()
 
 
 def sizes(jobs: Iterable[Job]) -> dict[int, int]:

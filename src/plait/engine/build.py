@@ -54,11 +54,12 @@ def build(
     loaded = load(config, path, read_ends)
     try:
         engine = assemble(config, loaded.runner, loaded.traits, loaded.pool, loaded.threads)
-        engine.scheduler.pace = measured_pace(config)
+        pace, pace_words = measured_pace(config)
+        engine.scheduler.pace = pace
     except BaseException:
         loaded.close()
         raise
-    return Built(engine, engine.traits, loaded.words, loaded.close)
+    return Built(engine, engine.traits, (*loaded.words, *pace_words), loaded.close)
 
 
 ROOMS = {"planner": "iteration", "decoder": "decoding", "cache": "kvcache"}

@@ -50,19 +50,20 @@ class Limits:
 
         Without max_tokens they end earlier. Raises UserError when that is no way out.
         """
+        if not self.max_request_kv:
+            return
         most = self.max_request_kv // len(requests)
         for request in requests:
             seq = request.seq
-            excess = request.planner.span(seq) - most
-            if not self.max_request_kv or excess <= 0:
-                continue
-            if seq.params.max_tokens is not None or seq.limit - excess <= seq.prompt_length:
-                raise ContextLengthError(
-                    f"the request may need {request.planner.span(seq)} slots of KV cache for each of "
-                    f"{len(requests)} choices, but one may take {self.max_request_kv} in all",
-                    "shorten the prompt, or ask for fewer tokens or choices",
-                )
-            seq.limit -= excess
+            # Again and again, because a planner may round up to whole blocks.
+            while (excess := request.planner.span(seq) - most) > 0:
+                if seq.params.max_tokens is not None or seq.limit - excess <= seq.prompt_length:
+                    raise ContextLengthError(
+                        f"the request may need {seq.limit} slots of KV cache for each of "
+                        f"{len(requests)} choices, but one may take {self.max_request_kv} in all",
+                        "shorten the prompt, or ask for fewer tokens or choices",
+                    )
+                seq.limit -= excess
 
     def deadline(self, seconds: float | None) -> float | None:
         """The sooner of what was asked for and what is allowed, in seconds from submission."""

@@ -23,7 +23,10 @@ def setup(config: EngineConfig) -> Setup:
     )
 
 
-def measured_pace(config: EngineConfig) -> Pace | None:
-    """The pace for prompts; None when `plait bench step` has not measured this setup."""
+def measured_pace(config: EngineConfig) -> tuple[Pace | None, tuple[str, ...]]:
+    """The pace for prompts, with a line on it; None when `plait bench step` has not measured this setup."""
     cost = StepCost.load(setup(config), cache_root())
-    return None if cost is None else Pace(cost, config.max_step_stretch)
+    if cost is None:
+        return None, ()
+    words = f"prompts stretch a step of running requests up to {config.max_step_stretch:g} times"
+    return Pace(cost, config.max_step_stretch), (words,)
