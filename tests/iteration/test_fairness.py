@@ -7,12 +7,13 @@ import itertools
 import pytest
 
 from plait.core.config import PAGE
-from plait.iteration.fairness import Purse, max_min, shares
+from plait.iteration.fairness import PATIENCE, Purse, max_min, may_displace, shares, surplus
 from plait.iteration.pace import Pace
 from tests.iteration.simulation import Cost, Make, Simulation, percentile
 from tests.iteration.test_scheduler import absorb, request, scheduler, sizes
 
 STRETCH = 1.8
+MIX = [("a", 0)] * 4 + [("b", 0)] * 2 + [("c", 0)] * 3 + [("a", 1)] * 2 + [("b", 1)]
 
 
 def test_max_min_gives_what_one_leaves_to_the_others() -> None:
@@ -91,6 +92,15 @@ def test_a_full_house_makes_room_for_a_tenant_without_a_place() -> None:
     assert plan.num_preemptions == 2  # nobody is driven out in return
 
 
+def test_who_may_displace_is_told_for_all_at_once_as_for_each() -> None:
+    running = [request(k, 1, tenant=t, priority=p) for k, (t, p) in enumerate(MIX)]
+    heads = [request(50 + k, 1, tenant=t, priority=p) for k, (t, p) in enumerate(sorted(set(MIX)))]
+    heads += [request(90, 1, tenant="new"), request(91, 1, tenant="new", priority=1)]
+    each = [head for head in heads if surplus(running, head, lambda _: 1, 1)]
+    assert may_displace(running, heads) == each
+    assert 0 < len(each) < len(heads)
+
+
 def test_full_memory_makes_room_for_a_tenant_that_holds_less() -> None:
     plan = scheduler(num_pages=12, budget=500)
     for key in range(3):
@@ -118,6 +128,32 @@ def test_when_pages_run_out_the_tenant_with_most_gives_some_back() -> None:
     plan.add(request(2, 2 * PAGE, PAGE, tenant="second"))
     absorb(plan, plan.plan())
     assert set(sizes(plan.plan())) == {0, 2}  # by arrival alone it would have been 2
+
+
+def test_who_has_given_way_often_does_so_by_arrival_alone() -> None:
+    plan = scheduler(num_pages=6, budget=500)
+    plan.add(request(0, 2 * PAGE, PAGE, tenant="first"))
+    plan.add(request(1, 2 * PAGE, PAGE, tenant="first"))
+    plan.add(request(2, 2 * PAGE, PAGE, tenant="second"))
+    absorb(plan, plan.plan())
+    for one in plan.running[:2]:
+        one.seq.metrics.num_preemptions = PATIENCE
+    assert set(sizes(plan.plan())) == {0, 1}
+
+
+def test_large_and_small_requests_of_many_tenants_come_to_an_end_in_little_memory() -> None:
+    """The large one alone takes nearly all pages, and the small ones never stop coming."""
+    sim = Simulation(scheduler(budget=100, seqs=6, num_pages=12))
+    sim.client(lambda key: request(key, 5 * PAGE, 6 * PAGE, tenant="large"))
+    for tenant in ("a", "b", "c"):
+        for _ in range(2):
+            sim.client(lambda key, tenant=tenant: request(key, 20, 50, tenant=tenant))  # type: ignore[misc]
+    sim.run(6000)
+    ended = [key for key, times in sim.times.items() if len(times.tokens) == 6 * PAGE]
+    assert ended
+    assert {sim.tenants[key] for key in ended} == {"large"}
+    for tenant in ("a", "b", "c"):
+        assert len(sim.per_token(tenant)) > 50
 
 
 def victims(plan_seqs: int, fourth: Make, *, clients: int) -> Simulation:

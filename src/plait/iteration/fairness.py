@@ -14,6 +14,9 @@ from collections.abc import Set as AbstractSet
 from plait.iteration.base import Account, Request
 from plait.kvcache.base import Cache
 
+PATIENCE = 3
+"""How often a request gives its pages back because its tenant holds most."""
+
 
 class Purse:
     """What every account may still spend in this step, in positions. most: what it can save up."""
@@ -95,11 +98,29 @@ def surplus(
 
 
 def worst(running: Iterable[Request], cache: Cache) -> Request:
-    """Who gives its pages back when there are too few: of the lowest priority the tenant with the most slots
-    in several requests, of these the latest arrival."""
-    count = Counter(request.account for request in running)
+    """Who gives its pages back when there are too few: of the lowest priority the tenant with the most slots,
+    of its requests the latest arrival.
+
+    Who has given way `PATIENCE` times does so by arrival alone, after those of others. In the end that is
+    every request, so the earliest arrival can have all pages, and nobody gives way for ever.
+    """
     held: Counter[Account] = Counter()
-    for request in running:
-        if count[request.account] > 1:
-            held[request.account] += cache.length(request.seq)
-    return max(running, key=lambda r: (r.priority, held[r.account], r.arrival))
+    if len({request.account for request in running}) > 1:
+        for request in running:
+            if request.seq.metrics.num_preemptions < PATIENCE:
+                held[request.account] += cache.length(request.seq)
+
+    def badness(request: Request) -> tuple[int, int, int]:
+        is_patient = request.seq.metrics.num_preemptions < PATIENCE
+        return request.priority, held[request.account] if is_patient else 0, request.arrival
+
+    return max(running, key=badness)
+
+
+def may_displace(running: Iterable[Request], heads: Iterable[Request]) -> list[Request]:
+    """Those of `heads` for which `surplus` would find a place among the running, all at once."""
+    held = Counter(request.account for request in running)
+    most: Counter[int] = Counter()
+    for (priority, _), count in held.items():
+        most[priority] = max(most[priority], count)
+    return [head for head in heads if most[head.priority] >= held[head.account] + 2]

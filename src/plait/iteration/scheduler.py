@@ -14,8 +14,8 @@ that was preempted. Each step has a budget of positions, spent in this order:
 **Pace.** While requests stream, the prompts of a step share a smaller budget (pace.py), if it is known what a
 step costs on this machine. Alone, a prompt takes the largest chunk.
 
-**Memory.** When pages run out, one of the running requests of the lowest priority (fairness.py: `worst`; with
-one tenant the latest arrival) gives all of its pages back, waits in its place of the queue and computes its
+**Memory.** When pages run out, one of the running requests of the lowest priority (fairness.py: `worst`; of
+one tenant's the latest arrival) gives all of its pages back, waits in its place of the queue and computes its
 canvas again later. The worst request never preempts a better one: it keeps what it has and tries again in the
 next step, when it will be first. So the best request can always take all pages there are, and since no
 request is accepted that would not fit alone, somebody always gets on.
@@ -156,16 +156,19 @@ class Scheduler:
 
     def _add_waiting(self, needs: Counter[Account]) -> None:
         """What accounts could use for requests that wait: nothing, where no place is to be had for them."""
-        is_full = len(self.running) >= self.max_num_seqs
-        for head in self.waiting.heads():
-            if not is_full or fairness.surplus(self.running, head, _one, 1):
-                needs[head.account] += self.waiting.need(head.account, self.max_num_batched_tokens)
+        heads = self.waiting.heads()
+        if len(self.running) >= self.max_num_seqs:
+            heads = fairness.may_displace(self.running, heads)
+        for head in heads:
+            needs[head.account] += self.waiting.need(head.account, self.max_num_batched_tokens)
 
     def _prompt_budget(self, streams: list[Request], prompts: list[Request]) -> int:
         most = self.max_num_batched_tokens
         if self.pace is None or not streams:
             return most
-        load = Load(sum(map(self._behind, streams)), sum(r.seq.length for r in streams))
+        fed = [self._behind(request) for request in streams]
+        before = sum(count * r.seq.length for count, r in zip(fed, streams, strict=True))
+        load = Load(sum(fed), before)
         context = sum(self.cache.length(r.seq) for r in prompts) // max(1, len(prompts))
         budget = self.pace.prompt_budget(load, len(streams), context, most)
         return max(budget, *(request.planner.smallest_window for request in streams))
