@@ -43,8 +43,13 @@ def test_what_is_too_little_for_a_window_is_saved_up() -> None:
     purse.fill(needs, set(), 300)
     assert purse.holds((0, "a")) == 50
     for _ in range(10):
-        purse.fill(needs, set(), 150)
-    assert purse.holds((0, "a")) == 150  # a share, and what may be saved up
+        purse.fill(needs, set(), 60)
+    assert purse.holds((0, "a")) == 60  # all of a step, though it has saved up more
+    purse.spend((0, "b"), 50)
+    assert purse.holds((0, "a")) == 10
+    purse.spend((0, "a"), 10)
+    purse.fill(needs, set(), 300)
+    assert purse.holds((0, "a")) == 150  # a share, and no more than may be saved up
     purse.fill({(0, "b"): 5}, set(), 300)
     assert purse.holds((0, "a")) == 0
 
@@ -136,8 +141,9 @@ def test_who_has_given_way_often_does_so_by_arrival_alone() -> None:
     plan.add(request(1, 2 * PAGE, PAGE, tenant="first"))
     plan.add(request(2, 2 * PAGE, PAGE, tenant="second"))
     absorb(plan, plan.plan())
-    for one in plan.running[:2]:
-        one.seq.metrics.num_preemptions = PATIENCE
+    for one in plan.running:
+        if one.tenant == "first":
+            one.seq.metrics.num_preemptions = PATIENCE
     assert set(sizes(plan.plan())) == {0, 1}
 
 
@@ -184,7 +190,6 @@ def test_an_attacker_costs_the_others_no_more_than_their_share(seqs: int) -> Non
     attack = victims(seqs, lambda key: request(key, 2000, 1000, tenant="d"), clients=60)
     for tenant in ("a", "b", "c"):
         pair = [percentile(sim.per_token(tenant), 0.99) for sim in (attack, fair)]
-        print(pair, pair[0] / pair[1])
         assert pair[0] <= 1.2 * pair[1]
         assert len(attack.per_token(tenant)) > 40
     assert attack.computed()["d"] > 0.1 * sum(attack.computed().values())  # it is served, too

@@ -23,12 +23,14 @@ class Purse:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._total = 0
         self._left: dict[Account, float] = {}
         self._is_open = False
 
     def fill(self, needs: Mapping[Account, int], streaming: AbstractSet[str], budget: int) -> None:
         """Begin a step; the arguments are those of `shares`. Who needs nothing keeps nothing."""
         self._is_open = False
+        self._total = budget
         self._left = {
             account: share + min(self._left.get(account, 0.0), self._most)
             for account, share in shares(needs, streaming, budget).items()
@@ -40,10 +42,13 @@ class Purse:
 
     def holds(self, account: Account) -> int:
         """Whole positions that it may spend."""
+        if self._is_open:
+            return self._most
         # An n-th, taken n times, may fall short of the whole by a rounding error.
-        return self._most if self._is_open else int(self._left.get(account, 0.0) + 1e-6)
+        return min(self._total, int(self._left.get(account, 0.0) + 1e-6))
 
     def spend(self, account: Account, count: int) -> None:
+        self._total -= count
         self._left[account] = max(0.0, self._left.get(account, 0.0) - count)
 
 

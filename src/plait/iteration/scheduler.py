@@ -1,9 +1,9 @@
 """The scheduler: which requests take part in the next forward, and with how much.
 
 It is blind to how a request generates. All it sees are windows: a prompt chunk, a decode token and a
-diffusion block differ in their length only. A request that is no further behind than two smallest windows
-**streams**: somebody waits for its next token. What is longer counts as prompt, also the canvas of a request
-that was preempted. Each step has a budget of positions, spent in this order:
+diffusion block differ in their length only. A request that has begun and is no further behind than two smallest
+windows **streams**: somebody waits for its next token. The rest is prompt, also the canvas of a request that
+was preempted. Each step has a budget of positions, spent in this order:
 
 1. running requests by (priority, step in which they were last served, positions they are behind): who was
    left out goes first, and among equals small windows go before large ones, so a long prompt takes what the
@@ -177,7 +177,8 @@ class Scheduler:
         return request.seq.length - self.cache.length(request.seq)
 
     def _streams(self, request: Request) -> bool:
-        return self._behind(request) <= 2 * request.planner.smallest_window
+        has_begun = request.served or self.cache.length(request.seq)
+        return bool(has_begun) and self._behind(request) <= 2 * request.planner.smallest_window
 
     def _spend(self) -> None:
         for request in sorted(self.running, key=self._turn):
