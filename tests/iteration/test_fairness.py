@@ -6,13 +6,13 @@ import itertools
 
 import pytest
 
-from plait.core.config import PAGE
+from plait.core.config import PAGE, EngineConfig
 from plait.iteration.fairness import PATIENCE, Purse, max_min, may_displace, shares, surplus
 from plait.iteration.pace import Pace
 from tests.iteration.simulation import Cost, Make, Simulation, percentile
 from tests.iteration.test_scheduler import absorb, request, scheduler, sizes
 
-STRETCH = 1.8
+STRETCH = EngineConfig().max_step_stretch
 MIX = [("a", 0)] * 4 + [("b", 0)] * 2 + [("c", 0)] * 3 + [("a", 1)] * 2 + [("b", 1)]
 
 

@@ -36,7 +36,7 @@ def test_a_prompt_always_gets_on_and_never_beyond_the_step() -> None:
 def test_a_long_prompt_cannot_stall_those_that_stream() -> None:
     """Simulated: 8 requests decode when a prompt of 1,500 tokens arrives; before that it would have been
     a step of 504 positions."""
-    for stretch in (1.8, 3.0):
+    for stretch in (1.6, 3.0):
         sim = Simulation(scheduler(budget=512, num_pages=200, pace=Pace(Cost(), stretch)))
         keys = [sim.send(lambda key: request(key, 20, 400)) for _ in range(8)]
         sim.run(40)

@@ -234,6 +234,17 @@ def test_a_fork_starts_with_its_parents_slots() -> None:
     assert sizes(plan.plan()) == {0: 1, 1: 1}
 
 
+def test_what_admissions_find_in_the_cache_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = scheduler(seqs=3)
+    found = iter([0, 12, 7])
+    monkeypatch.setattr(plan.cache, "match", lambda seq: next(found))
+    for key in range(3):
+        plan.add(request(key, 20))
+    plan.plan()
+    assert (plan.num_prefix_hits, plan.num_prefix_tokens) == (2, 19)
+    assert [r.seq.metrics.num_cached_tokens for r in plan.running] == [0, 12, 7]
+
+
 def test_a_fork_waits_when_there_is_no_place() -> None:
     plan = scheduler(seqs=1)
     parent = request(0, 40)

@@ -49,7 +49,7 @@ class EngineConfig:
     threads: int = 0
     max_num_batched_tokens: int = 512
     max_num_seqs: int = 64
-    max_step_stretch: float = 1.8
+    max_step_stretch: float = 1.6
     max_queued_requests: int = 0
     max_queued_tokens: int = 0
     max_request_tokens: int = 0

@@ -177,8 +177,9 @@ class Scheduler:
         return request.seq.length - self.cache.length(request.seq)
 
     def _streams(self, request: Request) -> bool:
-        has_begun = request.served or self.cache.length(request.seq)
-        return bool(has_begun) and self._behind(request) <= 2 * request.planner.smallest_window
+        stored = self.cache.length(request.seq)
+        has_begun = request.served > 0 or stored > 0
+        return has_begun and request.seq.length - stored <= 2 * request.planner.smallest_window
 
     def _spend(self) -> None:
         for request in sorted(self.running, key=self._turn):
