@@ -41,6 +41,16 @@ class ContextLengthError(UserError):
     """A prompt (plus what it asks for) is longer than the context; both numbers are in the message."""
 
 
+class BusyError(UserError):
+    """More requests are waiting than the queue takes. retry_after: seconds after which to try again."""
+
+    http_status = 429
+
+    def __init__(self, message: str, hint: str, retry_after: float) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
 class CapacityError(UserError):
     """The machine has too little memory or disk for what was asked."""
 

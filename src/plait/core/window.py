@@ -139,9 +139,10 @@ class KVView(NamedTuple):
 
 
 class FinishReason(StrEnum):
-    """Why a request ended, in OpenAI's words plus our own two."""
+    """Why a request ended, in OpenAI's words plus our own three."""
 
     STOP = "stop"
     LENGTH = "length"
     CANCELLED = "cancelled"
+    DEADLINE = "deadline"
     ERROR = "error"

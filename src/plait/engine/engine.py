@@ -19,6 +19,7 @@ from plait.core.traits import Traits
 from plait.core.window import FinishReason, Floats, Ints, Update
 from plait.engine import admission, emission
 from plait.engine.metrics import EngineMetrics
+from plait.engine.reading import Reading
 from plait.iteration.base import ChooseParts, Job, Request
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
@@ -140,6 +141,12 @@ class Engine:
         self._requests[child_id] = child
         self.scheduler.adopt(child, parent)
         return child_id
+
+    def read(self, prompt: Listing[int] | Ints) -> Reading:
+        """The hidden states of a text, to be taken chunk by chunk between the steps. Raises UserError."""
+        budget = self.scheduler.max_num_batched_tokens
+        cache = self.scheduler.cache
+        return Reading(prompt, self._take_ids(1), cache, self.runner, self.traits, budget)
 
     def preempt(self, request_id: int) -> None:
         """Take a request's memory; it goes on later. Nothing happens to one that is not running."""
