@@ -144,9 +144,7 @@ class Engine:
 
     def read(self, prompt: Listing[int] | Ints) -> Reading:
         """The hidden states of a text, to be taken chunk by chunk between the steps. Raises UserError."""
-        budget = self.scheduler.max_num_batched_tokens
-        cache = self.scheduler.cache
-        return Reading(prompt, self._take_ids(1), cache, self.runner, self.traits, budget)
+        return Reading(prompt, self._take_ids(1), self.scheduler, self.runner, self.traits)
 
     def preempt(self, request_id: int) -> None:
         """Take a request's memory; it goes on later. Nothing happens to one that is not running."""

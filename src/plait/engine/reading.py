@@ -15,7 +15,7 @@ from plait.core.step import Runner, StepInput
 from plait.core.traits import Traits
 from plait.core.window import Floats, Ints, Window
 from plait.engine.admission import checked_prompt
-from plait.iteration.scheduler import Cache
+from plait.iteration.scheduler import Scheduler
 
 READ_ONLY = SamplingParams(max_tokens=0, prompt_logprobs=0)
 
@@ -27,24 +27,24 @@ class Reading:
         self,
         prompt: Listing[int] | Ints,
         request_id: int,
-        cache: Cache,
+        scheduler: Scheduler,
         runner: Runner,
         traits: Traits,
-        budget: int,
     ) -> None:
-        """budget: positions that one chunk may have.
+        """scheduler: its cache holds the slots, its budget is that of a chunk.
 
         Raises UserError for ids the model does not have or too many of them, BusyError while others hold
         the memory.
         """
         ids = checked_prompt(prompt, READ_ONLY, traits)
         self._seq = Sequence(request_id, ids, READ_ONLY, limit=len(ids), seed=0)
-        self._cache = cache
+        self._cache = cache = scheduler.cache
         self._runner = runner
         self._pattern = traits.pattern
         # A window of whole blocks: a row sees its block to the end.
         unit = max(1, traits.pattern.size)
-        self._chunk = max(unit, budget // unit * unit) if cache.keeps else len(ids)
+        whole_blocks = max(unit, scheduler.max_num_batched_tokens // unit * unit)
+        self._chunk = whole_blocks if cache.keeps else len(ids)
         self._start = 0
         if not cache.reserve(self._seq, len(ids)):
             raise BusyError("all of the KV cache is in use", "try again when others are done", 1.0)
