@@ -143,7 +143,10 @@ class Engine:
         return child_id
 
     def read(self, prompt: Listing[int] | Ints) -> Reading:
-        """The hidden states of a text, to be taken chunk by chunk between the steps. Raises UserError."""
+        """The hidden states of a text, to be taken chunk by chunk between the steps. Raises UserError.
+
+        Like `prepare` it may be called from any thread at any time.
+        """
         return Reading(prompt, self._take_ids(1), self.scheduler, self.runner, self.traits)
 
     def preempt(self, request_id: int) -> None:

@@ -21,7 +21,7 @@ READ_ONLY = SamplingParams(max_tokens=0, prompt_logprobs=0)
 
 
 class Reading:
-    """Made by `Engine.read`; belongs to the thread that owns the engine."""
+    """Made by `Engine.read`, in any thread; `next` and `close` belong to the thread that owns the engine."""
 
     def __init__(
         self,
@@ -32,9 +32,7 @@ class Reading:
         traits: Traits,
     ) -> None:
         """scheduler: its cache holds the slots, its budget is that of a chunk.
-
-        Raises UserError for ids the model does not have or too many of them, BusyError while others hold
-        the memory.
+        Raises UserError for ids the model does not have or too many of them.
         """
         ids = checked_prompt(prompt, READ_ONLY, traits)
         self._seq = Sequence(request_id, ids, READ_ONLY, limit=len(ids), seed=0)
@@ -46,16 +44,18 @@ class Reading:
         whole_blocks = max(unit, scheduler.max_num_batched_tokens // unit * unit)
         self._chunk = whole_blocks if cache.keeps else len(ids)
         self._start = 0
-        if not cache.reserve(self._seq, len(ids)):
-            raise BusyError("all of the KV cache is in use", "try again when others are done", 1.0)
 
     def next(self) -> Floats | None:
-        """Hidden states of the next positions, float32 [n, width]; None after the last of them."""
+        """Hidden states of the next positions, float32 [n, width]; None after the last of them.
+
+        Raises BusyError while others hold the memory for the whole text.
+        """
         start, end = self._start, min(self._start + self._chunk, self._seq.length)
         if start == end:
             return None
         window = Window(start, end, pattern=self._pattern, keep=end)
-        self._cache.reserve(self._seq, end)
+        if not self._cache.reserve(self._seq, self._seq.length):
+            raise BusyError("the KV cache is in use", "try again when other requests are done", 1.0)
         view = self._cache.view(self._seq, window)
         rows = self._runner.hidden([StepInput(self._seq, window, view)], until="hidden")
         self._cache.stored(self._seq, window)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -120,13 +121,13 @@ class _Maker:
     def _event(
         self, choices: list[ChatDelta], usage: Usage | None = None, timings: Timings | None = None
     ) -> bytes:
+        extra: dict[str, Any] = {"usage": usage, "timings": timings}
         chunk = ChatChunk(
             id=self.id,
             object="chat.completion.chunk",
             created=self.created,
             model=self.served.names[0],
             choices=choices,
-            **({} if usage is None else {"usage": usage}),
-            **({} if timings is None else {"timings": timings}),
+            **{name: value for name, value in extra.items() if value is not None},
         )
         return event(chunk.model_dump_json(exclude_unset=True))

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from plait.core.window import Floats
-from plait.engine.engine import Engine
 from plait.server import prompts
 from plait.server.errors import RefusedError
 from plait.server.guard import record_of
@@ -60,10 +59,10 @@ async def answer(body: EmbeddingRequest, request: Request) -> Response:
 
 async def _vector(served: Served, ids: list[int], pooling: str) -> Floats:
     """A text as float32 [width], of length 1: the mean of its hidden states, or the last of them."""
-    reading = await _call(served, lambda engine: engine.read(ids))
+    reading = served.worker.engine.read(ids)
     try:
         total, last = np.zeros(0, np.float64), np.zeros(0, np.float32)
-        while (rows := await _call(served, lambda _: reading.next())) is not None:
+        while (rows := await _called(served, reading.next)) is not None:
             sums = rows.sum(axis=0, dtype=np.float64)
             total, last = (total + sums if len(total) else sums), rows[-1]
     finally:
@@ -72,9 +71,9 @@ async def _vector(served: Served, ids: list[int], pooling: str) -> Floats:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
-async def _call(served: Served, function: Callable[[Engine], Result]) -> Result:
-    """Run a function of the engine between two steps, to its end even if nobody waits any more."""
-    return await asyncio.wrap_future(served.worker.call(function))
+async def _called(served: Served, function: Callable[[], Result]) -> Result:
+    """Run a function in the engine's thread, between two steps."""
+    return await asyncio.wrap_future(served.worker.call(lambda _: function()))
 
 
 def _spelled(vector: Floats, body: EmbeddingRequest) -> list[float] | str:

@@ -108,7 +108,9 @@ def _invalid(errors: Sequence[Any]) -> dict[str, Any]:
         return error_body(400, f"the body is not JSON: {first['ctx']['error']}")
     path = [str(part) for part in first["loc"] if part != "body"]
     param = ".".join(path[:8])
-    others = {str(one["loc"][1]) for one in errors if len(one["loc"]) > 1} - {path[0] if path else ""}
+    others = {str(one["loc"][1]) for one in errors if len(one["loc"]) > 1} - {
+        path[0] if path else ""
+    }
     more = f" (also wrong: {', '.join(sorted(others)[:8])})" if others else ""
     if first["type"] == "extra_forbidden":
         return error_body(400, f"unknown field {param!r}{more}", code="unknown_field", param=param)

@@ -59,13 +59,15 @@ def split(given: Given) -> list[str | list[int]]:
     """One entry per prompt; a flat list of numbers is one."""
     if isinstance(given, str) or (given and isinstance(given[0], int)):
         return [given]  # type: ignore[list-item]
-    return list(given)  # type: ignore[arg-type]
+    return list(given)
 
 
 def refuse_many(num_prompts: int, n: int, most: int) -> None:
     """Raise UserError for more choices in all than the server gives one request."""
     if num_prompts * n > most:
-        raise UserError(f"{num_prompts * n} answers are too many for one request", f"at most {most}")
+        raise UserError(
+            f"{num_prompts * n} answers are too many for one request", f"at most {most}"
+        )
 
 
 def _encoded(served: Served, given: str | list[int]) -> Prompt:

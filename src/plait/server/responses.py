@@ -64,7 +64,9 @@ class _Maker:
         usage = usage_of(self.generation)
         response = self._response("completed" if is_complete else "incomplete")
         response.output = [self._message(delta.text, "completed" if is_complete else "incomplete")]
-        response.incomplete_details = None if is_complete else Incomplete(reason="max_output_tokens")
+        response.incomplete_details = (
+            None if is_complete else Incomplete(reason="max_output_tokens")
+        )
         response.usage = ResponseUsage(
             input_tokens=usage.prompt_tokens,
             input_tokens_details=usage.prompt_tokens_details,

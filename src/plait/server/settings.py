@@ -49,13 +49,15 @@ class ServerConfig:
             ("ping_seconds", 0, inf),
         ):
             if not low <= getattr(self, name) <= high:
-                raise UserError(f"{name}={getattr(self, name)!r} is out of range", f"{low} to {high}")
+                raise UserError(
+                    f"{name}={getattr(self, name)!r} is out of range", f"{low} to {high}"
+                )
         if self.log_format not in ("text", "json"):
             raise UserError(f"log_format={self.log_format!r} is not known", "text or json")
         if not all(self.api_keys):
             raise UserError("an API key is empty", "leave it out to let everybody in")
 
-    def keys(self) -> tuple[str, ...]:
+    def all_keys(self) -> tuple[str, ...]:
         """All API keys, those of the file included. Raises UserError for a file that holds none."""
         if self.api_key_file is None:
             return self.api_keys

@@ -24,7 +24,9 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Tokens:
         messages = [message.plain() for message in body.messages or ()]
         ids = (await prompts.encoded_chat(served, messages)).ids
     decode = served.tokenizer.decode
-    texts = [decode([token], skip_special=False) for token in ids] if body.return_token_strs else None
+    texts = (
+        [decode([token], skip_special=False) for token in ids] if body.return_token_strs else None
+    )
     length = served.traits.context_length
     return Tokens(count=len(ids), max_model_len=length, tokens=ids, token_strs=texts)
 

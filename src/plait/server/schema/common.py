@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 
 MAX_TEXT = 16 << 20
@@ -88,8 +89,6 @@ class Penalties(Sampling):
     @property
     def biases(self) -> dict[int, float] | None:
         """logit_bias by token id. Raises UserError for a key that is no number."""
-        from plait.core.errors import UserError
-
         if self.logit_bias is None:
             return None
         if not all(key.isascii() and key.isdigit() and len(key) < 10 for key in self.logit_bias):
@@ -133,6 +132,21 @@ class Timings(Answer):
     predicted_n: int
     predicted_ms: float | None
     predicted_per_second: float | None
+
+
+class Error(Answer):
+    """message: for people. param: the field at fault. code: for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Answer):
+    """What every refusal looks like."""
+
+    error: Error
 
 
 FinishReason = Literal["stop", "length"]
