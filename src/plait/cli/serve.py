@@ -122,11 +122,6 @@ def _announce(served: Served, url: str, *, needs_key: bool) -> None:
     """Say what was decided, where the server is, and how to ask it."""
     for line in served.words:
         note(line)
-    length, slots = served.traits.context_length, served.num_slots
-    note(
-        f"KV cache: {slots:,} tokens; maximum concurrency for requests of {length:,} tokens: "
-        f"{slots / length:.2f}"
-    )
     body = {"model": served.names[0], "messages": [{"role": "user", "content": "Hello"}]}
     key = ' -H "Authorization: Bearer $PLAIT_API_KEYS"' if needs_key else ""
     note(f"ready at {url}")

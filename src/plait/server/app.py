@@ -73,4 +73,4 @@ def create_app(state: State, lifespan: AbstractAsyncContextManager[None]) -> Fas
 
 
 def _described(shape: type[Answer]) -> dict[int | str, dict[str, Any]]:
-    return {200: {"model": shape}} | {status: {"model": ErrorBody} for status in ERRORS}
+    return {200: {"model": shape}, **{status: {"model": ErrorBody} for status in ERRORS}}

@@ -57,9 +57,10 @@ async def encoded_chat(
 
 def split(given: Given) -> list[str | list[int]]:
     """One entry per prompt; a flat list of numbers is one."""
-    if isinstance(given, str) or (given and isinstance(given[0], int)):
-        return [given]  # type: ignore[list-item]
-    return list(given)
+    if isinstance(given, str):
+        return [given]
+    flat = [one for one in given if isinstance(one, int)]
+    return [flat] if flat else [one for one in given if not isinstance(one, int)]
 
 
 def refuse_many(num_prompts: int, n: int, most: int) -> None:
