@@ -244,12 +244,13 @@ def test_a_wrong_model_is_not_found(client: openai.OpenAI) -> None:
 
 
 def test_many_at_once_are_as_alone(client: openai.OpenAI, server: Running) -> None:
-    prompts = [f"Story number {i}:" for i in range(16)]
-    alone = [client.completions.create(prompt=p, seed=7, **GREEDY).choices[0].text for p in prompts]
+    prompts = [f"Story number {i}:" for i in range(32)]
+    asked = GREEDY | {"max_tokens": 4, "temperature": 1.0, "seed": 7}
+    alone = [client.completions.create(prompt=p, **asked).choices[0].text for p in prompts]
 
     async def ask_all() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="any") as one:
-            answers = [one.completions.create(prompt=p, seed=7, **GREEDY) for p in prompts]
+            answers = [one.completions.create(prompt=p, **asked) for p in prompts]
             return [answer.choices[0].text for answer in await asyncio.gather(*answers)]
 
     assert asyncio.run(ask_all()) == alone
