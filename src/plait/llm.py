@@ -89,7 +89,8 @@ class LLM:
     ) -> list[RequestOutput]:
         """Answers, in the order of the prompts. Control tokens written out in a prompt are read as such.
 
-        sampling_params: for all prompts, or one for each. choices: priority, planner, decoder.
+        sampling_params: for all prompts, or one for each. choices: priority, tenant, deadline (seconds, then
+        the finish_reason is "deadline"), planner, decoder.
         Raises UserError when one of them is refused; then none goes on running.
         A request that fails on the way has finish_reason "error".
         """

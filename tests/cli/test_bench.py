@@ -23,7 +23,7 @@ from plait.cli import (
     bench_throughput,
 )
 from plait.cli.main import app
-from plait.engine.facts import Work
+from plait.engine.facts import Machine, Work
 from plait.models.base import AttentionSpec
 from tests.cli.fakes import FakeSession, Output, Times
 from tests.fakes import make_engine
@@ -147,7 +147,8 @@ def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
     for command in (bench_throughput, bench_step):
         monkeypatch.setattr(command, "fetch", lambda model, offline: Path(model))
-    monkeypatch.setattr(bench_step, "machine", lambda: {**HERE, "processor": "a processor"})
+    here = Machine("a processor", ("generic",), 2, 0)
+    monkeypatch.setattr("plait.engine.pace.machine", lambda: here)
     monkeypatch.setattr(bench_record, "machine", lambda: HERE)
     return engine
 

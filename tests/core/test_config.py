@@ -28,6 +28,16 @@ from plait.core.errors import UserError
         ("kv_memory", -1, "at least 0"),
         ("max_num_seqs", 0, "at least 1"),
         ("max_num_batched_tokens", 0, "at least 1"),
+        ("max_step_stretch", 0.9, "at least 1"),
+        ("max_step_stretch", "2", "at least 1"),
+        ("max_queued_requests", -1, "at least 0"),
+        ("max_queued_tokens", 1.5, "at least 0"),
+        ("max_request_tokens", -1, "at least 0"),
+        ("max_request_kv", True, "at least 0"),
+        ("max_request_seconds", -0.1, "at least 0"),
+        ("max_request_seconds", float("inf"), "at least 0"),
+        ("max_request_seconds", float("nan"), "at least 0"),
+        ("max_request_seconds", True, "at least 0"),
     ],
 )
 def test_a_bad_setting_is_refused_with_the_way_out(field: str, value: Any, way_out: str) -> None:

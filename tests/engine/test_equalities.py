@@ -15,6 +15,7 @@ from plait.core.params import SamplingParams
 from plait.core.traits import Predicts, Traits
 from plait.core.window import CAUSAL
 from plait.engine.engine import Engine
+from plait.iteration.pace import Pace
 from plait.kernels import sampling_reference
 from tests.fakes import (
     BLOCK_TRAITS,
@@ -27,6 +28,7 @@ from tests.fakes import (
     plain_logits,
     step,
 )
+from tests.iteration.simulation import Cost
 
 MODELS = {
     "causal": CAUSAL_TRAITS,
@@ -267,6 +269,26 @@ def test_a_prompt_is_computed_once_for_all_choices() -> None:
     engine.add(list(range(50)), SamplingParams(n=8, max_tokens=1, seed=3))
     drain(engine)
     assert engine.metrics.num_positions == 50 + 7  # each child feeds the last position again
+
+
+def test_tenants_pace_and_deadlines_change_nothing(traits: Traits) -> None:
+    """Few places and little memory, shared by four tenants at the slowest pace, and some that run out of time."""
+    engine = make_engine(traits, max_num_seqs=5, max_num_batched_tokens=64, num_pages=24)
+    engine.scheduler.pace = Pace(Cost(), 1.0)
+    rng = np.random.default_rng(0)
+    ids = []
+    answers: dict[int, Answer] = {}
+    for number, (prompt, params) in enumerate(cases()):
+        tenant = "abcd"[number % 4 if number > 8 else 0]
+        ids.append(engine.add(prompt, params, tenant=tenant, deadline=1e6))
+        late = engine.add([5] * 20, SamplingParams(max_tokens=90), tenant=tenant, deadline=1e6)
+        for _ in range(int(rng.integers(1, 4))):
+            step(engine, answers)
+        engine._deadlines[late] = 0.0
+    drain(engine, answers)
+    assert [outcome(answers[i]) for i in ids] == alone(traits)
+    assert engine.metrics.finished["deadline"] > 8
+    assert engine.metrics.num_preemptions > 0
 
 
 def test_seeds_do_not_know_what_else_runs(traits: Traits) -> None:

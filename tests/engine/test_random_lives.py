@@ -41,7 +41,13 @@ def test_a_thousand_operations_leave_no_page_behind(traits: Traits, cache: str, 
             seed=int(rng.integers(2**63)),
             temperature=float(rng.choice([0.0, 1.0])),
         )
-        first = engine.add(prompt, params)
+        first = engine.add(
+            prompt,
+            params,
+            tenant=str(rng.choice(["", "a", "b"])),
+            priority=int(rng.choice([0, 0, 1])),
+            deadline=float(rng.choice([1e6, 0.05])),
+        )
         expected[first] = (prompt, replace(params, n=1))
         prefixes.update(dict.fromkeys(range(first, first + params.n)))  # type: ignore[arg-type]
 

@@ -17,16 +17,22 @@ from plait.core.traits import Traits
 from plait.core.window import Update
 from plait.decoding.sample import Decoder
 from plait.iteration.base import Job, Options, Planner, Request
+from plait.iteration.pace import Pace
 from plait.iteration.scheduler import Scheduler
 from plait.kvcache.pool import Pool
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, LAYOUT, MASK
 
 
 def scheduler(
-    *, budget: int = 64, seqs: int = 16, num_pages: int = 64, cache: str = "paged"
+    *,
+    budget: int = 64,
+    seqs: int = 16,
+    num_pages: int = 64,
+    cache: str = "paged",
+    pace: Pace | None = None,
 ) -> Scheduler:
     made = registry.load("kvcache", cache).Cache(Pool(LAYOUT, num_pages))
-    return Scheduler(made, max_num_batched_tokens=budget, max_num_seqs=seqs)
+    return Scheduler(made, max_num_batched_tokens=budget, max_num_seqs=seqs, pace=pace)
 
 
 def planner_for(traits: Traits) -> Planner:
@@ -37,7 +43,13 @@ def planner_for(traits: Traits) -> Planner:
 
 
 def request(
-    key: int, prompt: int, output: int = 8, *, priority: int = 0, traits: Traits = CAUSAL_TRAITS
+    key: int,
+    prompt: int,
+    output: int = 8,
+    *,
+    priority: int = 0,
+    tenant: str = "",
+    traits: Traits = CAUSAL_TRAITS,
 ) -> Request:
     seq = Sequence(
         key,
@@ -48,11 +60,17 @@ def request(
     )
     planner = planner_for(traits)
     planner.admit(seq)
-    return Request(seq, planner, Decoder(Options(), traits), priority)
+    return Request(seq, planner, Decoder(Options(), traits), priority, tenant)
 
 
 def absorb(plan: Scheduler, jobs: Iterable[Job], rng: np.random.Generator | None = None) -> None:
-    """What the engine does after a forward: write some targets, drop who has finished."""
+    """What the engine does after a forward, with a look at the books."""
+    apply(plan, jobs, rng)
+    plan.cache.check()
+
+
+def apply(plan: Scheduler, jobs: Iterable[Job], rng: np.random.Generator | None = None) -> None:
+    """Write some targets, drop who has finished."""
     for job in jobs:
         seq, targets = job.request.seq, job.window.targets
         if rng is not None and len(targets) > 1:
@@ -65,7 +83,6 @@ def absorb(plan: Scheduler, jobs: Iterable[Job], rng: np.random.Generator | None
         job.request.planner.absorb(seq, job.window, update)
         if seq.is_complete:
             plan.remove(job.request)
-    plan.cache.check()
 
 
 def sizes(jobs: Iterable[Job]) -> dict[int, int]:
@@ -123,7 +140,7 @@ def test_memory_admits_whole_canvases_only() -> None:
     plan.add(request(0, 3 * PAGE))
     plan.add(request(1, 3 * PAGE))
     assert sizes(plan.plan()) == {0: 3 * PAGE}
-    assert plan.cache.length(plan.waiting[0].seq) == 0
+    assert plan.cache.length(next(iter(plan.waiting)).seq) == 0
 
 
 def test_who_never_fits_is_refused_with_both_numbers() -> None:
@@ -146,7 +163,7 @@ def test_the_latest_arrival_gives_its_pages_back() -> None:
     assert sizes(jobs) == {0: 1}
     assert [r.seq.request_id for r in plan.waiting] == [1]
     assert plan.num_preemptions == 1
-    assert plan.waiting[0].seq.metrics.num_preemptions == 1
+    assert next(iter(plan.waiting)).seq.metrics.num_preemptions == 1
     for _ in range(PAGE - 1):
         absorb(plan, jobs)
         jobs = plan.plan()
@@ -217,6 +234,17 @@ def test_a_fork_starts_with_its_parents_slots() -> None:
     assert sizes(plan.plan()) == {0: 1, 1: 1}
 
 
+def test_what_admissions_find_in_the_cache_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = scheduler(seqs=3)
+    found = iter([0, 12, 7])
+    monkeypatch.setattr(plan.cache, "match", lambda seq: next(found))
+    for key in range(3):
+        plan.add(request(key, 20))
+    plan.plan()
+    assert (plan.num_prefix_hits, plan.num_prefix_tokens) == (2, 19)
+    assert [r.seq.metrics.num_cached_tokens for r in plan.running] == [0, 12, 7]
+
+
 def test_a_fork_waits_when_there_is_no_place() -> None:
     plan = scheduler(seqs=1)
     parent = request(0, 40)
@@ -224,7 +252,7 @@ def test_a_fork_waits_when_there_is_no_place() -> None:
     absorb(plan, plan.plan())
     child = Request(parent.seq.fork(1, seed=1), parent.planner, parent.decoder)
     plan.adopt(child, parent)
-    assert plan.waiting == [child]
+    assert list(plan.waiting) == [child]
     assert plan.cache.length(child.seq) == 0
 
 

@@ -47,7 +47,7 @@ Matrix q8_0(const Weight& weight) {
   return made;
 }
 
-// Weights from -32 to 31; scales of both signs, also zero.
+// Weights from -32 to 31; scales mostly positive, also zero and negative.
 Matrix q6_k(const Weight& weight) {
   Matrix made{Format::q6_k, 512, {}};
   for (int row = 0; row < kVocab; ++row)
@@ -60,7 +60,7 @@ Matrix q6_k(const Weight& weight) {
         block[128 + high] |= static_cast<uint8_t>((code >> 4) << quarter % 4 * 2);
       }
       for (int i = 0; i < 16; ++i)
-        block[192 + i] = static_cast<uint8_t>((row * 5 + first + i * 7) % 23 - 11);
+        block[192 + i] = static_cast<uint8_t>((row * 5 + first + i * 7) % 23 - 2);
       block[209] = exponent(row, first / 256);
       made.raw.insert(made.raw.end(), block, block + 210);
     }

@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 
-from plait import __version__
 from plait.cli.bench_limits import Limits
 from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
-from plait.cli.machine import machine
 from plait.cli.names import default_model
 from plait.cli.options import takes
 from plait.cli.session import fetch
@@ -34,24 +32,14 @@ def step(
     engine = replace(engine, model=model or default_model())
     record = Record("step", engine.model, out)
     fetch(engine.model, offline=engine.offline)
-    from plait.analysis.step_cost import Setup
     from plait.analysis.steps import measure
     from plait.engine.build import build
+    from plait.engine.pace import setup
     from plait.weights.hub import cache_root
 
-    here = machine()
-    setup = Setup(
-        engine.model,
-        here["processor"],
-        here["isa"] if engine.isa == "auto" else engine.isa,
-        engine.threads or here["threads"],
-        engine.activations,
-        engine.kv_type,
-        __version__,
-    )
     built = build(engine)
     with closing(built):
-        cost = measure(built.engine, setup, passes=passes)
+        cost = measure(built.engine, setup(engine), passes=passes)
     limits = Limits(engine)
     print("milliseconds of a step, and the limit's share of it; context:")
     print(" " * 12 + "".join(f"{context:9}     " for context in cost.contexts))

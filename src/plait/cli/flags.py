@@ -102,6 +102,14 @@ ENGINE = Panel(
         ),
         "max_num_batched_tokens": Flag("Positions that one forward may feed."),
         "max_num_seqs": Flag("Requests that may run at once."),
+        "max_step_stretch": Flag(
+            "How many times as long prompts may make a step of running requests (see `plait bench step`)."
+        ),
+        "max_queued_requests": Flag("Requests that may wait for their turn; 0 is no limit."),
+        "max_queued_tokens": Flag("Prompt tokens that may wait for their turn; 0 is no limit."),
+        "max_request_tokens": Flag("Tokens that one request may generate; 0 is no limit."),
+        "max_request_seconds": Flag("Seconds that one request may take; 0 is no limit."),
+        "max_request_kv": Flag("Slots of KV cache that one request may hold; 0 is no limit."),
         "isa": Flag("Kernel table; `plait show --hardware` lists them."),
         "offline": Flag("Use only what is on this machine.", ("--offline",)),
     },

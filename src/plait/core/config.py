@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from plait.core.errors import UserError
 
@@ -12,6 +13,8 @@ VERSION = "0.1.0"
 
 PAGE = 32
 """Slots per KV page; the same number is in csrc/include/plait/batch.h."""
+
+LIMITS = ("max_queued_requests", "max_queued_tokens", "max_request_tokens", "max_request_kv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,13 @@ class EngineConfig:
         head) or "auto" (f16 with int8 activations, else f32).
     threads: 0 means what affinity, cgroup quota and physical cores allow.
     max_num_batched_tokens: positions one step may feed in all. max_num_seqs: requests running at once.
+    max_step_stretch: how many times as long a step of running requests may become by prompts that ride
+        along; needs what `plait bench step` measured on this machine, without it a prompt takes what is left
+        of max_num_batched_tokens.
+    max_queued_requests, max_queued_tokens: requests, and tokens of their prompts, that may wait for their
+        turn; 0 means no limit.
+    max_request_tokens, max_request_seconds, max_request_kv: what one request, with all of its choices, may
+        generate, may take from submission on, and may hold of the KV cache in slots; 0 means no limit.
     max_model_len: longest canvas in tokens; 0 means what the model and the memory allow.
     kv_memory: bytes for the KV cache; 0 means fitted to the machine.
     planner, decoder, cache: names of siblings; planner "auto" is what the model's traits call for.
@@ -39,6 +49,12 @@ class EngineConfig:
     threads: int = 0
     max_num_batched_tokens: int = 512
     max_num_seqs: int = 64
+    max_step_stretch: float = 1.6
+    max_queued_requests: int = 0
+    max_queued_tokens: int = 0
+    max_request_tokens: int = 0
+    max_request_seconds: float = 0.0
+    max_request_kv: int = 0
     max_model_len: int = 0
     kv_memory: int = 0
     planner: str = "auto"
@@ -56,8 +72,10 @@ class EngineConfig:
         _one_of("activations", self.activations, ("int8", "f32"))
         _one_of("executor", self.executor, ("native", "reference"))
         _one_of("kv", self.kv, ("auto", "f16", "f32", "int8"))
-        for name in ("threads", "max_model_len", "kv_memory"):
+        for name in ("threads", "max_model_len", "kv_memory", *LIMITS):
             _at_least(name, getattr(self, name), 0)
+        _number("max_step_stretch", self.max_step_stretch, 1)
+        _number("max_request_seconds", self.max_request_seconds, 0)
         for name in ("max_num_batched_tokens", "max_num_seqs"):
             _at_least(name, getattr(self, name), 1)
 
@@ -76,6 +94,11 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 def _of_kind(name: str, value: object, kind: type, wanted: str) -> None:
     if not isinstance(value, kind):
         raise UserError(f"{name}={value!r} is not what it should be", wanted)
+
+
+def _number(name: str, value: float, low: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < inf:
+        raise UserError(f"{name}={value!r} is out of range", f"a number of at least {low}")
 
 
 def _at_least(name: str, value: int, low: int) -> None:

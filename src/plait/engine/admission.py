@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import reprlib
 import struct
 from collections.abc import Sequence
 
@@ -14,6 +16,8 @@ from plait.core.errors import ContextLengthError, UserError
 from plait.core.params import SamplingParams
 from plait.core.traits import Traits
 from plait.core.window import Ints
+
+LONGEST_TENANT = 256
 
 
 def checked_prompt(prompt: Sequence[int] | Ints, params: SamplingParams, traits: Traits) -> Ints:
@@ -44,11 +48,22 @@ def checked_priority(priority: int) -> int:
     return priority
 
 
-def canvas_limit(prompt: Ints, params: SamplingParams, traits: Traits) -> int:
-    """Canvas length at which the generation ends."""
-    if params.max_tokens is None:
-        return traits.context_length
-    return min(len(prompt) + params.max_tokens, traits.context_length)
+def checked_tenant(tenant: str) -> str:
+    """Raises UserError for what is no name, or a long one: it is kept while its requests run."""
+    if not isinstance(tenant, str) or len(tenant) > LONGEST_TENANT:
+        raise UserError(
+            f"tenant={reprlib.repr(tenant)} is no name of a tenant",
+            f"text of at most {LONGEST_TENANT} characters",
+        )
+    return tenant
+
+
+def checked_deadline(seconds: float | None) -> float | None:
+    """Raises UserError for what is no time span."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and 0 < seconds < math.inf):
+        raise UserError(f"deadline={seconds!r} is out of range", "a number of seconds above 0")
+    return seconds
 
 
 def seeds(params: SamplingParams) -> list[int]:

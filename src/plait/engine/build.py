@@ -14,7 +14,9 @@ from plait.core.traits import Traits
 from plait.core.window import PatternKind
 from plait.decoding.base import Decoder
 from plait.engine.engine import Engine
+from plait.engine.limits import Limits
 from plait.engine.options import resolve
+from plait.engine.pace import measured_pace
 from plait.iteration.base import Planner
 from plait.iteration.scheduler import Scheduler
 from plait.kernels.plan import Pool as Threads
@@ -52,10 +54,12 @@ def build(
     loaded = load(config, path, read_ends)
     try:
         engine = assemble(config, loaded.runner, loaded.traits, loaded.pool, loaded.threads)
+        pace, pace_words = measured_pace(config)
+        engine.scheduler.pace = pace
     except BaseException:
         loaded.close()
         raise
-    return Built(engine, engine.traits, loaded.words, loaded.close)
+    return Built(engine, engine.traits, (*loaded.words, *pace_words), loaded.close)
 
 
 ROOMS = {"planner": "iteration", "decoder": "decoding", "cache": "kvcache"}
@@ -81,7 +85,7 @@ def assemble(
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_num_seqs=config.max_num_seqs,
     )
-    return Engine(scheduler, runner, traits, parts.choose)
+    return Engine(scheduler, runner, traits, parts.choose, Limits.of(config))
 
 
 def part_names(config: EngineConfig, traits: Traits) -> dict[str, str]:

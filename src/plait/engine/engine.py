@@ -11,6 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Sequence as Listing
+from dataclasses import replace
+from typing import Any
 
 from plait.core.params import SamplingParams
 from plait.core.sequence import Event, Sequence
@@ -18,6 +20,8 @@ from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.core.window import FinishReason, Floats, Ints, Update
 from plait.engine import admission, emission
+from plait.engine.backlog import Backlog
+from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
 from plait.engine.reading import Reading
 from plait.iteration.base import ChooseParts, Job, Request
@@ -31,16 +35,25 @@ class Engine:
     """Owns the requests from `add` to the event that carries a finish_reason."""
 
     def __init__(
-        self, scheduler: Scheduler, runner: Runner, traits: Traits, choose: ChooseParts
+        self,
+        scheduler: Scheduler,
+        runner: Runner,
+        traits: Traits,
+        choose: ChooseParts,
+        limits: Limits = NO_LIMITS,
     ) -> None:
-        """traits.context_length is the longest canvas this engine allows."""
+        """traits.context_length is the longest canvas this engine allows. limits: of each request; those of
+        the backlog are for whoever submits from outside (worker.py)."""
         self.scheduler = scheduler
         self.runner = runner
         self.traits = traits
+        self.limits = limits
+        self.backlog = Backlog(limits)
         self.metrics = EngineMetrics()
         self._choose = choose
         self._requests: dict[int, Request] = {}
         self._unborn: dict[int, list[Request]] = {}
+        self._deadlines: dict[int, float] = {}
         self._num_ids = 0
         self._id_lock = threading.Lock()  # the one thing that `prepare` changes
 
@@ -48,22 +61,17 @@ class Engine:
     def has_work(self) -> bool:
         return self.scheduler.has_work
 
-    def add(
-        self,
-        prompt: Listing[int] | Ints,
-        params: SamplingParams,
-        *,
-        priority: int = 0,
-        planner: str = "auto",
-        decoder: str = "auto",
-    ) -> int:
+    @property
+    def requests(self) -> list[Request]:
+        """Those that have not ended, in order of arrival. May be asked for from any thread."""
+        return list(self._requests.values())
+
+    def add(self, prompt: Listing[int] | Ints, params: SamplingParams, **choices: Any) -> int:
         """Queue a request; returns its id. With n > 1 choice i is the request with the id `+ i`.
 
-        priority: lower goes first. Raises UserError; then nothing has been queued.
+        choices: those of `prepare`. Raises UserError; then nothing has been queued.
         """
-        return self.enqueue(
-            self.prepare(prompt, params, priority=priority, planner=planner, decoder=decoder)
-        )
+        return self.enqueue(self.prepare(prompt, params, **choices))
 
     def prepare(
         self,
@@ -71,22 +79,29 @@ class Engine:
         params: SamplingParams,
         *,
         priority: int = 0,
+        tenant: str = "",
+        deadline: float | None = None,
         planner: str = "auto",
         decoder: str = "auto",
     ) -> list[Request]:
         """What `enqueue` takes, one per choice, or a UserError.
 
+        priority: lower goes first. tenant: for whom; tenants share what a step has. deadline: seconds from
+        now after which the request ends with reason DEADLINE, with what it has.
         Touches nothing that a step uses, so it may be called from any thread at any time.
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
-        limit = admission.canvas_limit(ids, params, self.traits)
-        order = admission.checked_priority(priority)
+        limit = self.limits.canvas(len(ids), params, self.traits.context_length)
+        place = admission.checked_priority(priority), admission.checked_tenant(tenant)
+        seconds = self.limits.deadline(admission.checked_deadline(deadline))
+        end = None if seconds is None else time.perf_counter() + seconds
         parts = self._choose(planner, decoder)
         first = self._take_ids(params.n)
         requests = [
-            Request(Sequence(first + i, ids, params, limit=limit, seed=seed), *parts, order)
+            Request(Sequence(first + i, ids, params, limit=limit, seed=seed), *parts, *place, end)
             for i, seed in enumerate(admission.seeds(params))
         ]
+        self.limits.hold_kv(requests)
         for request in requests:
             request.planner.admit(request.seq)
             self.scheduler.check(request)
@@ -97,16 +112,18 @@ class Engine:
         it has its first token."""
         first, *others = requests
         self.scheduler.add(first)
-        self._requests |= {request.seq.request_id: request for request in requests}
+        for request in requests:
+            self._enter(request)
         self._unborn[first.seq.request_id] = others
         return first.seq.request_id
 
     def step(self) -> list[Event]:
         """One forward for the running requests; returns whatever became final."""
         begin = time.perf_counter()
+        events = self._expired(begin) if self._deadlines else []
         jobs = self.scheduler.plan()
+        self.backlog.start(job.request.seq.request_id for job in jobs)
         updates = decide(jobs, self._forward(jobs))
-        events: list[Event] = []
         for job, update in zip(jobs, updates, strict=True):
             events += self._absorb(job, update)
         if self.scheduler.refused:
@@ -137,8 +154,8 @@ class Engine:
         parent = self._requests[request_id]
         child_id = self._take_ids(1)
         seq = parent.seq.fork(child_id, seed=seed % 2**64)
-        child = Request(seq, parent.planner, parent.decoder, parent.priority)
-        self._requests[child_id] = child
+        child = replace(parent, seq=seq, served=0)
+        self._enter(child)
         self.scheduler.adopt(child, parent)
         return child_id
 
@@ -187,7 +204,21 @@ class Engine:
             self._give_birth(request)
         if event and event.finish_reason:
             self._close(request, event)
+        elif event:
+            self.metrics.observe(seq, event)
         return [event] if event else []
+
+    def _enter(self, request: Request) -> None:
+        key = request.seq.request_id
+        self._requests[key] = request
+        if request.deadline is not None:
+            self._deadlines[key] = request.deadline
+
+    def _expired(self, now: float) -> list[Event]:
+        """End the requests whose time is up."""
+        expired = [key for key, end in self._deadlines.items() if end <= now]
+        events = [self.finish(key, FinishReason.DEADLINE) for key in expired]
+        return [event for event in events if event]
 
     def _give_birth(self, parent: Request) -> None:
         """Fork the other choices of a request whose prompt has just been computed."""
@@ -206,7 +237,10 @@ class Engine:
         emission.seal(request.seq, event)
         key = request.seq.request_id
         self.scheduler.remove(request)
+        self.backlog.leave(key)
+        self._deadlines.pop(key, None)
         del self._requests[key]
+        self.metrics.observe(request.seq, event)
         self.metrics.finished[str(event.finish_reason)] += 1
         heirs = [
             child for child in self._unborn.pop(key, ()) if child.seq.request_id in self._requests

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from plait.core.sequence import Event
+from plait.core.sequence import Event, Sequence
 from plait.iteration.base import Job
+
+BOUNDS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    *(1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0),
+)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """counts[i]: observations in (BOUNDS[i - 1], BOUNDS[i]]; one more for those above all. sum: of all."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    sum: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect.bisect_left(BOUNDS, seconds)] += 1
+        self.sum += seconds
 
 
 @dataclass(slots=True)
@@ -16,6 +34,8 @@ class EngineMetrics:
 
     num_steps: calls of step. num_windows: forwards counted per sequence (a step with 16 requests has 16).
     num_positions: positions fed. num_tokens: tokens that became final. finished: requests by reason.
+    time_to_first_token: from submission, per request. time_per_token: between the first token and the end,
+    per request that has more than one.
     """
 
     num_steps: int = 0
@@ -26,6 +46,8 @@ class EngineMetrics:
     forward_seconds: float = 0.0
     step_seconds: float = 0.0
     finished: Counter[str] = field(default_factory=Counter)
+    time_to_first_token: Histogram = field(default_factory=Histogram)
+    time_per_token: Histogram = field(default_factory=Histogram)
 
     @property
     def tokens_per_forward(self) -> float:
@@ -45,3 +67,14 @@ class EngineMetrics:
             self.num_positions += job.window.length
         for event in events:
             self.num_tokens += len(event.token_ids)
+
+    def observe(self, seq: Sequence, event: Event) -> None:
+        """Take the times of a request into the totals, with the first of its events and with the last."""
+        times, num_tokens = seq.metrics, seq.emitted - seq.prompt_length
+        if times.first_token_time is None:
+            return
+        if event.token_ids and len(event.token_ids) == num_tokens:
+            self.time_to_first_token.observe(times.first_token_time - times.arrival_time)
+        if times.finished_time is not None and num_tokens > 1:
+            seconds = times.finished_time - times.first_token_time
+            self.time_per_token.observe(seconds / (num_tokens - 1))

@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 from plait.core.params import SamplingParams
 from plait.core.sequence import Event
 from plait.core.window import FinishReason
+from plait.engine import snapshot
 from plait.engine.engine import Engine
+from plait.engine.snapshot import Snapshot
 from plait.engine.stream import AsyncStream, Stream
 
 log = logging.getLogger(__name__)
@@ -48,17 +50,23 @@ class Worker:
     ) -> list[int]:
         """Queue a request; returns one request id per choice.
 
-        choices: priority, planner, decoder, as for `Engine.add`. Raises UserError at once, in the
-        caller's thread, and RuntimeError after `shutdown`.
+        choices: priority, tenant, deadline, planner, decoder, as for `Engine.prepare`. Raises UserError at
+        once, in the caller's thread, BusyError among them, and RuntimeError after `shutdown`.
         """
         requests = self.engine.prepare(prompt, params, **choices)
+        self.engine.backlog.enter(requests)
         ids = [request.seq.request_id for request in requests]
 
         def enqueue() -> None:
             self._listeners |= dict.fromkeys(ids, on_event)
             self.engine.enqueue(requests)
 
-        self._post(enqueue)
+        try:
+            self._post(enqueue)
+        except RuntimeError:
+            for request_id in ids:
+                self.engine.backlog.leave(request_id)
+            raise
         return ids
 
     def finish(self, request_id: int, reason: FinishReason) -> None:
@@ -88,6 +96,10 @@ class Worker:
 
         self._post(call)
         return future
+
+    def snapshot(self) -> Snapshot:
+        """What goes on; from any thread, without waiting for a step to end."""
+        return snapshot.take(self.engine)
 
     def stream(self, prompt: Listing[int], params: SamplingParams, **choices: Any) -> Stream:
         """`submit` with an iterator over the events, for threads."""

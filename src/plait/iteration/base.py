@@ -79,11 +79,16 @@ ChooseParts = Callable[[str, str], tuple[Planner, Decoder]]
 """Names of a planner and a decoder ("auto" for the model's own) -> the parts. Raises UserError."""
 
 
+Account = tuple[int, str]
+"""Priority and tenant: those within an account stand in line, accounts of one priority share."""
+
+
 @dataclass(eq=False, slots=True)
 class Request:
     """A sequence with its parts and its place in the queue.
 
-    priority: lower goes first; within one priority, `arrival` counts. served: number of the step that last
+    priority: lower goes first; within one priority tenants share, and within a tenant `arrival` counts.
+    deadline: time (time.perf_counter) by which it has to end. served: number of the step that last
     planned a window for it.
     """
 
@@ -91,8 +96,14 @@ class Request:
     planner: Planner
     decoder: Decoder
     priority: int = 0
+    tenant: str = ""
+    deadline: float | None = None
     arrival: int = 0
     served: int = 0
+
+    @property
+    def account(self) -> Account:
+        return self.priority, self.tenant
 
     @property
     def rank(self) -> tuple[int, int]:

@@ -1,53 +1,75 @@
 """The scheduler: which requests take part in the next forward, and with how much.
 
 It is blind to how a request generates. All it sees are windows: a prompt chunk, a decode token and a
-diffusion block differ in their length only. Each step has a budget of positions, spent in this order:
+diffusion block differ in their length only. A request that has begun and is no further behind than two smallest
+windows **streams**: somebody waits for its next token. The rest is prompt, also the canvas of a request that
+was preempted. Each step has a budget of positions, spent in this order:
 
 1. running requests by (priority, step in which they were last served, positions they are behind): who was
    left out goes first, and among equals small windows go before large ones, so a long prompt takes what the
    others leave and a decode is never held up by it;
-2. waiting requests by (priority, arrival), as long as there is budget, a free place and memory for the
-   whole canvas as it stands.
+2. waiting requests by (priority, running requests of the same tenant, arrival), as long as there is budget,
+   a free place and memory for the whole canvas as it stands.
 
-**Memory.** When pages run out, the running request of the highest rank number (lowest priority, then latest
-arrival) gives all of its pages back, waits at the head of the queue and computes its canvas again later. The
-request being planned never preempts a better one: it keeps what it has and tries again in the next step,
-when it will be first. So the best request can always take all pages there are, and since no request is
-accepted that would not fit alone, somebody always gets on.
+**Pace.** While requests stream, the prompts of a step share a smaller budget (pace.py), if it is known what a
+step costs on this machine. Alone, a prompt takes the largest chunk.
 
-**Fairness.** Within a priority nobody starves: the request served longest ago is first in line with the
-whole budget. Across priorities lower numbers win, by definition.
+**Memory.** When pages run out, one of the running requests of the lowest priority (fairness.py: `worst`; of
+one tenant's the latest arrival) gives all of its pages back, waits in its place of the queue and computes its
+canvas again later. The worst request never preempts a better one: it keeps what it has and tries again in the
+next step, when it will be first. So the best request can always take all pages there are, and since no
+request is accepted that would not fit alone, somebody always gets on.
+
+**Fairness.** Within a priority and a tenant nobody starves: the request served longest ago is first in line.
+Tenants share what prompts may take by deficit round robin; when places or memory are short, the tenant that
+holds most makes room for one that holds less (fairness.py). Across priorities lower numbers win, by definition.
 """
 
 from __future__ import annotations
 
-import bisect
 import time
+from collections import Counter
 
 from plait.core.errors import CapacityError, UserError
-from plait.iteration.base import Job, Request
+from plait.iteration import fairness
+from plait.iteration.base import Account, Job, Request
+from plait.iteration.pace import Load, Pace
+from plait.iteration.queues import Queues
 from plait.kvcache.base import Cache
 
 
 class Scheduler:
     """Owns the queues and asks the cache for memory.
 
-    running: requests that hold pages. waiting: sorted by rank, they hold none.
+    running: requests that hold pages. waiting: they hold none.
     refused: requests that turned out to need more memory than there is, with the reason; the engine
         takes them from here and ends them. is_short_of_memory: whether the last plan wanted more pages.
+    num_prefix_hits, num_prefix_tokens: admissions that found a part of their canvas in the cache, and how much.
     """
 
-    def __init__(self, cache: Cache, *, max_num_batched_tokens: int, max_num_seqs: int) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        max_num_batched_tokens: int,
+        max_num_seqs: int,
+        pace: Pace | None = None,
+    ) -> None:
+        """pace: None when nobody knows what a step costs; then a prompt always takes the largest chunk."""
         self.cache = cache
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_num_seqs = max_num_seqs
+        self.pace = pace
         self.running: list[Request] = []
-        self.waiting: list[Request] = []
+        self.waiting = Queues()
         self.refused: list[tuple[Request, UserError]] = []
         self.num_preemptions = 0
+        self.num_prefix_hits = 0
+        self.num_prefix_tokens = 0
         self._step = 0
         self._arrivals = 0
         self._budget = 0
+        self._purse = fairness.Purse(max_num_batched_tokens)
         self._jobs: dict[int, Job] = {}
         self.is_short_of_memory = False
 
@@ -73,7 +95,7 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a request that has passed `check`."""
         self._number(request)
-        bisect.insort(self.waiting, request, key=_rank)
+        self.waiting.add(request)
 
     def adopt(self, request: Request, parent: Request) -> None:
         """Queue a request that may start with the slots of `parent`, if there is a place for it now."""
@@ -82,20 +104,20 @@ class Scheduler:
             self.cache.fork(parent.seq, request.seq)
             self._start(request, self.cache.length(request.seq))
         else:
-            bisect.insort(self.waiting, request, key=_rank)
+            self.waiting.add(request)
 
     def remove(self, request: Request) -> None:
         """Forget a request and give its pages back."""
         self.cache.release(request.seq)
-        for queue in (self.running, self.waiting):
-            if request in queue:
-                queue.remove(request)
+        self.waiting.discard(request)
+        if request in self.running:
+            self.running.remove(request)
 
     def preempt(self, request: Request) -> None:
         """Take a running request's pages; it waits and computes its canvas again later."""
         self.cache.release(request.seq)
         self.running.remove(request)
-        bisect.insort(self.waiting, request, key=_rank)
+        self.waiting.add(request)
         job = self._jobs.pop(request.seq.request_id, None)
         if job:
             self._budget += job.window.length
@@ -108,30 +130,104 @@ class Scheduler:
         self._budget = self.max_num_batched_tokens
         self._jobs = {}
         self.is_short_of_memory = False
-        for request in sorted(self.running, key=self._turn):
-            if request in self.running:  # it may have been preempted or refused meanwhile
-                self._plan_one(request)
-        self._admit()
+        self._fill_purse()
+        self._spend()
+        if not self._jobs:
+            self._purse.open()
+            self._spend()
         jobs, self._jobs = list(self._jobs.values()), {}
         assert jobs or self.refused or not self.has_work, "requests are waiting, but none can go on"
         return jobs
 
+    def _fill_purse(self) -> None:
+        """Divide among the tenants what the prompts of this step may take."""
+        streams: list[Request] = []
+        prompts: list[Request] = []
+        for request in self.running:
+            (streams if self._streams(request) else prompts).append(request)
+        needs: Counter[Account] = Counter()
+        for request in prompts:
+            needs[request.account] += self._behind(request)
+        if self.waiting:
+            self._add_waiting(needs)
+        if needs:
+            budget = self._prompt_budget(streams, prompts)
+            self._purse.fill(needs, {request.tenant for request in streams}, budget)
+
+    def _add_waiting(self, needs: Counter[Account]) -> None:
+        """What accounts could use for requests that wait: nothing, where no place is to be had for them."""
+        heads = self.waiting.heads()
+        if len(self.running) >= self.max_num_seqs:
+            heads = fairness.may_displace(self.running, heads)
+        for head in heads:
+            needs[head.account] += self.waiting.need(head.account, self.max_num_batched_tokens)
+
+    def _prompt_budget(self, streams: list[Request], prompts: list[Request]) -> int:
+        most = self.max_num_batched_tokens
+        if self.pace is None or not streams:
+            return most
+        fed = [self._behind(request) for request in streams]
+        before = sum(count * r.seq.length for count, r in zip(fed, streams, strict=True))
+        load = Load(sum(fed), before)
+        context = sum(self.cache.length(r.seq) for r in prompts) // max(1, len(prompts))
+        budget = self.pace.prompt_budget(load, len(streams), context, most)
+        return max(budget, *(request.planner.smallest_window for request in streams))
+
+    def _behind(self, request: Request) -> int:
+        return request.seq.length - self.cache.length(request.seq)
+
+    def _streams(self, request: Request) -> bool:
+        stored = self.cache.length(request.seq)
+        has_begun = request.served > 0 or stored > 0
+        return has_begun and request.seq.length - stored <= 2 * request.planner.smallest_window
+
+    def _spend(self) -> None:
+        for request in sorted(self.running, key=self._turn):
+            if request in self.running:  # it may have been preempted or refused meanwhile
+                self._plan_one(request)
+        self._admit()
+
     def _turn(self, request: Request) -> tuple[int, int, int, int]:
-        behind = request.seq.length - self.cache.length(request.seq)
-        return request.priority, request.served, behind, request.arrival
+        return request.priority, request.served, self._behind(request), request.arrival
 
     def _admit(self) -> None:
         """Move waiting requests to the running ones, best first, while everything suffices."""
         while self.waiting and self._budget and not self.is_short_of_memory:
-            request = self.waiting[0]
-            if len(self.running) == self.max_num_seqs:
+            request = self._first_in_line()
+            if request is None or not self._find_place(request):
                 return
-            num_cached = self.cache.match(request.seq)
-            if not self.cache.reserve(request.seq, request.seq.length):
-                self.cache.release(request.seq)
-                return
-            self._start(self.waiting.pop(0), num_cached)
             self._plan_one(request)
+            if request.seq.request_id not in self._jobs:
+                return
+
+    def _first_in_line(self) -> Request | None:
+        held = Counter(request.account for request in self.running)
+        heads = [head for head in self.waiting.heads() if self._purse.holds(head.account)]
+        return min(heads, key=lambda r: (r.priority, held[r.account], r.arrival), default=None)
+
+    def _find_place(self, request: Request) -> bool:
+        """Start a request, at the cost of a tenant that holds more if need be."""
+        seq = request.seq
+        if len(self.running) >= self.max_num_seqs:
+            last = fairness.surplus(self.running, request, _one, 1)
+            if last is None:
+                return False
+            self.preempt(last)
+        num_cached = self.cache.match(seq)
+        while not self.cache.reserve(seq, seq.length):
+            last = fairness.surplus(self.running, request, self._slots, seq.length)
+            if last is None:
+                self.cache.release(seq)
+                return False
+            self.preempt(last)
+        self.waiting.discard(request)
+        self.num_prefix_hits += num_cached > 0
+        self.num_prefix_tokens += num_cached
+        self._start(request, num_cached)
+        return True
+
+    def _slots(self, request: Request) -> int:
+        return self.cache.length(request.seq)
 
     def _start(self, request: Request, num_cached: int) -> None:
         self.running.append(request)
@@ -142,20 +238,26 @@ class Scheduler:
 
     def _plan_one(self, request: Request) -> None:
         """Give a running request a window, if budget and memory allow."""
-        if not self._budget:
-            return
         seq, cache = request.seq, self.cache
+        is_prompt = not self._streams(request)
+        allowed = (
+            min(self._budget, self._purse.holds(request.account)) if is_prompt else self._budget
+        )
+        if not allowed:
+            return
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
-        budget = self._budget if cache.keeps else self.max_num_batched_tokens
+        budget = allowed if cache.keeps else self.max_num_batched_tokens
         stored = cache.length(seq)
         window = request.planner.next(seq, stored, budget)
-        if window is None or window.length > self._budget:
+        if window is None or window.length > allowed:
             return
         if window.start < stored:
             cache.truncate(seq, window.start)
         if not self._make_room(request, window.end):
             return
         self._budget -= window.length
+        if is_prompt:
+            self._purse.spend(request.account, window.length)
         self._jobs[seq.request_id] = Job(request, window, cache.view(seq, window))
         request.served = self._step
 
@@ -163,7 +265,7 @@ class Scheduler:
         """Reserve slots, at the cost of worse requests if need be."""
         while not self.cache.reserve(request.seq, upto):
             self.is_short_of_memory = True
-            worst = max(self.running, key=_rank)
+            worst = fairness.worst(self.running, self.cache)
             if worst is not request:
                 self.preempt(worst)
             elif len(self.running) > 1:
@@ -184,5 +286,5 @@ class Scheduler:
         request.arrival = self._arrivals
 
 
-def _rank(request: Request) -> tuple[int, int]:
-    return request.rank
+def _one(_: Request) -> int:
+    return 1

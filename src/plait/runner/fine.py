@@ -48,6 +48,7 @@ def choose(energy: ArrayLike, *, is_head: bool) -> Ints:
     if is_head:
         count = max(1, round(len(values) * HEAD_SHARE))
     else:
-        count = min(np.count_nonzero(values > LOUD * values.mean()), int(len(values) * MOST))
+        loud = int(np.count_nonzero(values > LOUD * values.mean()))
+        count = min(loud, int(len(values) * MOST))
     best = np.argsort(-values, kind="stable")[:count]
     return np.sort(best).astype(np.int32)

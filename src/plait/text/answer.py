@@ -33,7 +33,7 @@ class CompletionOutput:
     """One choice.
 
     token_ids ends with the stop token, if there was one; a stop string takes the tokens that hold nothing
-    but it away. finish_reason: None while it runs, then stop, length, cancelled or error (see `error`).
+    but it away. finish_reason: None while it runs, then stop, length, cancelled, deadline or error (see `error`).
     stop_reason: the stop string or the stop token id that ended it; None for the model's own end.
     """
 

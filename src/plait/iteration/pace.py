@@ -1,0 +1,51 @@
+"""How many prompt positions may ride along with running requests, from the measured cost of a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+LEAST = 8
+"""Prompt positions that are always let in: a step reads every weight anyway, and prompts must get on."""
+
+
+class StepTime(Protocol):
+    """Seconds of a step, T(M)."""
+
+    def predict(self, num_tokens: int, context: int, num_logits: int = 1) -> float:
+        """Of one that feeds `num_tokens` positions behind `context` tokens each, on average."""
+        ...
+
+
+class Load(NamedTuple):
+    """Positions to feed in one step, and the sum of the tokens that each of them has before it."""
+
+    positions: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """stretch: how many times as long a step may become by the prompts in it."""
+
+    time: StepTime
+    stretch: float
+
+    def prompt_budget(self, streams: Load, num_streams: int, prompt_context: int, most: int) -> int:
+        """The most prompt positions, in chunks behind `prompt_context` tokens, that keep a step in its time.
+
+        streams: what the `num_streams` >= 1 requests that wait for their next token feed.
+        """
+        bound = self.stretch * self._seconds(streams, num_streams)
+        low, high = min(LEAST, most), most
+        while low < high:
+            middle = (low + high + 1) // 2
+            context = streams.context + middle * prompt_context
+            if self._seconds(Load(streams.positions + middle, context), num_streams) <= bound:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _seconds(self, load: Load, num_logits: int) -> float:
+        return self.time.predict(load.positions, load.context // load.positions, num_logits)

@@ -1,0 +1,54 @@
+"""Requests that wait: one queue per priority and tenant, each in order of arrival."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+
+from plait.iteration.base import Account, Request
+
+
+class Queues:
+    """Iterates in the order of rank, over all of them."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Account, list[Request]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def __len__(self) -> int:
+        """May be asked for from any thread."""
+        return sum(map(len, list(self._queues.values())))
+
+    def __iter__(self) -> Iterator[Request]:
+        every = [request for queue in self._queues.values() for request in queue]
+        return iter(sorted(every, key=_rank))
+
+    def add(self, request: Request) -> None:
+        bisect.insort(self._queues.setdefault(request.account, []), request, key=_rank)
+
+    def discard(self, request: Request) -> None:
+        """Take a request out, if it is there."""
+        queue = self._queues.get(request.account, [])
+        if request in queue:
+            queue.remove(request)
+            if not queue:
+                del self._queues[request.account]
+
+    def heads(self) -> list[Request]:
+        """The first of every queue."""
+        return [queue[0] for queue in self._queues.values()]
+
+    def need(self, account: Account, most: int) -> int:
+        """Positions that the requests of an account have to compute; counted as far as `most`."""
+        total = 0
+        for request in self._queues[account]:
+            total += request.seq.length
+            if total >= most:
+                return most
+        return total
+
+
+def _rank(request: Request) -> tuple[int, int]:
+    return request.rank

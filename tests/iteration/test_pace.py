@@ -1,0 +1,70 @@
+"""How many prompt positions ride along. The times are SIMULATED (simulation.py)."""
+
+from __future__ import annotations
+
+import pytest
+
+from plait.iteration.pace import LEAST, Load, Pace
+from tests.fakes import BLOCK_TRAITS
+from tests.iteration.simulation import Cost, Simulation
+from tests.iteration.test_scheduler import absorb, request, scheduler, sizes
+
+
+@pytest.mark.parametrize("stretch", [1.5, 2.0, 4.0])
+@pytest.mark.parametrize("streams", [1, 8, 32])
+def test_the_budget_is_the_most_that_keeps_the_step_in_time(stretch: float, streams: int) -> None:
+    pace = Pace(Cost(), stretch)
+    load = Load(streams, streams * 700)
+    count = pace.prompt_budget(load, streams, 1000, 512)
+    bare = Cost().predict(streams, 700)
+
+    def step(prompt: int) -> float:
+        positions = streams + prompt
+        return Cost().predict(positions, (streams * 700 + prompt * 1000) // positions)
+
+    assert LEAST < count < 512
+    assert step(count) <= stretch * bare < step(count + 1)
+
+
+def test_a_prompt_always_gets_on_and_never_beyond_the_step() -> None:
+    load = Load(4, 400)
+    assert Pace(Cost(), 1.0).prompt_budget(load, 4, 0, 512) == LEAST
+    assert Pace(Cost(), 1000.0).prompt_budget(load, 4, 0, 512) == 512
+    assert Pace(Cost(), 1.0).prompt_budget(load, 4, 0, 5) == 5
+
+
+def test_a_long_prompt_cannot_stall_those_that_stream() -> None:
+    """Simulated: 8 requests decode when a prompt of 1,500 tokens arrives; before that it would have been
+    a step of 504 positions."""
+    for stretch in (1.6, 3.0):
+        sim = Simulation(scheduler(budget=512, num_pages=200, pace=Pace(Cost(), stretch)))
+        keys = [sim.send(lambda key: request(key, 20, 400)) for _ in range(8)]
+        sim.run(40)
+        before = max(gap for key in keys for gap in sim.times[key].gaps[5:])
+        long = sim.send(lambda key: request(key, 1500, 3))
+        sim.run(200)
+        after = max(gap for key in keys for gap in sim.times[key].gaps[5:])
+        assert 0.8 * stretch * before < after < 1.1 * stretch * before
+        assert len(sim.times[long].tokens) == 3
+
+
+def test_without_a_measurement_a_prompt_takes_what_is_left() -> None:
+    plan = scheduler(budget=512, num_pages=200)
+    plan.add(request(0, 2, 50))
+    absorb(plan, plan.plan())
+    plan.add(request(1, 1500))
+    assert sizes(plan.plan()) == {0: 1, 1: 511}
+
+
+def test_alone_a_prompt_takes_the_largest_chunk() -> None:
+    plan = scheduler(budget=512, num_pages=200, pace=Pace(Cost(), 1.0))
+    plan.add(request(0, 1500))
+    assert sizes(plan.plan()) == {0: 512}
+
+
+def test_a_block_gets_its_smallest_window_at_any_pace() -> None:
+    plan = scheduler(budget=512, num_pages=200, pace=Pace(Cost(), 1.0))
+    plan.add(request(0, 3, 50, traits=BLOCK_TRAITS))
+    absorb(plan, plan.plan())
+    plan.add(request(1, 300, traits=BLOCK_TRAITS))
+    assert sizes(plan.plan()) == {0: 16, 1: 8}  # two blocks: one to store, one to decide
