@@ -195,3 +195,26 @@ def _values(server: Running) -> dict[str, float]:
     lines = server.http.get("/metrics").text.splitlines()
     pairs = (line.split(" ") for line in lines if not line.startswith("#") and "{" not in line)
     return {name: float(value) for name, value in pairs}
+
+
+def test_time_that_is_over_is_a_status_of_its_own(server: Running) -> None:
+    body = {"prompt": "Once", "max_tokens": 1900, "ignore_eos": True, "deadline": 0.3}
+    answer = server.post("/v1/completions", body)
+    assert answer.status_code == 408
+    assert answer.json()["error"]["code"] == "deadline"
+    last = server.events("/v1/completions", body)[-1]
+    assert last["error"]["code"] == "deadline"
+
+
+def test_a_full_queue_says_when_to_come_again() -> None:
+    with (
+        LLM(MODEL, max_model_len=256, max_num_seqs=1, max_queued_requests=1) as small,
+        running(lambda: served(small, MODEL)) as one,
+    ):
+        one.ready()
+        body = {"prompt": ["Once", "Upon", "A", "Time"], "max_tokens": 4}
+        answer = one.post("/v1/completions", body)
+        assert answer.status_code == 429, answer.text
+        assert int(answer.headers["Retry-After"]) >= 1
+        until(lambda: one.http.get("/slots").json() == [])
+        assert one.post("/v1/completions", SHORT).status_code == 200

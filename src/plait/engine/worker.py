@@ -24,7 +24,8 @@ from plait.core.window import FinishReason
 from plait.engine import snapshot
 from plait.engine.engine import Engine
 from plait.engine.snapshot import Snapshot
-from plait.engine.stream import AsyncStream, Stream
+from plait.engine.stream import AsyncStream as AsyncStream
+from plait.engine.stream import Stream
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,9 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     prompts.refuse_many(1, params.n, state.settings.max_choices)
     messages = [message.plain() for message in body.messages]
     prompt = await prompts.encoded_chat(served, messages, body.chat_template_kwargs)
-    generation = Generation(served, [prompt], params, tenant_of(request))
+    generation = Generation(
+        served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
+    )
     maker = _Maker(body, served, generation)
     record_of(request).generation(generation, body.user)
     if body.stream:

@@ -31,7 +31,9 @@ async def answer(body: CompletionRequest, request: Request) -> Response:
     params = body.params()
     texts = await prompts.encoded(served, body.prompt, most)
     prompts.refuse_many(len(texts), params.n, most)
-    generation = Generation(served, texts, params, tenant_of(request))
+    generation = Generation(
+        served, texts, params, tenant=tenant_of(request), deadline=body.deadline
+    )
     maker = _Maker(body, served, generation)
     record_of(request).generation(generation, body.user)
     if body.stream:

@@ -11,7 +11,7 @@ from plait.core.errors import ContextLengthError
 from plait.core.params import SamplingParams
 from plait.core.sequence import Event
 from plait.core.window import FinishReason
-from plait.engine.stream import AsyncStream
+from plait.engine.worker import AsyncStream
 from plait.server.errors import RefusedError
 from plait.server.state import Served
 from plait.text.answer import Answer, CompletionOutput, Logprobs
@@ -87,13 +87,20 @@ class Generation:
     """Use it in `async with`: leaving it cancels what still runs."""
 
     def __init__(
-        self, served: Served, prompts: Sequence[Prompt], params: SamplingParams, tenant: str
+        self,
+        served: Served,
+        prompts: Sequence[Prompt],
+        params: SamplingParams,
+        *,
+        tenant: str,
+        deadline: float | None,
     ) -> None:
-        """Submits all prompts. Raises UserError when one of them is refused; then none goes on running."""
+        """Submits all prompts, for a tenant, to be answered within `deadline` seconds. Raises UserError when one of them is refused; then none goes on running."""
         self.params = params
         self.prompts = list(prompts)
         self.answers: list[Answer] = []
         self.choices: list[Choice] = []
+        self._choices = {"tenant": tenant, "deadline": deadline}
         self._streams: list[AsyncStream] = []
         self._served = served
         self._deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
@@ -155,7 +162,7 @@ class Generation:
 
     def _submit(self, prompt: Prompt) -> None:
         served = self._served
-        stream = served.worker.stream_async(prompt.ids, self.params)
+        stream = served.worker.stream_async(prompt.ids, self.params, **self._choices)
         self._streams.append(stream)
         answer = Answer(served.tokenizer, prompt.text, prompt.ids, self.params, stream.ids)
         self.answers.append(answer)

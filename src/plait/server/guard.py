@@ -20,7 +20,7 @@ from plait.core.errors import BusyError, UserError
 from plait.server.errors import RefusedError, response_to
 from plait.server.logs import Record
 from plait.server.schema.common import new_id
-from plait.server.state import Phase, State
+from plait.server.state import Phase, State, loading
 
 FREE_PATHS = ("/", "/health")
 FREE_FOLDER = "/page/"
@@ -92,10 +92,7 @@ class Guard:
 
     def _check_phase(self) -> None:
         if self._state.phase is Phase.LOADING:
-            hint = "see /health"
-            raise RefusedError(
-                503, "the model is being loaded", hint, code="loading", retry_after=1
-            )
+            raise loading()
         if self._state.phase is Phase.DRAINING:
             raise RefusedError(503, "the server is ending", code="draining", retry_after=5)
 

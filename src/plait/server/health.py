@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from plait.core.config import VERSION
-from plait.engine.engine import Engine
-from plait.server.errors import RefusedError
-from plait.server.state import Phase, State, state_of
-
-SLOT_SECONDS = 10.0
-"""How long /slots waits for a step to end."""
+from plait.server.state import Phase, state_of
 
 
 async def health(request: Request) -> Response:
@@ -32,7 +27,7 @@ async def metrics(request: Request) -> Response:
 
 async def props(request: Request) -> dict[str, Any]:
     """Settings in effect; no key is among them. Raises RefusedError while the model is loaded."""
-    state = _loaded(request)
+    state = state_of(request)
     served, settings = state.served, state.settings
     scheduler = served.worker.engine.scheduler
     return {
@@ -54,35 +49,18 @@ async def props(request: Request) -> dict[str, Any]:
 
 
 async def slots(request: Request) -> list[dict[str, Any]]:
-    """The requests that the engine has, as they stand between two steps."""
-    state = _loaded(request)
-    future = state.served.worker.call(_requests)
-    try:
-        async with asyncio.timeout(SLOT_SECONDS):
-            return await asyncio.wrap_future(future)
-    except TimeoutError:
-        raise RefusedError(503, "a step takes too long", "try again later") from None
-
-
-def _requests(engine: Engine) -> list[dict[str, Any]]:
-    scheduler = engine.scheduler
-    states = [(one, "running") for one in scheduler.running]
-    states += [(one, "waiting") for one in scheduler.waiting]
+    """The requests that the engine has. Whose they are is not told. Raises RefusedError while loading."""
+    snapshot = state_of(request).served.worker.snapshot()
+    now = time.perf_counter()
     return [
         {
-            "id": request.seq.request_id,
-            "state": state,
-            "prompt_tokens": request.seq.prompt_length,
-            "computed_tokens": scheduler.cache.length(request.seq),
-            "generated_tokens": request.seq.emitted - request.seq.prompt_length,
-            "preemptions": request.seq.metrics.num_preemptions,
+            "id": one.request_id,
+            "state": one.state,
+            "priority": one.priority,
+            "prompt_tokens": one.prompt_tokens,
+            "computed_tokens": one.computed,
+            "generated_tokens": one.generated,
+            "seconds_left": None if one.deadline is None else max(0.0, one.deadline - now),
         }
-        for request, state in states
+        for one in snapshot.requests
     ]
-
-
-def _loaded(request: Request) -> State:
-    state = state_of(request)
-    if not state.is_loaded:
-        raise RefusedError(503, "the model is being loaded", "see /health", retry_after=1)
-    return state

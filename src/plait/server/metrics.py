@@ -42,9 +42,7 @@ class Metrics:
             buckets=PER_TOKEN,
             registry=self._registry,
         )
-        self._prompt = self._counter("prompt_tokens", "Tokens of prompts")
-        self._cached = self._counter("prefix_cached_tokens", "Prompt tokens found in the cache")
-        self._hits = self._counter("prefix_hits", "Requests whose prompt began in the cache")
+        self._prompt = Counter("plait_prompt_tokens", "Tokens of prompts", registry=self._registry)
 
     def watch(self, worker: Worker) -> None:
         """Show the numbers of an engine from now on."""
@@ -57,8 +55,6 @@ class Metrics:
     def generated(self, num_prompt_tokens: int, num_tokens: int, times: Times) -> None:
         """Count a prompt with its answer (of several choices the first)."""
         self._prompt.inc(num_prompt_tokens)
-        self._cached.inc(times.num_cached_tokens)
-        self._hits.inc(times.num_cached_tokens > 0)
         if times.first_token_time is None:
             return
         self._first.observe(times.first_token_time - times.arrival_time)
@@ -70,40 +66,36 @@ class Metrics:
         """All of it in Prometheus' own format."""
         return prometheus_client.generate_latest(self._registry)
 
-    def _counter(self, name: str, words: str) -> Counter:
-        return Counter(f"plait_{name}", words, registry=self._registry)
-
 
 class _EngineNumbers(Collector):
     """Reads plain numbers while the engine runs: one may be a step ahead of another."""
 
     def __init__(self, worker: Worker) -> None:
-        self._engine = worker.engine
+        self._worker = worker
 
     def collect(self) -> Iterator[Metric]:
-        scheduler, metrics = self._engine.scheduler, self._engine.metrics
+        now = self._worker.snapshot()
         gauges = {
-            "requests_running": ("Requests in the running batch", len(scheduler.running)),
-            "requests_waiting": ("Requests in the queue", len(scheduler.waiting)),
-            "kv_cache_usage": ("Share of the KV cache in use, 0 to 1", scheduler.cache.occupancy),
-            "kv_cache_tokens": ("Tokens that the KV cache holds", scheduler.cache.num_slots),
+            "requests_running": ("Requests in the running batch", now.num_running),
+            "requests_waiting": ("Requests in the queue", now.num_waiting),
+            "requests_queued": ("Requests that have not started yet", now.num_queued),
+            "queued_tokens": ("Prompt tokens of those", now.num_queued_tokens),
+            "kv_cache_usage": ("Share of the KV cache in use, 0 to 1", now.occupancy),
         }
         counters = {
-            "steps": ("Forwards", metrics.num_steps),
-            "windows": (
-                "Requests in all forwards; over steps: the batch size",
-                metrics.num_windows,
-            ),
-            "positions": ("Positions fed", metrics.num_positions),
-            "generated_tokens": ("Tokens that became final", metrics.num_tokens),
-            "preemptions": ("Requests that gave their memory back", metrics.num_preemptions),
-            "forward_seconds": ("Time spent in forwards", metrics.forward_seconds),
+            "steps": ("Forwards", now.num_steps),
+            "windows": ("Requests in all forwards; over steps: the batch size", now.num_windows),
+            "positions": ("Positions fed", now.num_positions),
+            "generated_tokens": ("Tokens that became final", now.num_tokens),
+            "preemptions": ("Requests that gave their memory back", now.num_preemptions),
+            "prefix_hits": ("Requests whose prompt began in the cache", now.num_prefix_hits),
+            "prefix_cached_tokens": ("Prompt tokens found in the cache", now.num_prefix_tokens),
         }
         for name, (words, value) in gauges.items():
             yield GaugeMetricFamily(f"plait_{name}", words, value)
         for name, (words, value) in counters.items():
             yield CounterMetricFamily(f"plait_{name}", words, value)
         ended = CounterMetricFamily("plait_requests_ended", "By finish reason", labels=["reason"])
-        for reason, count in dict(metrics.finished).items():
+        for reason, count in now.finished.items():
             ended.add_metric([reason], count)
         yield ended

@@ -38,7 +38,9 @@ async def answer(body: ResponseRequest, request: Request) -> Reply:
     prompts.check_model(served, body.model)
     params = body.params()
     prompt = await prompts.encoded_chat(served, body.messages())
-    generation = Generation(served, [prompt], params, tenant_of(request))
+    generation = Generation(
+        served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
+    )
     maker = _Maker(body, served, generation)
     record_of(request).generation(generation, body.user)
     if body.stream:

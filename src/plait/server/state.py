@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from plait.core.traits import Traits
 from plait.engine.worker import Worker
+from plait.server.errors import RefusedError
 from plait.server.metrics import Metrics
 from plait.server.settings import ServerConfig
 from plait.text.tokenizer import Tokenizer
@@ -60,8 +61,9 @@ class State:
 
     @property
     def served(self) -> Served:
-        """The model. The guard lets nobody ask for it before it is there."""
-        assert self._served is not None
+        """The model. Raises RefusedError (503) before it is there."""
+        if self._served is None:
+            raise loading()
         return self._served
 
     @property
@@ -80,3 +82,9 @@ def state_of(connection: HTTPConnection) -> State:
     """The state of the server that a request came to."""
     state: State = connection.app.state.plait
     return state
+
+
+def loading() -> RefusedError:
+    """What is said while there is no model yet."""
+    hint = "see /health"
+    return RefusedError(503, "the model is being loaded", hint, code="loading", retry_after=1)

@@ -63,6 +63,7 @@ class Sampling(Body):
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
     stream: bool | None = None
+    deadline: float | None = Field(None, description="Seconds after which it ends with status 408.")
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="For the log.")
 
     def sampling(self, **more: Any) -> SamplingParams:
