@@ -23,26 +23,29 @@ export function say(conversation, text) {
 /**
  * Answer the last message of the user, in place of an answer that is there already.
  *
- * changed: called with {pieces, seconds} after each piece of text. An answer that breaks off keeps its text and
- * a note; one that never began leaves the conversation as it was. Throws ServerError; a stop is no error.
+ * changed: called with a Clock after each piece of text. An answer that breaks off keeps its text and a note; one
+ * that never began leaves the conversation as it was. Throws ServerError; a stop is no error. Returns the message.
  */
 export async function answer(conversation, { model, settings, signal, changed }) {
   const { messages } = conversation;
   const replaced = messages.at(-1)?.role === "assistant" ? [messages.pop()] : [];
   const body = request(model, messages, settings);
-  const message = { role: "assistant", content: "", note: "", stats: "" };
+  const message = { role: "assistant", content: "", note: "unfinished", stats: "" };
   const clock = new Clock();
   try {
     for await (const chunk of chat(body, signal)) take(chunk, message, clock, () => {
       if (messages.at(-1) !== message) messages.push(message);
       changed(clock);
     });
+    if (message.note === "unfinished") message.note = "";
+    if (!message.content) messages.push(Object.assign(message, { note: "empty answer" }));
   } catch (error) {
     const isStop = error.name === "AbortError";
     message.note = isStop ? "stopped" : "broken off";
     if (!message.content) messages.push(...replaced);
     if (!isStop) throw error;
   }
+  return message;
 }
 
 function take(chunk, message, clock, changed) {

@@ -109,9 +109,9 @@ async function follow(conversation, signal) {
     keep(conversation);
   };
   gauges.watch();
-  await answer(conversation, { model: $("model").value, settings: settings.values(), signal, changed });
-  const { note, stats } = conversation.messages.at(-1);
-  view.showStatus(`Answer complete. ${note || stats || ""}`);
+  const choices = { model: $("model").value, settings: settings.values() };
+  const { note, stats } = await answer(conversation, { ...choices, signal, changed });
+  view.showStatus(`Answer ${note || "complete"}. ${stats}`);
 }
 
 function send() {
@@ -121,6 +121,11 @@ function send() {
   keep(current);
   $("prompt").value = "";
   answerNow();
+}
+
+/** After a new key: go on with what it was wanted for. */
+async function unlock() {
+  if ((await findModels()) && current.messages.at(-1)?.role === "user") answerNow();
 }
 
 function stop() {
@@ -135,7 +140,7 @@ function listen() {
     event.preventDefault();
     send();
   });
-  document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
+  document.addEventListener("keydown", (event) => event.key === "Escape" && running && stop());
   $("stop").addEventListener("click", stop);
   $("again").addEventListener("click", answerNow);
   $("retry").addEventListener("click", () => (current.messages.length ? answerNow() : findModels()));
@@ -147,7 +152,7 @@ function listen() {
     event.preventDefault();
     useKey($("key").value);
     $("key").value = "";
-    findModels();
+    unlock();
   });
   window.addEventListener("pagehide", () => running && keep(running.conversation));
   window.addEventListener("storage", () => drawAll());

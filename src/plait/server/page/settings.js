@@ -1,6 +1,7 @@
 /** The form of settings, kept in the browser as it is typed. */
 
 import * as store from "./store.js";
+import { showError } from "./view.js";
 
 const form = document.getElementById("settings");
 const panel = document.getElementById("settings-panel");
@@ -10,8 +11,16 @@ export function restore() {
     const field = form.elements.namedItem(name);
     if (field) field.value = value;
   }
-  form.addEventListener("change", () => store.saveSettings(values()));
+  form.addEventListener("change", keep);
   form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+function keep() {
+  try {
+    store.saveSettings(values());
+  } catch (error) {
+    showError(error.message);
+  }
 }
 
 /** Name -> text, empty where nothing was set. */
