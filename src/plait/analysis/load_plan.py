@@ -9,12 +9,13 @@ import numpy as np
 from plait.core.errors import UserError
 
 MOST_REQUESTS = 100_000
-WORDS = (
+_TEXT = (
     "time year people way day man thing woman life child world school state family student group "
     "country problem hand part place case week company system program question work government "
     "number night point home water room mother area money story fact month lot right study book "
     "eye job word business issue side kind head house service friend father power hour game line"
-).split()
+)
+WORDS = _TEXT.split()
 """Frequent English words: with the space before it, a token each in the usual vocabularies."""
 
 
