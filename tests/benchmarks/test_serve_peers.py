@@ -103,7 +103,7 @@ def setting(bench: Any) -> Any:
 def test_medians_and_ratios_are_those_of_the_rounds(bench: Any) -> None:
     def one(rate: float, first: float, errors: dict[str, Any]) -> dict[str, Any]:
         times = {"p50": first}
-        named = {what: times for what in bench.TIMES}
+        named = dict.fromkeys(bench.TIMES, times)
         return {"tokens_per_second": rate, "requests_per_second": 1.0, "errors": errors, **named}
 
     ours = [
