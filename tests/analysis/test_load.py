@@ -51,12 +51,17 @@ class Server:
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[bytes] = []
         self.open = self.most_open = 0
+        self.metrics = b""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        if head.startswith(b"GET /metrics"):
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + self.metrics)
+            writer.close()
+            return
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
         self.heads.append(head)
         self.bodies.append(json.loads(await reader.readexactly(length) or b"{}"))
         for piece in self.behave(self.bodies[-1]):
@@ -245,11 +250,47 @@ def test_lengths_and_the_common_prefix() -> None:
     asks = plan(
         Load(requests=400, concurrency=1, prompt_words=20, tokens=10, spread=0.5, prefix_words=6)
     )
-    words = [ask.prompt.split() for ask in asks]
+    words = [ask.prompts[0].split() for ask in asks]
     assert {tuple(one[:6]) for one in words} == {tuple(words[0][:6])}
     assert {len(one) - 6 for one in words} == set(range(10, 31))
     assert {ask.tokens for ask in asks} == set(range(5, 16))
-    assert len({ask.prompt for ask in asks}) == 400
+    assert len({ask.prompts for ask in asks}) == 400
+
+
+def test_a_turn_is_sent_with_all_that_was_said_before() -> None:
+    whole = [HEAD + b"\r\n", event(text(" yes")), b"data: [DONE]\n\n"]
+    with serving(lambda body: whole) as (server, address):
+        samples = run(address, requests=2, concurrency=1, turns=3, prompt_words=2)
+    prompts = [body["prompt"] for body in server.bodies]
+    assert [sample.turn for sample in samples] == [0, 1, 2] * 2
+    for first, second in zip(prompts, prompts[1:], strict=False):
+        assert second.startswith(f"{first} yes ") or len(second.split()) == 2
+    assert [len(prompt.split()) for prompt in prompts] == [2, 5, 8] * 2
+
+
+def test_a_conversation_ends_with_its_first_error() -> None:
+    with serving(lambda body: [b"HTTP/1.1 500 No\r\n\r\n"]) as (_, address):
+        assert len(run(address, requests=2, turns=3)) == 2
+
+
+@pytest.mark.parametrize(
+    ("metrics", "shares"),
+    [
+        (b"# HELP plait_kv_cache_usage Share\nplait_kv_cache_usage 0.25\n", {0.25}),
+        (b'vllm:kv_cache_usage_perc{engine="0"} 0.5\n', {0.5}),
+        (b"something_else 3\n", set()),
+        (b"plait_kv_cache_usage much\n", set()),
+    ],
+)
+def test_the_cache_is_watched_where_a_server_says_how_full_it_is(
+    metrics: bytes, shares: set[float]
+) -> None:
+    with serving(lambda body: [HEAD + b"\r\n", *ANSWER]) as (server, address):
+        server.metrics = metrics
+        load = Load(requests=40, rate=100.0, variation=0.0)
+        generator = Generator(address, "m", load, 10.0)
+        generator.run()
+    assert {share for _, share in generator.occupancy.points} == shares
 
 
 @pytest.mark.parametrize(
@@ -260,6 +301,8 @@ def test_lengths_and_the_common_prefix() -> None:
         {"rate": 1.0, "requests": 0},
         {"rate": 1.0, "requests": 10**9},
         {"rate": 1.0, "spread": 1.0},
+        {"rate": 1.0, "turns": 0},
+        {"rate": 1.0, "requests": 1000, "turns": 1000},
     ],
 )
 def test_a_load_that_cannot_be_is_refused(fields: dict[str, Any]) -> None:
@@ -293,6 +336,9 @@ def test_what_a_summary_counts() -> None:
     assert found["latency"]["max"] == 8.0
     assert found["goodput"] == {"goal": [2.0, 1.25], "requests_per_second": 0.1}
     assert found["arrivals"] == {}
+    assert found["stragglers"] == 0
+    slow = [Sample(0.0, 0.0, times=[1.0], ended=ended) for ended in (1.0, 1.0, 1.0, 3.5)]
+    assert summary(slow, Load(concurrency=2), (2.0, 1.0))["stragglers"] == 1
 
 
 def test_a_load_that_all_failed_has_no_times() -> None:

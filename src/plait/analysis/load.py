@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from plait.analysis.load_client import Address, Answer, BrokenAnswerError, Connection
+from plait.analysis.load_occupancy import Occupancy
 from plait.analysis.load_plan import Ask, Load, plan
 from plait.core.errors import UserError
 
 PERCENTILES = (50, 90, 95, 99)
+STRAGGLES = 3
 SHOWN = 200
 """Characters of an error's text that are kept."""
 
@@ -28,13 +30,16 @@ SHOWN = 200
 class Sample:
     """One request. Times are seconds after the load began.
 
-    due: when it should have begun; began: when it did. times: arrival of every piece of text.
+    due: when it should have begun; began: when it did. times: arrival of every piece of `text`.
+    turn: of its conversation, from 0.
     prompt_tokens, tokens: by the server's own count; without one, tokens are the pieces and prompt_tokens 0.
     error: empty for an answer that was complete; else the status, "refused", "broken" or "timeout".
     """
 
     due: float
     began: float
+    turn: int = 0
+    text: str = ""
     times: list[float] = field(default_factory=list)
     ended: float = 0.0
     prompt_tokens: int = 0
@@ -60,6 +65,7 @@ class Generator:
         self.address, self.model, self.load, self.patience = address, model, load, patience
         self.asks = plan(load)
         self.samples: list[Sample] = []
+        self.occupancy = Occupancy(address)
 
     def run(self) -> list[Sample]:
         """Every request that was begun, in the order in which they ended."""
@@ -68,14 +74,15 @@ class Generator:
 
     async def _run(self) -> None:
         self._zero = time.perf_counter()
-        if self.load.rate:
-            await self._open()
-        else:
-            waiting = iter(self.asks)
-            lanes = min(self.load.concurrency, len(self.asks))
-            async with asyncio.TaskGroup() as group:
-                for _ in range(lanes):
-                    group.create_task(self._lane(waiting))
+        following = asyncio.create_task(self.occupancy.follow(self._now))
+        await (self._open() if self.load.rate else self._closed())
+        following.cancel()
+
+    async def _closed(self) -> None:
+        waiting = iter(self.asks)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self.load.concurrency, len(self.asks))):
+                group.create_task(self._lane(waiting))
 
     async def _open(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -91,10 +98,21 @@ class Generator:
             await self._one(ask, self._now())
 
     async def _one(self, ask: Ask, due: float) -> None:
-        sample = Sample(due, self._now())
+        """The turns of a conversation, each with all that was said before it; usually there is one."""
+        said = ""
+        for turn, prompt in enumerate(ask.prompts):
+            sample = Sample(due, self._now(), turn)
+            said += prompt
+            await self._turn(said, ask.tokens, sample)
+            said += sample.text
+            due = sample.ended
+            if sample.error or due > self.load.seconds:
+                return
+
+    async def _turn(self, prompt: str, tokens: int, sample: Sample) -> None:
         try:
             async with asyncio.timeout(self.patience):
-                await self._stream(ask, sample)
+                await self._stream(prompt, tokens, sample)
         except TimeoutError:
             sample.error = "timeout"
         except ConnectionRefusedError as error:
@@ -104,11 +122,11 @@ class Generator:
         sample.ended = self._now()
         self.samples.append(sample)
 
-    async def _stream(self, ask: Ask, sample: Sample) -> None:
+    async def _stream(self, prompt: str, tokens: int, sample: Sample) -> None:
         body = {
             "model": self.model,
-            "prompt": ask.prompt,
-            "max_tokens": ask.tokens,
+            "prompt": prompt,
+            "max_tokens": tokens,
             "temperature": 0,
             "ignore_eos": True,
             "stream": True,
@@ -137,8 +155,9 @@ class Generator:
             chunk = json.loads(data)
             if "error" in chunk:
                 raise BrokenAnswerError(str(chunk["error"]))
-            if any(choice["text"] for choice in chunk["choices"]):
+            if text := "".join(choice["text"] for choice in chunk["choices"]):
                 sample.times.append(now)
+                sample.text += text
             if usage := chunk.get("usage"):
                 sample.prompt_tokens = usage["prompt_tokens"]
                 sample.tokens = usage["completion_tokens"]
@@ -180,6 +199,7 @@ def summary(samples: list[Sample], load: Load, goal: tuple[float, float]) -> dic
     seconds = max((sample.ended for sample in samples), default=0.0)
     long = [sample for sample in done if sample.tokens > 1 and len(sample.times) > 1]
     gaps = [np.diff(sample.times) for sample in long]
+    latencies = [sample.ended - sample.due for sample in done]
     good = [
         s for s in done if s.times and s.first <= goal[0] and (s not in long or s.each <= goal[1])
     ]
@@ -195,7 +215,8 @@ def summary(samples: list[Sample], load: Load, goal: tuple[float, float]) -> dic
         "time_to_first_token": percentiles([s.first for s in done if s.times]),
         "time_per_output_token": percentiles([s.each for s in long]),
         "time_between_pieces": percentiles(np.concatenate(gaps) if gaps else []),
-        "latency": percentiles([s.ended - s.due for s in done]),
+        "latency": percentiles(latencies),
+        "stragglers": _stragglers(latencies),
         "goodput": {
             "goal": list(goal),
             "requests_per_second": len(good) / seconds if seconds else 0.0,
@@ -213,6 +234,12 @@ def percentiles(values: Any) -> dict[str, float]:
     return {**named, "max": float(np.max(values))}
 
 
+def _stragglers(latencies: list[float]) -> int:
+    """Answers that took more than STRAGGLES times as long as the median."""
+    usual = float(np.median(latencies)) if latencies else 0.0
+    return sum(latency > STRAGGLES * usual for latency in latencies)
+
+
 def _errors(samples: list[Sample]) -> dict[str, dict[str, Any]]:
     """Kind of error -> how many, and what the first of them said."""
     found: dict[str, dict[str, Any]] = {}
@@ -224,8 +251,8 @@ def _errors(samples: list[Sample]) -> dict[str, dict[str, Any]]:
 
 def _arrivals(samples: list[Sample]) -> dict[str, float]:
     """The load as it was: rate, variation, and the seconds by which the generator itself was late at most."""
-    began = np.sort([sample.began for sample in samples])
-    gaps = np.diff(began, prepend=0.0)
-    late = max(sample.began - sample.due for sample in samples)
+    first = [sample for sample in samples if sample.turn == 0]
+    gaps = np.diff(np.sort([sample.began for sample in first]), prepend=0.0)
+    late = max(sample.began - sample.due for sample in first)
     variation = float(gaps.std() / gaps.mean())
     return {"rate": float(1 / gaps.mean()), "variation": variation, "latest_start": late}

@@ -28,6 +28,8 @@ class Load:
     bursts, 0 is a clock. concurrency: requests that are always under way, the next beginning when one ends
     (closed loop); 0 for rate. prompt_words, tokens: length of each prompt and answer, varying evenly by
     `spread` of it to both sides. prefix_words: first words that all prompts have in common, besides.
+    turns: with more than one, each request is a conversation of so many; a turn adds a prompt to what was said
+    and begins when the answer before it has ended.
     """
 
     requests: int = 100
@@ -39,22 +41,26 @@ class Load:
     prefix_words: int = 0
     tokens: int = 64
     spread: float = 0.0
+    turns: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         if (self.rate > 0) == (self.concurrency > 0):
             raise UserError("a load has either a rate or a concurrency", "give one of the two")
-        if not 1 <= self.requests <= MOST_REQUESTS:
-            raise UserError(f"{self.requests} requests", f"from 1 to {MOST_REQUESTS}")
+        if min(self.requests, self.turns) < 1 or self.requests * self.turns > MOST_REQUESTS:
+            raise UserError(
+                f"{self.requests} requests of {self.turns} turns",
+                f"at least one of both, and {MOST_REQUESTS} turns in all at most",
+            )
         if not 0 <= self.spread < 1:
             raise UserError(f"a spread of {self.spread}", "from 0 up to, but not including, 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """prompt: text. tokens: length of the answer. at: seconds after the beginning; 0 in a closed loop."""
+    """prompts: text, one per turn. tokens: length of an answer. at: seconds after the beginning; 0 in a closed loop."""
 
-    prompt: str
+    prompts: tuple[str, ...]
     tokens: int
     at: float
 
@@ -62,7 +68,7 @@ class Ask:
 def plan(load: Load) -> list[Ask]:
     """Every request of a load, in the order in which they begin. Raises UserError for none at all."""
     random = np.random.default_rng(load.seed)
-    prefix = _words(random, load.prefix_words)
+    prefix = " ".join(_words(random, load.prefix_words))
     starts = arrivals(load, random) if load.rate else np.zeros(load.requests)
     kept = starts[starts <= load.seconds]
     if not len(kept):
@@ -70,11 +76,13 @@ def plan(load: Load) -> list[Ask]:
             f"no request is due within {load.seconds:g} s at {load.rate:g} per second",
             "more seconds, or a higher rate",
         )
-    prompts = _lengths(random, load.prompt_words, load.spread, len(kept))
+    words = _lengths(random, load.prompt_words, load.spread, len(kept) * load.turns)
     tokens = _lengths(random, load.tokens, load.spread, len(kept))
+    texts = [" ".join(["", *_words(random, count)]) for count in words]
+    turns = [texts[first : first + load.turns] for first in range(0, len(texts), load.turns)]
     return [
-        Ask(" ".join([*prefix, *_words(random, words)]), answer, at)
-        for words, answer, at in zip(prompts, tokens, kept.tolist(), strict=True)
+        Ask((prefix + first, *rest), answer, at)
+        for (first, *rest), answer, at in zip(turns, tokens, kept.tolist(), strict=True)
     ]
 
 

@@ -43,6 +43,9 @@ def serve(
     spread: Annotated[
         float, typer.Option(help="Share by which lengths vary to both sides, evenly.")
     ] = 0.0,
+    turns: Annotated[
+        int, typer.Option(min=1, help="Make each request a conversation of so many.")
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed, the same load.")] = 0,
     goal_first: Annotated[
         float, typer.Option(min=0.0, help="Goodput: seconds to the first token.")
@@ -83,12 +86,15 @@ def serve(
         prefix_words=prefix_words,
         tokens=tokens,
         spread=spread,
+        turns=turns,
         seed=seed,
     )
     address = Address(url, key)
     model = model or first_model(address, patience)
     record = Record("serve", model, out)
-    found = summary(Generator(address, model, load, patience).run(), load, (goal_first, goal_each))
+    generator = Generator(address, model, load, patience)
+    found = summary(generator.run(), load, (goal_first, goal_each))
+    found["kv_cache_usage"] = generator.occupancy.points
     print(f"{model} at {address.host}:{address.port}")
     for line in _lines(found):
         print(line)
@@ -106,6 +112,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for name, words in MILLISECONDS.items():
         if times := found[name]:
             rows.append(ROW.format(words, **{share: 1e3 * time for share, time in times.items()}))
+    if found["stragglers"]:
+        rows.append(f"{found['stragglers']} answers took more than 3 times the median")
+    if found["kv_cache_usage"]:
+        most = max(share for _, share in found["kv_cache_usage"])
+        rows.append(f"KV cache   {most:.0%} in use at most")
     if arrivals := found["arrivals"]:
         rows.append("arrivals   {rate:.2f}/s, variation {variation:.2f}".format(**arrivals))
         rows.append(f"the generator was late by {1e3 * arrivals['latest_start']:.1f} ms at most")
