@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_a_reload_in_the_middle_keeps_the_half_answer(page: Page) -> None:
     expect(answers(page)).to_contain_text("0 1 2 3")
     page.reload()
     expect(answers(page)).to_contain_text("0 1 2 3")
-    expect(answers(page).locator("footer")).to_have_text("unfinished")
+    expect(answers(page).locator("footer")).to_have_text(re.compile("unfinished|broken off"))
 
 
 def test_an_answer_goes_on_while_another_conversation_is_looked_at(page: Page) -> None:
@@ -191,7 +192,7 @@ def test_what_the_store_cannot_hold_or_read_is_no_end(page: Page) -> None:
     page.evaluate("localStorage.setItem('plait.conversation.x', '{bad')")
     page.evaluate("localStorage.setItem('plait.conversation.y', '{\"messages\": [{}]}')")
     page.reload()
-    page.evaluate("Storage.prototype.setItem = () => { throw new Error('quota'); }")
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('quota'); }; }")
     say(page, "say still")
     expect(answers(page).locator("p")).to_have_text("still")
     expect(page.locator("#error-text")).to_contain_text("keeps no more")
@@ -306,7 +307,7 @@ def test_everything_has_a_name_and_is_reached_by_tab(page: Page) -> None:
       .filter((e) => !(e.labels?.length || e.getAttribute("aria-label") || e.textContent.trim()))
       .map((e) => e.outerHTML)""")
     assert nameless == []
-    page.evaluate("document.activeElement.blur()")
+    page.locator(".skip").focus()
     reached = []
     for _ in range(12):
         page.keyboard.press("Tab")

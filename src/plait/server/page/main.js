@@ -154,7 +154,7 @@ function listen() {
     $("key").value = "";
     unlock();
   });
-  window.addEventListener("pagehide", () => running && keep(running.conversation));
+  window.addEventListener("pagehide", () => running && !running.isDeleted && keep(running.conversation));
   window.addEventListener("storage", () => drawAll());
 }
 
