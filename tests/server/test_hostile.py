@@ -101,7 +101,7 @@ def test_bodies_that_are_no_json_are_refused(server: LiveServer) -> None:
         b"\r\n\r\n",
         b"GARBAGE\r\n\r\n",
         b"GET\0/ HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"GET / HTXP/1.1\r\nHost: a\r\n\r\n",
         b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",

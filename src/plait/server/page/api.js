@@ -53,7 +53,7 @@ export async function* chat(body, signal) {
   for await (const data of events(response)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
-    if (chunk.error) throw new ServerError(chunk.error.code ?? 500, said(chunk));
+    if (chunk.error) throw new ServerError(500, said(chunk));
     yield chunk;
   }
   throw new ServerError(0, BROKEN);

@@ -84,9 +84,11 @@ async function answerNow() {
   view.hideError();
   view.showStatus("Answering");
   drawAll();
+  view.toEnd();
   try {
     if ($("model").value || (await findModels())) await follow(conversation, controller.signal);
   } catch (error) {
+    draw();
     explain(error);
     view.showStatus("");
   } finally {
@@ -94,8 +96,8 @@ async function answerNow() {
     running = null;
     gauges.rest();
     gauges.look();
-    if (!isDeleted) keep(conversation);
     drawAll();
+    if (!isDeleted) keep(conversation);
   }
 }
 

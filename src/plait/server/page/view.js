@@ -36,7 +36,12 @@ export function showMessages(messages) {
     }
   });
   while (log.children.length > messages.length) log.lastChild.remove();
-  if (isAtEnd) log.scrollTop = log.scrollHeight;
+  if (isAtEnd) toEnd();
+}
+
+/** Show the end of the messages, whatever was looked at before. */
+export function toEnd() {
+  $("messages").scrollTop = $("messages").scrollHeight;
 }
 
 /** canRepeat: whether there is something to answer again. */
@@ -58,6 +63,7 @@ export function showError(text, { wantsKey = false, canRetry = false } = {}) {
   $("retry").hidden = !canRetry;
   $("key-form").hidden = !wantsKey;
   if (wantsKey) $("key").focus();
+  toEnd(); // what has grown below the messages must not hide the last of them
 }
 
 export function hideError() {
