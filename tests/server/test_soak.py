@@ -21,7 +21,7 @@ import pytest
 from plait.analysis.load import Generator, Sample
 from plait.analysis.load_client import Address
 from plait.analysis.load_plan import Load
-from tests.server.faulty import FAULT
+from tests.server.faulty import CRASH, FAULT
 from tests.server.live import LONGEST, MODEL, LiveServer, Watch
 
 pytestmark = pytest.mark.soak
@@ -45,9 +45,10 @@ def server() -> Iterator[LiveServer]:
 class Trouble:
     """Clients of one kind, one after the other in a thread of its own, until `end`."""
 
-    def __init__(self, act: Callable[[], str]) -> None:
-        """act: one client; returns what came of it."""
+    def __init__(self, act: Callable[[], str], pause: float = PAUSE) -> None:
+        """act: one client; returns what came of it. pause: seconds between two."""
         self.seen: Counter[str] = Counter()
+        self._pause = pause
         self._act = act
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -60,7 +61,7 @@ class Trouble:
         return self.seen
 
     def _run(self) -> None:
-        while not self._stop.wait(PAUSE):
+        while not self._stop.wait(self._pause):
             try:
                 self.seen[self._act()] += 1
             except OSError as error:
@@ -85,8 +86,8 @@ def is_nonsense(server: LiveServer, chance: random.Random) -> str:
     return str(server.complete(**fields)[0])
 
 
-def fails(server: LiveServer) -> str:
-    status, answer = server.complete(seed=FAULT)
+def fails(server: LiveServer, seed: int) -> str:
+    status, answer = server.complete(seed=seed)
     return "500" if status == 500 and b"Traceback" not in answer else f"{status} {answer!r}"
 
 
@@ -108,14 +109,15 @@ def test_a_long_bad_day(server: LiveServer) -> None:
         troubles = [
             Trouble(lambda: leaves(server, chance)),
             Trouble(lambda: is_nonsense(server, chance)),
-            Trouble(lambda: fails(server)),
+            Trouble(lambda: fails(server, FAULT)),
+            Trouble(lambda: fails(server, CRASH), pause=max(20.0, SECONDS / 20)),
             Trouble(lambda: str(memory.append(server.resident()))),
         ]
         samples = generator.run()
-        left, nonsense, failed, _ = [trouble.end() for trouble in troubles]
+        left, nonsense, failed, crashed, _ = [trouble.end() for trouble in troubles]
     assert set(left) == {"left"}
     assert set(nonsense) == {"400"}
-    assert set(failed) == {"500"}
+    assert set(failed) == set(crashed) == {"500"}
     check(generator, samples)
     part = len(memory) // 3
     assert median(memory[-part:]) - median(memory[part : 2 * part]) < MOST_GROWTH
@@ -127,8 +129,9 @@ def check(generator: Generator, samples: list[Sample]) -> None:
     assert len(samples) == len(generator.asks)
     ends = Counter(sample.error for sample in samples)
     said = {sample.said for sample in samples if sample.error == "broken"}
+    assert not [one for one in said if "fault" in one], "one request's fault is no other's"
     assert set(ends) <= {"", "429", "503", "broken"}, ends
-    assert all("error" in one or "fault" in one for one in said), said
+    assert all("a crash that a test put here" in one for one in said), said
     assert ends[""] > len(samples) / 2, ends
 
 
