@@ -73,7 +73,7 @@ def build(folder: Path) -> None:
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
     source = next(folder.glob("*/vendor/llama.cpp"))
-    options = ["-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DBUILD_SHARED_LIBS=OFF"]
+    options = ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_OPENSSL=OFF"]
     run(["cmake", "-S", str(source), "-B", str(folder / "build"), *options])
     run(["cmake", "--build", str(folder / "build"), "--target", TARGET, "--parallel", "2"])
 

@@ -9,13 +9,15 @@ let timer = 0;
 
 /** Look now, and again and again until `rest`. */
 export function watch() {
-  rest();
+  clearInterval(timer);
   timer = setInterval(look, EVERY);
   look();
 }
 
+/** Look once more, when the server has had time to put its things away. */
 export function rest() {
   clearInterval(timer);
+  setTimeout(look, EVERY);
 }
 
 /** perSecond: pieces of text; 0 for nothing to say yet. */

@@ -95,7 +95,6 @@ async function answerNow() {
     const { isDeleted } = running;
     running = null;
     gauges.rest();
-    gauges.look();
     drawAll();
     if (!isDeleted) keep(conversation);
   }
