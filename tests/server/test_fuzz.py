@@ -126,7 +126,7 @@ def test_no_body_is_the_servers_fault(
             assert answer.json()["error"]["message"]
 
     ask()
-    assert 400 in kinds
+    assert {200, 400} <= set(kinds)
     assert server.http.get("/health").status_code == 200
 
 

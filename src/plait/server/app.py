@@ -20,6 +20,7 @@ from plait.server import (
     tokens,
 )
 from plait.server.guard import Guard
+from plait.server.page import mount_page
 from plait.server.schema.chat import ChatCompletion
 from plait.server.schema.common import Answer, ErrorBody
 from plait.server.schema.completions import Completion
@@ -58,6 +59,7 @@ def create_app(state: State, lifespan: AbstractAsyncContextManager[None]) -> Fas
         app.post(path, response_model=None, responses=_described(shape))(endpoint)
     for path, endpoint in GETS.items():
         app.get(path, response_model=None)(endpoint)
+    mount_page(app)
     errors.add_handlers(app)
     paths = [route.path for route in app.routes if hasattr(route, "path")]
     app.add_middleware(Guard, state=state, paths=paths)
