@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -90,6 +91,13 @@ class Server(uvicorn.Server):
         self._announce(served)
 
 
+def _allow_connections() -> None:
+    """Each connection is an open file, and shells often allow a process no more than 1,024 unless it asks."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def listen(settings: ServerConfig) -> socket.socket:
     """The open port. Raises UserError when it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -113,6 +121,7 @@ def serve(
 ) -> None:
     """Serve until told to end. Raises what `open_model` raised."""
     logs.set_up(settings.log_format)
+    _allow_connections()
     server = Server(settings, open_model, announce)
     server.run(sockets=[listener])
     if server.state.error is not None:
