@@ -78,7 +78,7 @@ class Bodies:
 def server() -> Iterator[Running]:
     """One that lets no request run for long."""
     with (
-        LLM(MODEL, max_model_len=256, max_request_tokens=8) as llm,
+        LLM(MODEL, max_model_len=256, max_request_tokens=16) as llm,
         running(lambda: served(llm, MODEL)) as one,
     ):
         yield one.ready()
@@ -105,7 +105,7 @@ def test_no_body_is_the_servers_fault(
     )
 
     @settings(
-        max_examples=50,
+        max_examples=25,
         deadline=None,
         derandomize=True,
         database=None,
