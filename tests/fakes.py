@@ -120,6 +120,17 @@ class FakeRunner:
             self._write_hashes(item)
         return [self._logits(item) for item in inputs]
 
+    def hidden(self, inputs: Listing[StepInput], *, until: str) -> Floats:
+        """Rows of (token, position, 1); the K/V is written as in `forward`."""
+        assert until == "hidden"
+        self.forward(inputs)
+        spans = [np.arange(item.window.start, item.window.end) for item in inputs]
+        rows = [
+            np.stack([item.sequence.tokens[span], span, np.ones(len(span))], axis=1)
+            for item, span in zip(inputs, spans, strict=True)
+        ]
+        return np.concatenate(rows).astype(np.float32)
+
     def _write_tokens(self, item: StepInput) -> None:
         window = item.window
         slots = np.arange(window.start, window.end)

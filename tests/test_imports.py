@@ -36,7 +36,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert loaded("import plait") & HEAVY == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["papers"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["serve", "--help"], ["papers"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     modules = loaded(HELP.format(arguments=arguments))
     assert "plait.cli.main" in modules

@@ -57,6 +57,11 @@ class LLM:
         self._finalizer = weakref.finalize(self, _close, self._worker, built.close)
 
     @property
+    def worker(self) -> Worker:
+        """The thread that runs the model; for those who want its events in asyncio."""
+        return self._worker
+
+    @property
     def context_length(self) -> int:
         """Longest prompt plus answer, in tokens."""
         return self.traits.context_length

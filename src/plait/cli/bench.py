@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from plait.cli import bench_attention, bench_gemm, bench_latency, bench_step, bench_throughput
+from plait.cli import (
+    bench_attention,
+    bench_gemm,
+    bench_latency,
+    bench_serve,
+    bench_step,
+    bench_throughput,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -15,4 +22,5 @@ def register(app: typer.Typer) -> None:
     group.command()(bench_gemm.gemm)
     group.command()(bench_attention.attention)
     group.command()(bench_step.step)
+    group.command()(bench_serve.serve)
     app.add_typer(group, name="bench")

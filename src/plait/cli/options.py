@@ -35,11 +35,15 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Options that together make one object. defaults: an instance that holds them."""
+    """Options that together make one object. defaults: an instance that holds them.
+
+    variables: with a prefix such as "PLAIT_", each option may also be given by PLAIT_FIELD_NAME.
+    """
 
     title: str
     defaults: Any
     flags: Mapping[str, Flag]
+    variables: str = ""
 
 
 def takes(**panels: Panel) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -81,6 +85,7 @@ def _option(panel: Panel, name: str, flag: Flag) -> Any:
         rich_help_panel=panel.title,
         parser=flag.parser,
         metavar=flag.metavar,
+        envvar=f"{panel.variables}{name.upper()}" if panel.variables else None,
         show_default=_default(panel, name, flag) not in (None, [], False),
     )
 

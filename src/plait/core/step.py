@@ -38,6 +38,11 @@ class Runner(Protocol):
         """
         ...
 
+    def hidden(self, inputs: Listing[StepInput], *, until: str) -> Floats:
+        """The rows [all fed positions, width], float32, at a cut point of the model ("hidden": what the head
+        gets); the layers after it are not run."""
+        ...
+
     def counters(self) -> Mapping[str, int]:
         """What happened inside since the model was loaded, by name; for people."""
         ...

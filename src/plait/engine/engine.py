@@ -23,6 +23,7 @@ from plait.engine import admission, emission
 from plait.engine.backlog import Backlog
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
+from plait.engine.reading import Reading
 from plait.iteration.base import ChooseParts, Job, Request
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
@@ -175,6 +176,13 @@ class Engine:
         self._enter(child)
         self.scheduler.adopt(child, parent)
         return child_id
+
+    def read(self, prompt: Listing[int] | Ints) -> Reading:
+        """The hidden states of a text, to be taken chunk by chunk between the steps. Raises UserError.
+
+        Like `prepare` it may be called from any thread at any time.
+        """
+        return Reading(prompt, self._take_ids(1), self.scheduler, self.runner, self.traits)
 
     def preempt(self, request_id: int) -> None:
         """Take a request's memory; it goes on later. Nothing happens to one that is not running."""

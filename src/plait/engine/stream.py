@@ -36,7 +36,8 @@ class _Open:
             self._open.discard(event.request_id)
         return event
 
-    def _cancel_open(self) -> None:
+    def close(self) -> None:
+        """Cancel what still runs; nothing more comes."""
         for request_id in self._open:
             self._cancel(request_id)
         self._open = set()
@@ -54,9 +55,6 @@ class Stream(_Open, Iterator[Event]):
         if not self._open:
             raise StopIteration
         return self._seen(self._events.get())
-
-    def close(self) -> None:
-        self._cancel_open()
 
     def __enter__(self) -> Stream:
         return self
@@ -90,9 +88,6 @@ class AsyncStream(_Open, AsyncIterator[Event]):
             raise StopAsyncIteration
         return self._seen(await self._events.get())
 
-    async def aclose(self) -> None:
-        self._cancel_open()
-
     async def __aenter__(self) -> AsyncStream:
         return self
 
@@ -102,4 +97,4 @@ class AsyncStream(_Open, AsyncIterator[Event]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._cancel_open()
+        self.close()

@@ -24,7 +24,8 @@ from plait.core.window import FinishReason
 from plait.engine import snapshot
 from plait.engine.engine import Engine
 from plait.engine.snapshot import Snapshot
-from plait.engine.stream import AsyncStream, Stream
+from plait.engine.stream import AsyncStream as AsyncStream
+from plait.engine.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +84,12 @@ class Worker:
         self.finish(request_id, FinishReason.CANCELLED)
 
     def call(self, function: Callable[[Engine], Result]) -> Future[Result]:
-        """Run a function of the engine between two steps."""
+        """Run a function of the engine between two steps; not if the future is cancelled before."""
         future: Future[Result] = Future()
 
         def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # whoever asked does not wait any more
             try:
                 future.set_result(function(self.engine))
             except Exception as error:  # it belongs to whoever asked

@@ -1,0 +1,135 @@
+"""/v1/chat/completions: a conversation to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from plait.server import prompts
+from plait.server.accounts import timings_of, usage_of
+from plait.server.generation import Delta, Generation
+from plait.server.guard import record_of, tenant_of
+from plait.server.schema.chat import (
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChatDelta,
+    ChatLogprobs,
+    ChatMessage,
+    ChatRequest,
+)
+from plait.server.schema.common import Timings, Usage, new_id, now
+from plait.server.scores import chat_logprobs
+from plait.server.state import Served, state_of
+from plait.server.stream import DONE, PING, EventStream, event, json_response, unless_gone
+
+
+async def answer(body: ChatRequest, request: Request) -> Response:
+    """The whole answer, or a stream of it. Raises UserError."""
+    state = state_of(request)
+    served = state.served
+    prompts.check_model(served, body.model)
+    params = body.params()
+    prompts.refuse_many(1, params.n, state.settings.max_choices)
+    messages = [message.plain() for message in body.messages]
+    prompt = await prompts.encoded_chat(served, messages, body.chat_template_kwargs)
+    generation = Generation(
+        served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
+    )
+    maker = _Maker(body, served, generation)
+    record_of(request).generation(generation, body.user)
+    if body.stream:
+        return EventStream(generation, maker.stream(state.settings.ping_seconds))
+    async with generation:
+        deltas = await unless_gone(request, generation.whole())
+    return json_response(maker.whole(deltas))
+
+
+class _Maker:
+    """Makes the answer of one request, whole or in pieces."""
+
+    def __init__(self, body: ChatRequest, served: Served, generation: Generation) -> None:
+        self.body = body
+        self.served = served
+        self.generation = generation
+        self.id, self.created = new_id("chatcmpl-"), now()
+
+    def whole(self, deltas: list[Delta]) -> ChatCompletion:
+        """The answer to a request that has ended."""
+        return ChatCompletion(
+            id=self.id,
+            object="chat.completion",
+            created=self.created,
+            model=self.served.names[0],
+            choices=[self._choice(delta) for delta in deltas],
+            usage=usage_of(self.generation),
+            timings=timings_of(self.generation),
+        )
+
+    async def stream(self, patience: float) -> AsyncIterator[bytes]:
+        """The same in pieces, each choice's role before its first."""
+        options = self.body.stream_options
+        wants_usage = options is not None and options.include_usage
+        num_open = len(self.generation.choices)
+        for index in range(num_open):
+            yield self._event([self._delta(index, {"role": "assistant", "content": ""})])
+        async for delta in self.generation.deltas(patience):
+            if delta is None:
+                yield PING
+                continue
+            if delta.text or delta.tokens:
+                said = {"content": delta.text}
+                yield self._event([self._delta(delta.index, said, logprobs=self._scores(delta))])
+            if delta.finish_reason is not None:
+                num_open -= 1
+                last = self._delta(delta.index, {}, reason=delta.finish_reason)
+                is_end = not (num_open or wants_usage)
+                yield self._event([last], timings=timings_of(self.generation) if is_end else None)
+        if wants_usage:
+            yield self._event([], usage_of(self.generation), timings_of(self.generation))
+        yield DONE
+
+    def _choice(self, delta: Delta) -> ChatChoice:
+        return ChatChoice(
+            index=delta.index,
+            message=ChatMessage(role="assistant", content=delta.text),
+            logprobs=self._scores(delta),
+            finish_reason=delta.finish_reason,  # type: ignore[arg-type]
+        )
+
+    def _delta(
+        self,
+        index: int,
+        said: dict[str, str],
+        *,
+        logprobs: ChatLogprobs | None = None,
+        reason: str | None = None,
+    ) -> ChatDelta:
+        return ChatDelta(
+            index=index,
+            delta=ChatMessage(**said),  # type: ignore[arg-type]
+            logprobs=logprobs,
+            finish_reason=reason,  # type: ignore[arg-type]
+        )
+
+    def _scores(self, delta: Delta) -> ChatLogprobs | None:
+        if not self.body.logprobs:
+            return None
+        return chat_logprobs(self.served.tokenizer, delta.tokens, self.body.top_logprobs or 0)
+
+    def _event(
+        self, choices: list[ChatDelta], usage: Usage | None = None, timings: Timings | None = None
+    ) -> bytes:
+        extra: dict[str, Any] = {"usage": usage, "timings": timings}
+        chunk = ChatChunk(
+            id=self.id,
+            object="chat.completion.chunk",
+            created=self.created,
+            model=self.served.names[0],
+            choices=choices,
+            **{name: value for name, value in extra.items() if value is not None},
+        )
+        return event(chunk.model_dump_json(exclude_unset=True))

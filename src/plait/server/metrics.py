@@ -1,0 +1,101 @@
+"""/metrics: what Prometheus reads. Times are seconds of wall clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from plait.core.sequence import Metrics as Times
+from plait.engine.worker import Worker
+
+FIRST = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+PER_TOKEN = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """What the server counts itself; the engine's own numbers are read when somebody asks."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._answers = Counter(
+            "plait_http_requests",
+            "HTTP requests by path and status",
+            ["path", "status"],
+            registry=self._registry,
+        )
+        self._first = Histogram(
+            "plait_time_to_first_token_seconds",
+            "From arrival to the first token (TTFT)",
+            buckets=FIRST,
+            registry=self._registry,
+        )
+        self._per_token = Histogram(
+            "plait_time_per_output_token_seconds",
+            "Between tokens after the first, mean of a request (TPOT)",
+            buckets=PER_TOKEN,
+            registry=self._registry,
+        )
+        self._prompt = Counter("plait_prompt_tokens", "Tokens of prompts", registry=self._registry)
+
+    def watch(self, worker: Worker) -> None:
+        """Show the numbers of an engine from now on."""
+        self._registry.register(_EngineNumbers(worker))
+
+    def answered(self, path: str, status: int) -> None:
+        """Count an HTTP request. path: of a route, so that there are few."""
+        self._answers.labels(path, str(status)).inc()
+
+    def generated(self, num_prompt_tokens: int, num_tokens: int, times: Times) -> None:
+        """Count a prompt with its answer (of several choices the first)."""
+        self._prompt.inc(num_prompt_tokens)
+        if times.first_token_time is None:
+            return
+        self._first.observe(times.first_token_time - times.arrival_time)
+        if times.finished_time is not None and num_tokens > 1:
+            seconds = times.finished_time - times.first_token_time
+            self._per_token.observe(seconds / (num_tokens - 1))
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' own format."""
+        return prometheus_client.generate_latest(self._registry)
+
+
+class _EngineNumbers(Collector):
+    """Reads plain numbers while the engine runs: one may be a step ahead of another."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._worker.snapshot()
+        gauges = {
+            "requests_running": ("Requests in the running batch", now.num_running),
+            "requests_waiting": ("Requests in the queue", now.num_waiting),
+            "requests_queued": ("Requests that have not started yet", now.num_queued),
+            "queued_tokens": ("Prompt tokens of those", now.num_queued_tokens),
+            "kv_cache_usage": ("Share of the KV cache in use, 0 to 1", now.occupancy),
+        }
+        counters = {
+            "steps": ("Forwards", now.num_steps),
+            "windows": ("Requests in all forwards; over steps: the batch size", now.num_windows),
+            "positions": ("Positions fed", now.num_positions),
+            "generated_tokens": ("Tokens that became final", now.num_tokens),
+            "preemptions": ("Requests that gave their memory back", now.num_preemptions),
+            "prefix_hits": ("Requests whose prompt began in the cache", now.num_prefix_hits),
+            "prefix_cached_tokens": ("Prompt tokens found in the cache", now.num_prefix_tokens),
+        }
+        for name, (words, value) in gauges.items():
+            yield GaugeMetricFamily(f"plait_{name}", words, value)
+        for name, (words, value) in counters.items():
+            yield CounterMetricFamily(f"plait_{name}", words, value)
+        ended = CounterMetricFamily("plait_requests_ended", "By finish reason", labels=["reason"])
+        for reason, count in now.finished.items():
+            ended.add_metric([reason], count)
+        yield ended

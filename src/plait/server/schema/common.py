@@ -1,0 +1,163 @@
+"""What the schemas of several endpoints share."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from plait.core.errors import UserError
+from plait.core.params import SamplingParams
+
+MAX_TEXT = 16 << 20
+
+
+class Body(BaseModel):
+    """A request. An unknown field is refused: it would be ignored."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class Answer(BaseModel):
+    """An answer, or a part of one."""
+
+
+def unsupported(reason: str, *harmless: Any) -> Any:
+    """The type of a field of OpenAI's that cannot be honoured. harmless: values that ask for nothing."""
+
+    def check(value: Any) -> Any:
+        if value is None or any(type(value) is type(one) and value == one for one in harmless):
+            return value
+        raise PydanticCustomError("unsupported", "is not supported: {reason}", {"reason": reason})
+
+    return Annotated[Any, BeforeValidator(check), Field(description=f"Refused: {reason}.")]
+
+
+TOOLS = "tool calls are not available yet"
+STORE = "nothing is stored on this server"
+PLAIN_TEXT = {"type": "text"}
+
+
+class StreamOptions(Body):
+    """include_usage: send the usage in a last chunk of its own."""
+
+    include_usage: bool = False
+
+
+class Sampling(Body):
+    """Fields of SamplingParams, with their own names, that every generating endpoint takes."""
+
+    model: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    min_tokens: int | None = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    stream: bool | None = None
+    deadline: float | None = Field(None, description="Seconds after which it ends with status 408.")
+    user: Annotated[str, Field(max_length=512)] | None = Field(None, description="For the log.")
+
+    def sampling(self, **more: Any) -> SamplingParams:
+        """What the engine is asked for; fields that were left out have the engine's defaults.
+
+        Raises UserError for values out of range.
+        """
+        own = {name: getattr(self, name) for name in SAMPLING if hasattr(self, name)}
+        given = {name: value for name, value in (own | more).items() if value is not None}
+        return SamplingParams(**{"max_tokens": None, **given})
+
+
+class Penalties(Sampling):
+    """What completions and chats take besides."""
+
+    n: int | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def biases(self) -> dict[int, float] | None:
+        """logit_bias by token id. Raises UserError for a key that is no number."""
+        if self.logit_bias is None:
+            return None
+        if not all(key.isascii() and key.isdigit() and len(key) < 10 for key in self.logit_bias):
+            raise UserError("logit_bias has a key that is no token id", 'such as {"42": -100}')
+        return {int(key): value for key, value in self.logit_bias.items()}
+
+
+SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "min_tokens"),
+    *("stop_token_ids", "ignore_eos", "skip_special_tokens", "include_stop_str_in_output"),
+    *("n", "seed", "stop", "presence_penalty", "frequency_penalty"),
+)
+
+
+class CachedTokens(Answer):
+    """cached_tokens: of the prompt, found in the cache and not computed again."""
+
+    cached_tokens: int
+
+
+class Usage(Answer):
+    """Tokens of prompts and answers; a token that ends an answer counts, what a stop string takes away does
+    not."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class Timings(Answer):
+    """cache_n: prompt tokens found in the cache; prompt_n: those computed; predicted_n: tokens generated.
+
+    Rates are of the first choice of the first prompt, null where there was nothing to divide.
+    """
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float | None
+    prompt_per_second: float | None
+    predicted_n: int
+    predicted_ms: float | None
+    predicted_per_second: float | None
+
+
+class Error(Answer):
+    """message: for people. param: the field at fault. code: for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Answer):
+    """What every refusal looks like."""
+
+    error: Error
+
+
+FinishReason = Literal["stop", "length"]
+
+
+def new_id(kind: str) -> str:
+    """A fresh id of an object, such as "chatcmpl-…"."""
+    return f"{kind}{uuid.uuid4().hex}"
+
+
+def now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())

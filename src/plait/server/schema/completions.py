@@ -1,0 +1,71 @@
+"""/v1/completions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from plait.core.params import SamplingParams
+from plait.server.schema.common import (
+    Answer,
+    FinishReason,
+    Penalties,
+    Timings,
+    Usage,
+    unsupported,
+)
+
+DEFAULT_MAX_TOKENS = 16
+MAX_LOGPROBS = 20
+
+
+class CompletionRequest(Penalties):
+    """A text to go on from, or several; as text, or as token ids."""
+
+    prompt: str | list[int] | list[str] | list[list[int]]
+    max_tokens: int | None = None
+    echo: bool | None = None
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    suffix: unsupported("the model only continues a text", "") = None  # type: ignore[valid-type]
+    best_of: unsupported("ask for n answers and choose", 1) = None  # type: ignore[valid-type]
+
+    def params(self) -> SamplingParams:
+        """Raises UserError for values out of range."""
+        scores = self.echo and (self.logprobs is not None or self.max_tokens == 0)
+        return self.sampling(
+            max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
+            logprobs=self.logprobs,
+            prompt_logprobs=(self.logprobs or 0) if scores else None,
+            logit_bias=self.biases,
+        )
+
+
+class CompletionLogprobs(Answer):
+    """One entry per token in each list. text_offset: letters before the token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(Answer):
+    """One answer to one prompt; index is (prompt * n + choice)."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Completion(Answer):
+    """The answer, and each chunk of a stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+    timings: Timings | None = None

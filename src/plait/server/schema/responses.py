@@ -1,0 +1,151 @@
+"""/v1/responses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from plait.core.params import SamplingParams
+from plait.server.schema.common import (
+    PLAIN_TEXT,
+    STORE,
+    TOOLS,
+    Answer,
+    Body,
+    CachedTokens,
+    Sampling,
+    Timings,
+    unsupported,
+)
+
+
+class Part(Body):
+    """A piece of text, the user's or the model's."""
+
+    type: Literal["input_text", "output_text"]
+    text: str
+    annotations: unsupported("there are none", []) = None  # type: ignore[valid-type]
+    logprobs: unsupported("they are not read", []) = None  # type: ignore[valid-type]
+
+
+class Item(Body):
+    """A turn of the conversation; `id` and `status` are those of an answer that is given back."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+    id: str | None = Field(None, max_length=128)
+    status: Literal["completed", "incomplete", "in_progress"] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As chat templates expect it."""
+        content = (
+            self.content
+            if isinstance(self.content, str)
+            else "".join(part.text for part in self.content)
+        )
+        role = "system" if self.role == "developer" else self.role
+        return {"role": role, "content": content}
+
+
+class ResponseRequest(Sampling):
+    """A text or a conversation to answer."""
+
+    input: str | Annotated[list[Item], Field(min_length=1)]
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    metadata: dict[str, str] | None = Field(None, max_length=16, description="Given back as it is.")
+    text: unsupported("only text is available yet", {}, {"format": PLAIN_TEXT}) = None  # type: ignore[valid-type]
+    tools: unsupported(TOOLS, []) = None  # type: ignore[valid-type]
+    tool_choice: unsupported(TOOLS, "none") = None  # type: ignore[valid-type]
+    parallel_tool_calls: unsupported(TOOLS) = None  # type: ignore[valid-type]
+    max_tool_calls: unsupported(TOOLS) = None  # type: ignore[valid-type]
+    store: unsupported(STORE, False) = None  # type: ignore[valid-type]
+    previous_response_id: unsupported(STORE) = None  # type: ignore[valid-type]
+    conversation: unsupported(STORE) = None  # type: ignore[valid-type]
+    background: unsupported(STORE, False) = None  # type: ignore[valid-type]
+    prompt: unsupported("there are no stored prompts") = None  # type: ignore[valid-type]
+    include: unsupported("there is nothing more to include", []) = None  # type: ignore[valid-type]
+    reasoning: unsupported("the model knows none") = None  # type: ignore[valid-type]
+    top_logprobs: unsupported("ask /v1/chat/completions", 0) = None  # type: ignore[valid-type]
+    truncation: unsupported("a prompt that is too long is refused", "disabled") = None  # type: ignore[valid-type]
+    service_tier: unsupported("there is one tier", "auto", "default") = None  # type: ignore[valid-type]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation, the instructions first."""
+        head = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        if isinstance(self.input, str):
+            return [*head, {"role": "user", "content": self.input}]
+        return [*head, *(item.plain() for item in self.input)]
+
+    def params(self) -> SamplingParams:
+        """Raises UserError for values out of range."""
+        return self.sampling(max_tokens=self.max_output_tokens)
+
+
+class OutputText(Answer):
+    """A piece of the answer."""
+
+    type: Literal["output_text"] = "output_text"
+    text: str
+    annotations: list[Any] = []
+    logprobs: list[Any] = []
+
+
+class OutputMessage(Answer):
+    """The answer."""
+
+    id: str
+    type: Literal["message"] = "message"
+    role: Literal["assistant"] = "assistant"
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: list[OutputText]
+
+
+class NoReasoning(Answer):
+    """This server reports none."""
+
+    reasoning_tokens: int = 0
+
+
+class ResponseUsage(Answer):
+    """Tokens, by this endpoint's names."""
+
+    input_tokens: int
+    input_tokens_details: CachedTokens
+    output_tokens: int
+    output_tokens_details: NoReasoning
+    total_tokens: int
+
+
+class Incomplete(Answer):
+    """Why an answer is not complete."""
+
+    reason: Literal["max_output_tokens"]
+
+
+class Response(Answer):
+    """The whole of it, also inside the events of a stream."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int
+    model: str
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
+    output: list[OutputMessage]
+    instructions: str | None
+    max_output_tokens: int | None
+    temperature: float
+    top_p: float
+    metadata: dict[str, str]
+    error: dict[str, Any] | None = None
+    incomplete_details: Incomplete | None = None
+    parallel_tool_calls: bool = False
+    tool_choice: str = "none"
+    tools: list[Any] = []
+    previous_response_id: None = None
+    text: dict[str, Any] = {"format": PLAIN_TEXT}
+    truncation: str = "disabled"
+    usage: ResponseUsage | None = None
+    timings: Timings | None = None
