@@ -119,14 +119,18 @@ class Engine:
     def step(self) -> list[Event]:
         """One forward for the running requests; returns whatever became final."""
         begin = time.perf_counter()
-        events = self._expired(begin) if self._deadlines else []
         jobs = self.scheduler.plan()
         self.backlog.start(job.request.seq.request_id for job in jobs)
         updates = decide(jobs, self._forward(jobs))
+        events: list[Event] = []
         for job, update in zip(jobs, updates, strict=True):
             events += self._absorb(job, update)
         if self.scheduler.refused:
             events += self._refused()
+        if (
+            self._deadlines
+        ):  # last of all: the event of a request that has ended must not be lost by a failure
+            events += self._expired(time.perf_counter())
         self.metrics.step_seconds += time.perf_counter() - begin
         self.metrics.count(jobs, events)
         self.metrics.num_preemptions = self.scheduler.num_preemptions
