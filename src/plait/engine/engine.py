@@ -127,9 +127,8 @@ class Engine:
             events += self._absorb(job, update)
         if self.scheduler.refused:
             events += self._refused()
-        if (
-            self._deadlines
-        ):  # last of all: the event of a request that has ended must not be lost by a failure
+        if self._deadlines:
+            # After the forward, whose failure would lose the events of requests that have ended.
             events += self._expired(time.perf_counter())
         self.metrics.step_seconds += time.perf_counter() - begin
         self.metrics.count(jobs, events)
