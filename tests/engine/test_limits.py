@@ -11,6 +11,7 @@ import pytest
 from plait.core.errors import ContextLengthError, UserError
 from plait.core.params import SamplingParams
 from plait.core.traits import Traits
+from plait.core.window import FinishReason
 from plait.engine.engine import Engine
 from plait.engine.worker import Worker
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, Answer, drain, make_engine, runner_of, step
@@ -103,14 +104,16 @@ def test_a_deadline_ends_a_request_in_the_next_step_with_what_it_has(
     had = answers[late].tokens if late in answers else []
     expire(engine, late)
     step(engine, answers)
-    assert (answers[late].reason, answers[late].tokens) == ("deadline", had)
+    assert answers[late].reason == "deadline"
     assert answers[late].metrics is not None
-    assert late not in {key for key, _ in runner_of(engine).batches[-1]}
+    has = answers[late].tokens
+    assert has[: len(had)] == had
     drain(engine, answers)
+    assert all(late not in dict(batch) for batch in runner_of(engine).batches[steps + 1 :])
     alone = make_engine(traits)
     again = alone.add([1] * 10, replace(LONG, max_tokens=40))
     assert answers[other].tokens == drain(alone)[again].tokens
-    assert had == answers[other].tokens[: len(had)]
+    assert has == answers[other].tokens[: len(has)]
     assert not engine._deadlines
 
 
@@ -123,6 +126,17 @@ def test_the_deadline_of_a_waiting_request_counts_too() -> None:
     expire(engine, waiting)
     step(engine, answers)
     assert answers[waiting].reason == "deadline"
+
+
+def test_a_step_that_fails_loses_no_request_whose_time_was_up() -> None:
+    engine = make_engine()
+    late = engine.add([1], LONG, deadline=1000)
+    engine.step()
+    expire(engine, late)
+    runner_of(engine).error = OSError("disk on fire")
+    with pytest.raises(OSError, match="fire"):
+        engine.step()
+    assert [event.request_id for event in engine.end_all(FinishReason.ERROR)] == [late]
 
 
 def test_every_choice_has_the_deadline() -> None:
@@ -148,7 +162,8 @@ def test_a_forked_request_keeps_tenant_and_deadline() -> None:
     child = engine._requests[engine.fork(parent, 1)]
     assert (child.tenant, child.priority) == ("a", 3)
     expire(engine, child.seq.request_id)
-    assert [event.finish_reason for event in engine.step()] == ["deadline", None]
+    ended = [event for event in engine.step() if event.finish_reason]
+    assert [(e.request_id, e.finish_reason) for e in ended] == [(child.seq.request_id, "deadline")]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_prompt_always_gets_on_and_never_beyond_the_step() -> None:
     load = Load(4, 400)
     assert Pace(Cost(), 1.0).prompt_budget(load, 4, 0, 512) == LEAST
     assert Pace(Cost(), 1000.0).prompt_budget(load, 4, 0, 512) == 512
-    assert Pace(Cost(), 1.0).prompt_budget(load, 4, 0, 5) == 5
+    assert Pace(Cost(), 1000.0).prompt_budget(load, 4, 0, 5) == 5
 
 
 def test_a_long_prompt_cannot_stall_those_that_stream() -> None:

@@ -138,14 +138,17 @@ class Engine:
     def step(self) -> list[Event]:
         """One forward for the running requests; returns whatever became final."""
         begin = time.perf_counter()
-        events = self._expired(begin) if self._deadlines else []
         jobs = self.scheduler.plan()
         self.backlog.start(job.request.seq.request_id for job in jobs)
         updates = decide(jobs, self._forward(jobs))
+        events: list[Event] = []
         for job, update in zip(jobs, updates, strict=True):
             events += self._absorb(job, update)
         if self.scheduler.refused:
             events += self._refused()
+        if self._deadlines:
+            # After the forward, whose failure would lose the events of requests that have ended.
+            events += self._expired(time.perf_counter())
         self.metrics.step_seconds += time.perf_counter() - begin
         self.metrics.count(jobs, events)
         self.metrics.copy_totals(self.scheduler)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-LEAST = 8
-"""Prompt positions that are always let in: a step reads every weight anyway, and prompts must get on."""
+LEAST = 1
+"""Prompt positions that are always let in, because prompts must get on."""
 
 
 class StepTime(Protocol):
