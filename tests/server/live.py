@@ -15,10 +15,6 @@ import threading
 import time
 from typing import Any
 
-import pytest
-
-pytest.importorskip("plait.cli.serve", reason="there is no `plait serve` yet")
-
 MODEL = "smollm2-135m"
 START = 120.0
 """Seconds that a server may take until it says where it is."""
