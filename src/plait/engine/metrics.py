@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,6 +29,10 @@ class Histogram:
     def observe(self, seconds: float) -> None:
         self.counts[bisect.bisect_left(BOUNDS, seconds)] += 1
         self.sum += seconds
+
+    def buckets(self) -> list[tuple[float, int]]:
+        """Upper bounds, the last infinite, each with how many observations are not above it."""
+        return list(zip((*BOUNDS, math.inf), itertools.accumulate(self.counts), strict=True))
 
 
 @dataclass(slots=True)

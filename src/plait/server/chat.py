@@ -11,7 +11,8 @@ from starlette.responses import Response
 from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
 from plait.server.generation import Delta, Generation
-from plait.server.guard import record_of, tenant_of
+from plait.server.guard import tenant_of
+from plait.server.reply import reply
 from plait.server.schema.chat import (
     ChatChoice,
     ChatChunk,
@@ -24,7 +25,7 @@ from plait.server.schema.chat import (
 from plait.server.schema.common import Timings, Usage, new_id, now
 from plait.server.scores import chat_logprobs
 from plait.server.state import Served, state_of
-from plait.server.stream import DONE, PING, EventStream, event, json_response, unless_gone
+from plait.server.stream import DONE, PING, event
 
 
 async def answer(body: ChatRequest, request: Request) -> Response:
@@ -39,13 +40,7 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     generation = Generation(
         served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
     )
-    maker = _Maker(body, served, generation)
-    record_of(request).generation(generation, body.user)
-    if body.stream:
-        return EventStream(generation, maker.stream(state.settings.ping_seconds))
-    async with generation:
-        deltas = await unless_gone(request, generation.whole())
-    return json_response(maker.whole(deltas))
+    return await reply(request, body, generation, _Maker(body, served, generation))
 
 
 class _Maker:

@@ -95,7 +95,10 @@ class Generation:
         tenant: str,
         deadline: float | None,
     ) -> None:
-        """Submits all prompts, for a tenant, to be answered within `deadline` seconds. Raises UserError when one of them is refused; then none goes on running."""
+        """Submits all prompts, for a tenant, to be answered within `deadline` seconds.
+
+        Raises UserError when one of them is refused; then none goes on running.
+        """
         self.params = params
         self.prompts = list(prompts)
         self.answers: list[Answer] = []

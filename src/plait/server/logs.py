@@ -52,10 +52,7 @@ class Record:
             "tokens": sum(len(output.token_ids) for output in outputs),
             "finish": "/".join(sorted({output.finish_reason or "gone" for output in outputs})),
         }
-        for answer in generation.answers:
-            first = answer.output.outputs[0]
-            num_prompt = len(answer.output.prompt_token_ids)
-            metrics.generated(num_prompt, len(first.token_ids), answer.output.metrics)
+        metrics.prompted(self.fields["prompt_tokens"])
 
 
 class _Text(logging.Formatter):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from plait.core.sequence import Metrics as Times
 from plait.engine.worker import Worker
-
-FIRST = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-PER_TOKEN = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -30,18 +27,6 @@ class Metrics:
             ["path", "status"],
             registry=self._registry,
         )
-        self._first = Histogram(
-            "plait_time_to_first_token_seconds",
-            "From arrival to the first token (TTFT)",
-            buckets=FIRST,
-            registry=self._registry,
-        )
-        self._per_token = Histogram(
-            "plait_time_per_output_token_seconds",
-            "Between tokens after the first, mean of a request (TPOT)",
-            buckets=PER_TOKEN,
-            registry=self._registry,
-        )
         self._prompt = Counter("plait_prompt_tokens", "Tokens of prompts", registry=self._registry)
 
     def watch(self, worker: Worker) -> None:
@@ -52,15 +37,9 @@ class Metrics:
         """Count an HTTP request. path: of a route, so that there are few."""
         self._answers.labels(path, str(status)).inc()
 
-    def generated(self, num_prompt_tokens: int, num_tokens: int, times: Times) -> None:
-        """Count a prompt with its answer (of several choices the first)."""
-        self._prompt.inc(num_prompt_tokens)
-        if times.first_token_time is None:
-            return
-        self._first.observe(times.first_token_time - times.arrival_time)
-        if times.finished_time is not None and num_tokens > 1:
-            seconds = times.finished_time - times.first_token_time
-            self._per_token.observe(seconds / (num_tokens - 1))
+    def prompted(self, num_tokens: int) -> None:
+        """Count the tokens of a prompt."""
+        self._prompt.inc(num_tokens)
 
     def text(self) -> bytes:
         """All of it in Prometheus' own format."""
@@ -95,6 +74,13 @@ class _EngineNumbers(Collector):
             yield GaugeMetricFamily(f"plait_{name}", words, value)
         for name, (words, value) in counters.items():
             yield CounterMetricFamily(f"plait_{name}", words, value)
+        times = {
+            "time_to_first_token": ("From arrival to the first token", now.time_to_first_token),
+            "time_per_output_token": ("Between tokens, mean of an answer", now.time_per_token),
+        }
+        for name, (words, seen) in times.items():
+            buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in seen.buckets()]
+            yield HistogramMetricFamily(f"plait_{name}_seconds", words, buckets, seen.sum)
         ended = CounterMetricFamily("plait_requests_ended", "By finish reason", labels=["reason"])
         for reason, count in now.finished.items():
             ended.add_metric([reason], count)

@@ -14,7 +14,8 @@ from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
 from plait.server.errors import body_of
 from plait.server.generation import Delta, Generation
-from plait.server.guard import record_of, tenant_of
+from plait.server.guard import tenant_of
+from plait.server.reply import reply
 from plait.server.schema.common import new_id, now
 from plait.server.schema.responses import (
     Incomplete,
@@ -26,7 +27,7 @@ from plait.server.schema.responses import (
     ResponseUsage,
 )
 from plait.server.state import Served, state_of
-from plait.server.stream import PING, EventStream, event, json_response, unless_gone
+from plait.server.stream import PING, event
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
@@ -41,13 +42,7 @@ async def answer(body: ResponseRequest, request: Request) -> Reply:
     generation = Generation(
         served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
     )
-    maker = _Maker(body, served, generation)
-    record_of(request).generation(generation, body.user)
-    if body.stream:
-        return EventStream(generation, maker.stream(state.settings.ping_seconds))
-    async with generation:
-        (delta,) = await unless_gone(request, generation.whole())
-    return json_response(maker.ended(delta))
+    return await reply(request, body, generation, _Maker(body, served, generation))
 
 
 class _Maker:
@@ -60,8 +55,9 @@ class _Maker:
         self.id, self.item_id, self.created = new_id("resp_"), new_id("msg_"), now()
         self._num_events = 0
 
-    def ended(self, delta: Delta) -> Response:
+    def whole(self, deltas: list[Delta]) -> Response:
         """The answer, once there is all of it."""
+        (delta,) = deltas
         is_complete = delta.finish_reason == "stop"
         usage = usage_of(self.generation)
         response = self._response("completed" if is_complete else "incomplete")
@@ -110,7 +106,7 @@ class _Maker:
         return {"item_id": self.item_id, "output_index": 0, "content_index": 0}
 
     def _endings(self, delta: Delta) -> list[bytes]:
-        response = self.ended(delta)
+        response = self.whole([delta])
         (item,) = response.output
         part = item.content[0].model_dump()
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,8 +17,8 @@ from plait.server.schema.common import (
     FinishReason,
     Penalties,
     Timings,
+    Unsupported,
     Usage,
-    unsupported,
 )
 
 
@@ -35,11 +35,11 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = Field(None, max_length=64)
-    refusal: unsupported("say it as content") = None  # type: ignore[valid-type]
-    annotations: unsupported("there are none", []) = None  # type: ignore[valid-type]
-    audio: unsupported("this model reads text only") = None  # type: ignore[valid-type]
-    tool_calls: unsupported(TOOLS, []) = None  # type: ignore[valid-type]
-    function_call: unsupported(TOOLS) = None  # type: ignore[valid-type]
+    refusal: Annotated[Any, Unsupported("say it as content")] = None
+    annotations: Annotated[Any, Unsupported("there are none", ([],))] = None
+    audio: Annotated[Any, Unsupported("this model reads text only")] = None
+    tool_calls: Annotated[Any, Unsupported(TOOLS, ([],))] = None
+    function_call: Annotated[Any, Unsupported(TOOLS)] = None
 
     def plain(self) -> dict[str, Any]:
         """As chat templates expect it: the developer's words are the system's."""
@@ -61,21 +61,30 @@ class ChatRequest(Penalties):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     chat_template_kwargs: dict[str, Any] | None = None
-    response_format: unsupported("only text is available yet", PLAIN_TEXT) = None  # type: ignore[valid-type]
-    tools: unsupported(TOOLS, []) = None  # type: ignore[valid-type]
-    tool_choice: unsupported(TOOLS, "none") = None  # type: ignore[valid-type]
-    parallel_tool_calls: unsupported(TOOLS) = None  # type: ignore[valid-type]
-    functions: unsupported(TOOLS, []) = None  # type: ignore[valid-type]
-    function_call: unsupported(TOOLS, "none") = None  # type: ignore[valid-type]
-    modalities: unsupported("this model writes text only", ["text"]) = None  # type: ignore[valid-type]
-    audio: unsupported("this model writes text only") = None  # type: ignore[valid-type]
-    prediction: unsupported("no prediction is used") = None  # type: ignore[valid-type]
-    reasoning_effort: unsupported("the model knows none") = None  # type: ignore[valid-type]
-    verbosity: unsupported("the model knows none") = None  # type: ignore[valid-type]
-    web_search_options: unsupported("this server searches nothing") = None  # type: ignore[valid-type]
-    store: unsupported(STORE, False) = None  # type: ignore[valid-type]
-    metadata: unsupported(STORE, {}) = None  # type: ignore[valid-type]
-    service_tier: unsupported("there is one tier", "auto", "default") = None  # type: ignore[valid-type]
+    response_format: Annotated[Any, Unsupported("only text is available yet", (PLAIN_TEXT,))] = None
+    tools: Annotated[Any, Unsupported(TOOLS, ([],))] = None
+    tool_choice: Annotated[Any, Unsupported(TOOLS, ("none",))] = None
+    parallel_tool_calls: Annotated[Any, Unsupported(TOOLS)] = None
+    functions: Annotated[Any, Unsupported(TOOLS, ([],))] = None
+    function_call: Annotated[Any, Unsupported(TOOLS, ("none",))] = None
+    modalities: Annotated[Any, Unsupported("this model writes text only", (["text"],))] = None
+    audio: Annotated[Any, Unsupported("this model writes text only")] = None
+    prediction: Annotated[Any, Unsupported("no prediction is used")] = None
+    reasoning_effort: Annotated[Any, Unsupported("the model knows none")] = None
+    verbosity: Annotated[Any, Unsupported("the model knows none")] = None
+    web_search_options: Annotated[Any, Unsupported("this server searches nothing")] = None
+    store: Annotated[Any, Unsupported(STORE, (False,))] = None
+    metadata: Annotated[Any, Unsupported(STORE, ({},))] = None
+    service_tier: Annotated[
+        Any,
+        Unsupported(
+            "there is one tier",
+            (
+                "auto",
+                "default",
+            ),
+        ),
+    ] = None
 
     def params(self) -> SamplingParams:
         """Raises UserError for values out of range, or that contradict each other."""

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic_core import PydanticCustomError, core_schema
 
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
@@ -25,15 +32,30 @@ class Answer(BaseModel):
     """An answer, or a part of one."""
 
 
-def unsupported(reason: str, *harmless: Any) -> Any:
-    """The type of a field of OpenAI's that cannot be honoured. harmless: values that ask for nothing."""
+@dataclass(frozen=True)
+class Unsupported:
+    """Marks a field of OpenAI's that cannot be honoured. harmless: values that ask for nothing."""
 
-    def check(value: Any) -> Any:
-        if value is None or any(type(value) is type(one) and value == one for one in harmless):
+    reason: str
+    harmless: tuple[Any, ...] = ()
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "description": f"Refused: {self.reason}."}
+
+    def _check(self, value: Any) -> Any:
+        same = (type(value) is type(one) and value == one for one in self.harmless)
+        if value is None or any(same):
             return value
-        raise PydanticCustomError("unsupported", "is not supported: {reason}", {"reason": reason})
-
-    return Annotated[Any, BeforeValidator(check), Field(description=f"Refused: {reason}.")]
+        raise PydanticCustomError(
+            "unsupported", "is not supported: {reason}", {"reason": self.reason}
+        )
 
 
 TOOLS = "tool calls are not available yet"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,8 +12,8 @@ from plait.server.schema.common import (
     FinishReason,
     Penalties,
     Timings,
+    Unsupported,
     Usage,
-    unsupported,
 )
 
 DEFAULT_MAX_TOKENS = 16
@@ -27,8 +27,8 @@ class CompletionRequest(Penalties):
     max_tokens: int | None = None
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    suffix: unsupported("the model only continues a text", "") = None  # type: ignore[valid-type]
-    best_of: unsupported("ask for n answers and choose", 1) = None  # type: ignore[valid-type]
+    suffix: Annotated[Any, Unsupported("the model only continues a text", ("",))] = None
+    best_of: Annotated[Any, Unsupported("ask for n answers and choose", (1,))] = None
 
     def params(self) -> SamplingParams:
         """Raises UserError for values out of range."""

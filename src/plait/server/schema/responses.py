@@ -16,7 +16,7 @@ from plait.server.schema.common import (
     CachedTokens,
     Sampling,
     Timings,
-    unsupported,
+    Unsupported,
 )
 
 
@@ -25,8 +25,8 @@ class Part(Body):
 
     type: Literal["input_text", "output_text"]
     text: str
-    annotations: unsupported("there are none", []) = None  # type: ignore[valid-type]
-    logprobs: unsupported("they are not read", []) = None  # type: ignore[valid-type]
+    annotations: Annotated[Any, Unsupported("there are none", ([],))] = None
+    logprobs: Annotated[Any, Unsupported("they are not read", ([],))] = None
 
 
 class Item(Body):
@@ -56,21 +56,41 @@ class ResponseRequest(Sampling):
     instructions: str | None = None
     max_output_tokens: int | None = None
     metadata: dict[str, str] | None = Field(None, max_length=16, description="Given back as it is.")
-    text: unsupported("only text is available yet", {}, {"format": PLAIN_TEXT}) = None  # type: ignore[valid-type]
-    tools: unsupported(TOOLS, []) = None  # type: ignore[valid-type]
-    tool_choice: unsupported(TOOLS, "none") = None  # type: ignore[valid-type]
-    parallel_tool_calls: unsupported(TOOLS) = None  # type: ignore[valid-type]
-    max_tool_calls: unsupported(TOOLS) = None  # type: ignore[valid-type]
-    store: unsupported(STORE, False) = None  # type: ignore[valid-type]
-    previous_response_id: unsupported(STORE) = None  # type: ignore[valid-type]
-    conversation: unsupported(STORE) = None  # type: ignore[valid-type]
-    background: unsupported(STORE, False) = None  # type: ignore[valid-type]
-    prompt: unsupported("there are no stored prompts") = None  # type: ignore[valid-type]
-    include: unsupported("there is nothing more to include", []) = None  # type: ignore[valid-type]
-    reasoning: unsupported("the model knows none") = None  # type: ignore[valid-type]
-    top_logprobs: unsupported("ask /v1/chat/completions", 0) = None  # type: ignore[valid-type]
-    truncation: unsupported("a prompt that is too long is refused", "disabled") = None  # type: ignore[valid-type]
-    service_tier: unsupported("there is one tier", "auto", "default") = None  # type: ignore[valid-type]
+    text: Annotated[
+        Any,
+        Unsupported(
+            "only text is available yet",
+            (
+                {},
+                {"format": PLAIN_TEXT},
+            ),
+        ),
+    ] = None
+    tools: Annotated[Any, Unsupported(TOOLS, ([],))] = None
+    tool_choice: Annotated[Any, Unsupported(TOOLS, ("none",))] = None
+    parallel_tool_calls: Annotated[Any, Unsupported(TOOLS)] = None
+    max_tool_calls: Annotated[Any, Unsupported(TOOLS)] = None
+    store: Annotated[Any, Unsupported(STORE, (False,))] = None
+    previous_response_id: Annotated[Any, Unsupported(STORE)] = None
+    conversation: Annotated[Any, Unsupported(STORE)] = None
+    background: Annotated[Any, Unsupported(STORE, (False,))] = None
+    prompt: Annotated[Any, Unsupported("there are no stored prompts")] = None
+    include: Annotated[Any, Unsupported("there is nothing more to include", ([],))] = None
+    reasoning: Annotated[Any, Unsupported("the model knows none")] = None
+    top_logprobs: Annotated[Any, Unsupported("ask /v1/chat/completions", (0,))] = None
+    truncation: Annotated[
+        Any, Unsupported("a prompt that is too long is refused", ("disabled",))
+    ] = None
+    service_tier: Annotated[
+        Any,
+        Unsupported(
+            "there is one tier",
+            (
+                "auto",
+                "default",
+            ),
+        ),
+    ] = None
 
     def messages(self) -> list[dict[str, Any]]:
         """The conversation, the instructions first."""

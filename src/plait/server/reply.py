@@ -1,0 +1,36 @@
+"""How a request that generates is answered: whole, or in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from plait.server.generation import Delta, Generation
+from plait.server.guard import record_of
+from plait.server.schema.common import Sampling
+from plait.server.state import state_of
+from plait.server.stream import EventStream, json_response, unless_gone
+
+
+class Maker(Protocol):
+    """Makes the answer of one request."""
+
+    def whole(self, deltas: list[Delta]) -> BaseModel:
+        """All of it, once every choice has ended; a delta for each."""
+
+    def stream(self, patience: float) -> AsyncIterator[bytes]:
+        """Events, with a ping after `patience` seconds of silence."""
+
+
+async def reply(request: Request, body: Sampling, generation: Generation, maker: Maker) -> Response:
+    """The whole answer, or a stream of it. Raises UserError."""
+    record_of(request).generation(generation, body.user)
+    if body.stream:
+        return EventStream(generation, maker.stream(state_of(request).settings.ping_seconds))
+    async with generation:
+        deltas = await unless_gone(request, generation.whole())
+    return json_response(maker.whole(deltas))
