@@ -30,33 +30,44 @@ bool needs_mask(const AttentionTask& task, int r, int slot) {
 }
 
 // Turns scores into weights against each row's new maximum and updates (maximum, sum) in `ends`;
-// decay[r] becomes the factor by which what the row has so far shrinks.
+// decay[r] becomes the factor by which what the row has so far shrinks. Three loops, for each row
+// is one long chain of dependent operations: within one loop the next row's would not begin before
+// the last one's is through.
 template <int R>
 __attribute__((noinline)) void soften(const float* scales, float* scores, float* const* ends,
                                       float* decay) {
-  float change[kLanes] = {}, sums[R];
+  float base[R], change[kLanes] = {};
+  Vec total[R];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     float* row = scores + r * kPage;
     Vec s[kPageVecs];
-    for (int j = 0; j < kPageVecs; ++j) s[j] = mul(load(row + j * kLanes), splat(scales[r]));
+    for (int j = 0; j < kPageVecs; ++j) {
+      s[j] = mul(load(row + j * kLanes), splat(scales[r]));
+      store(row + j * kLanes, s[j]);
+    }
     const float page_max = max_lanes(max(max(s[0], s[1]), max(s[2], s[3])));
     const float old_max = ends[r][0];
     // In vectors, for a branch here would often be guessed wrong. While a row has seen nothing its
     // maximum is -inf, and 0 in its place makes all weights 0.
     const Vec new_max = max(splat(page_max), splat(old_max));
-    const Vec base = keep_where_at_least(new_max, splat(kLowest), new_max);
-    Vec total = splat(0.0f);
-    for (int j = 0; j < kPageVecs; ++j) {
-      s[j] = exp(sub(s[j], base));
-      store(row + j * kLanes, s[j]);
-      total = add(total, s[j]);
-    }
-    change[r] = old_max - first_lane(base);
+    base[r] = first_lane(keep_where_at_least(new_max, splat(kLowest), new_max));
+    change[r] = old_max - base[r];
     ends[r][0] = first_lane(new_max);
-    sums[r] = sum_lanes(total);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    float* row = scores + r * kPage;
+    total[r] = splat(0.0f);
+    for (int j = 0; j < kPageVecs; ++j) {
+      const Vec weight = exp(sub(load(row + j * kLanes), splat(base[r])));
+      store(row + j * kLanes, weight);
+      total[r] = add(total[r], weight);
+    }
   }
   store(decay, exp(load(change)));
-  for (int r = 0; r < R; ++r) ends[r][1] = ends[r][1] * decay[r] + sums[r];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) ends[r][1] = ends[r][1] * decay[r] + sum_lanes(total[r]);
 }
 
 // One page's place in the task, and where the next page lies.
