@@ -30,7 +30,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from plait.core.errors import CapacityError, UserError
+from plait.core.errors import CapacityError
 from plait.core.sequence import Sequence
 from plait.iteration import fairness
 from plait.iteration.base import Account, Job, Request
@@ -43,8 +43,8 @@ class Scheduler:
     """Owns the queues and asks the cache for memory.
 
     running: requests that hold pages. waiting: they hold none.
-    refused: requests that turned out to need more memory than there is, with the reason; the engine
-        takes them from here and ends them. is_short_of_memory: whether the last plan wanted more pages.
+    refused: requests that turned out to need more memory than there is, or whose planner failed, with the
+        reason; the engine takes them from here and ends them. is_short_of_memory: whether the last plan wanted more pages.
     num_lookups: admissions. num_prefix_hits, num_prefix_tokens: those that found a part of their canvas in the
         cache, and how much they and the running ones found.
     """
@@ -64,7 +64,7 @@ class Scheduler:
         self.pace = pace
         self.running: list[Request] = []
         self.waiting = Queues()
-        self.refused: list[tuple[Request, UserError]] = []
+        self.refused: list[tuple[Request, Exception]] = []
         self.num_preemptions = 0
         self.num_lookups = self.num_prefix_hits = self.num_prefix_tokens = 0
         self._step = 0
@@ -210,7 +210,7 @@ class Scheduler:
         """Start a request, at the cost of a tenant that holds more if need be."""
         seq = request.seq
         if len(self.running) >= self.max_num_seqs:
-            last = fairness.surplus(self.running, request, _one, 1)
+            last = fairness.surplus(self.running, request, lambda _: 1, 1)
             if last is None:
                 return False
             self.preempt(last)
@@ -250,7 +250,10 @@ class Scheduler:
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
         budget = allowed if cache.keeps else self.max_num_batched_tokens
         stored = self._catch_up(seq)
-        window = request.planner.next(seq, stored, budget)
+        try:
+            window = request.planner.next(seq, stored, budget)
+        except Exception as error:  # a faulty planner ends this request and nobody else's
+            return self._refuse(request, error)
         if window is None or window.length > allowed:
             return
         if window.start < stored:
@@ -276,25 +279,22 @@ class Scheduler:
         while not self.cache.reserve(request.seq, upto):
             self.is_short_of_memory = True
             worst = fairness.worst(self.running, self.cache)
-            if worst is not request:
-                self.preempt(worst)
-            elif len(self.running) > 1:
+            if worst is request:
+                if len(self.running) == 1:
+                    self._refuse(request, self._too_large(upto))
                 return False
-            else:
-                self._refuse(request, upto)
-                return False
+            self.preempt(worst)
         return True
 
-    def _refuse(self, request: Request, upto: int) -> None:
+    def _too_large(self, upto: int) -> CapacityError:
         free = self.cache.num_free_slots
-        self.remove(request)
         message = f"the request needs {upto} slots of KV cache, and only {free} more are free"
-        self.refused.append((request, CapacityError(message, "raise kv_memory")))
+        return CapacityError(message, "raise kv_memory")
+
+    def _refuse(self, request: Request, error: Exception) -> None:
+        self.remove(request)
+        self.refused.append((request, error))
 
     def _number(self, request: Request) -> None:
         self._arrivals += 1
         request.arrival = self._arrivals
-
-
-def _one(_: Request) -> int:
-    return 1
