@@ -67,10 +67,8 @@ class Scheduler:
         self.refused: list[tuple[Request, Exception]] = []
         self.num_preemptions = 0
         self.num_lookups = self.num_prefix_hits = self.num_prefix_tokens = 0
-        self._step = 0
-        self._arrivals = 0
-        self._budget = 0
-        self._purse = fairness.Purse(max_num_batched_tokens)
+        self._step = self._arrivals = self._budget = 0
+        self._purse = fairness.Purse(max_num_batched_tokens, divides=cache.keeps)
         self._jobs: dict[int, Job] = {}
         self.is_short_of_memory = False
 
@@ -193,7 +191,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Move waiting requests to the running ones, best first, while everything suffices."""
-        while self.waiting and self._budget and not self.is_short_of_memory:
+        while self.waiting and self._budget:
             request = self._first_in_line()
             if request is None or not self._find_place(request):
                 return
@@ -204,6 +202,9 @@ class Scheduler:
     def _first_in_line(self) -> Request | None:
         held = Counter(request.account for request in self.running)
         heads = [head for head in self.waiting.heads() if self._purse.holds(head.account)]
+        if self.is_short_of_memory:  # only at the cost of a tenant that holds more
+            running, slots = self.running, self._slots
+            heads = [h for h in heads if fairness.surplus(running, h, slots, h.seq.length)]
         return min(heads, key=lambda r: (r.priority, held[r.account], r.arrival), default=None)
 
     def _find_place(self, request: Request) -> bool:
@@ -242,9 +243,8 @@ class Scheduler:
         """Give a running request a window, if budget and memory allow."""
         seq, cache = request.seq, self.cache
         is_prompt = not self._streams(request)
-        allowed = (
-            min(self._budget, self._purse.holds(request.account)) if is_prompt else self._budget
-        )
+        own = self._purse.holds(request.account) if is_prompt else self._budget
+        allowed = min(self._budget, own)
         if not allowed:
             return
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
@@ -281,20 +281,20 @@ class Scheduler:
             worst = fairness.worst(self.running, self.cache)
             if worst is request:
                 if len(self.running) == 1:
-                    self._refuse(request, self._too_large(upto))
+                    free = self.cache.num_free_slots
+                    message = (
+                        f"the request needs {upto} slots of KV cache, and only {free} are free"
+                    )
+                    self._refuse(request, CapacityError(message, "raise kv_memory"))
                 return False
             self.preempt(worst)
         return True
-
-    def _too_large(self, upto: int) -> CapacityError:
-        free = self.cache.num_free_slots
-        message = f"the request needs {upto} slots of KV cache, and only {free} more are free"
-        return CapacityError(message, "raise kv_memory")
 
     def _refuse(self, request: Request, error: Exception) -> None:
         self.remove(request)
         self.refused.append((request, error))
 
     def _number(self, request: Request) -> None:
+        self._purse.widen(request.planner.smallest_window)
         self._arrivals += 1
         request.arrival = self._arrivals
