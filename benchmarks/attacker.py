@@ -103,6 +103,8 @@ def figures(samples: dict[str, list[Sample]], warm: float) -> dict[str, Any]:
     """Seconds per token and to the first token over all victims, and p99 of each victim's own."""
     counted = {key: [s for s in own if s.began >= warm] for key, own in samples.items()}
     done = {key: [s for s in own if not s.error and s.tokens > 1] for key, own in counted.items()}
+    if not all(done.values()):
+        raise SystemExit("a victim had no answer in a whole turn: more --seconds than --warm")
     every = [sample for own in done.values() for sample in own]
     return {
         "requests": len(every),
@@ -143,7 +145,7 @@ def measure(server: Server, args: argparse.Namespace) -> dict[str, Any]:
             for key in ("threads", "slots", "context", "clients", "flood", "seconds", "rounds")
         },
         "turns": shown,
-        "attacker_tokens": sum(s.tokens for one in found["attack"] for s in one["fourth"]),
+        "attacker_answers": sum(not s.error for one in found["attack"] for s in one["fourth"]),
         "ratio": {
             "all": ratio(shown, "p99"),
             "median": ratio(shown, "p50"),

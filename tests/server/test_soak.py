@@ -146,6 +146,7 @@ def test_a_long_bad_day(server: LiveServer) -> None:
     assert set(long) == {"200"}
     assert len(same) == 1, same
     check(generator, samples)
+    print("resident MiB, every twelfth of the time:", twelfths(memory))
     part = len(memory) // 3
     growth = median(memory[-part:]) - median(memory[part : 2 * part])
     assert growth < MOST_GROWTH
@@ -153,6 +154,11 @@ def test_a_long_bad_day(server: LiveServer) -> None:
     counts = [len(samples), *(sum(seen.values()) for seen in (left, nonsense, failed, long, same))]
     print("requests: load, left, nonsense, failed, long, the same:", counts)
     print("preemptions:", server.gauges()["plait_preemptions_total"], "growth in bytes:", growth)
+
+
+def twelfths(memory: list[int]) -> list[float]:
+    part = len(memory) // 12
+    return [round(median(memory[part * i : part * (i + 1)]) / 2**20, 1) for i in range(12)]
 
 
 def check(generator: Generator, samples: list[Sample]) -> None:
