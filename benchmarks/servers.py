@@ -11,7 +11,7 @@ import sys
 import tarfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +87,15 @@ def run(command: list[str]) -> None:
 class Server:
     """A server that answers /health when it is made."""
 
-    def __init__(self, name: str, setting: Setting, patience: float) -> None:
-        """patience: seconds until it must answer. Raises NotAvailableError."""
+    def __init__(
+        self, name: str, setting: Setting, patience: float, options: Sequence[str] = ()
+    ) -> None:
+        """patience: seconds until it must answer. options: more of its command line. Raises NotAvailableError."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         self.name, self.url = name, f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            SERVERS[name](setting, port),
+            [*SERVERS[name](setting, port), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

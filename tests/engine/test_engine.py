@@ -296,12 +296,12 @@ def test_a_failed_first_choice_leaves_the_others_alive() -> None:
     assert len(answers[first + 1].tokens) == 5
 
 
-def test_a_failing_forward_is_everybodys_and_end_all_cleans_up() -> None:
+def test_a_step_without_memory_is_everybodys_and_end_all_cleans_up() -> None:
     engine = make_engine()
     ids = [engine.add([1] * 40, replace(GREEDY, n=2)) for _ in range(2)]
     engine.step()
-    runner_of(engine).error = OSError("disk on fire")
-    with pytest.raises(OSError, match="fire"):
+    runner_of(engine).error = MemoryError("no more")
+    with pytest.raises(MemoryError, match="no more"):
         engine.step()
     events = engine.end_all(FinishReason.ERROR, "gone")
     assert sorted(e.request_id for e in events) == [ids[0], ids[0] + 1, ids[1], ids[1] + 1]

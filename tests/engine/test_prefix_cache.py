@@ -193,8 +193,8 @@ def test_a_step_that_raises_leaves_nothing_wrong_behind() -> None:
     prompt = random_tokens(200)
     engine.add(prompt, PARAMS)
     engine.step()
-    runner_of(engine).error = RuntimeError("boom")
-    with pytest.raises(RuntimeError, match="boom"):
+    runner_of(engine).error = MemoryError("boom")
+    with pytest.raises(MemoryError, match="boom"):
         engine.step()
     engine.end_all("error")  # type: ignore[arg-type]
     engine.scheduler.cache.check()

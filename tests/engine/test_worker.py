@@ -138,17 +138,17 @@ def test_what_is_refused_is_refused_at_once_in_the_callers_thread(worker: Worker
     assert read(worker.stream([1], PARAMS))
 
 
-def test_a_failing_step_ends_all_requests_and_the_worker_goes_on(worker: Worker) -> None:
+def test_a_step_without_memory_ends_all_requests_and_the_worker_goes_on(worker: Worker) -> None:
     streams = [worker.stream([i + 1], LONG) for i in range(3)]
     for stream in streams:
         next(stream)
-    worker.call(lambda engine: setattr(runner_of(engine), "error", OSError("disk on fire"))).result(
+    worker.call(lambda engine: setattr(runner_of(engine), "error", MemoryError("no more"))).result(
         30
     )
     for stream in streams:
         last = list(stream)[-1]
         assert last.finish_reason == "error"
-        assert last.error == "the engine failed: OSError: disk on fire"
+        assert last.error == "the engine failed: MemoryError: no more"
     [answer] = read(worker.stream([1, 2, 3], PARAMS)).values()
     assert answer.tokens == expected([1, 2, 3])
 
@@ -209,7 +209,7 @@ def test_an_engine_that_dies_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPat
         raise AssertionError("the books do not balance")
 
     monkeypatch.setattr(worker.engine, "end_all", broken)
-    worker.call(lambda engine: setattr(runner_of(engine), "error", OSError("fire")))
+    worker.call(lambda engine: setattr(runner_of(engine), "error", MemoryError("no more")))
     last = list(stream)[-1]
     assert last.finish_reason == "error"
     assert "books" in (last.error or "")

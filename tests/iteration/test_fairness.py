@@ -32,7 +32,7 @@ def test_a_tenant_that_only_streams_takes_its_share_by_leaving_it() -> None:
 
 
 def test_what_is_too_little_for_a_window_is_saved_up() -> None:
-    purse = Purse(most=100)
+    purse = Purse(100, divides=False)
     needs = dict.fromkeys([(0, "a"), (0, "b"), (0, "c")], 50)
     held = []
     for _ in range(3):
@@ -52,6 +52,16 @@ def test_what_is_too_little_for_a_window_is_saved_up() -> None:
     assert purse.holds((0, "a")) == 150  # a share, and no more than may be saved up
     purse.fill({(0, "b"): 5}, set(), 300)
     assert purse.holds((0, "a")) == 0
+
+
+def test_no_more_is_saved_up_than_a_window_that_is_not_divided() -> None:
+    purse = Purse(100, divides=True)
+    needs = dict.fromkeys([(0, "a"), (0, "b")], 50)
+    for window, held in ((1, 11), (8, 18), (4, 18)):
+        purse.widen(window)
+        for _ in range(5):
+            purse.fill(needs, set(), 20)
+        assert purse.holds((0, "a")) == held
 
 
 def test_prompts_of_two_tenants_share_a_step() -> None:
@@ -201,3 +211,41 @@ def test_an_attacker_is_no_worse_off_than_the_others_make_it() -> None:
     first = sim.send(lambda key: request(key, 2000, 4, tenant="d"))
     sim.run(10)
     assert [step[first] for step in itertools.islice(sim.steps, 4)] == [512, 512, 512, 464]
+
+
+@pytest.mark.parametrize("is_paced", [True, False])
+@pytest.mark.parametrize(
+    ("seqs", "num_pages"), [(16, 2000), (16, 300), (64, 250), (64, 120), (4, 120)]
+)
+def test_who_comes_to_a_house_full_of_an_attacker_is_let_in_at_once(
+    seqs: int, num_pages: int, is_paced: bool
+) -> None:
+    """Whatever is full, places or memory, at whatever moment."""
+    pace = Pace(Cost(), STRETCH) if is_paced else None
+    sim = Simulation(scheduler(budget=512, seqs=seqs, num_pages=num_pages, pace=pace))
+    for _ in range(70):
+        sim.client(lambda key: request(key, 2000, 1000, tenant="d"))
+    sim.run(60)
+    for number in range(60):
+        sim.run(3 + number % 11)
+        before = len(sim.steps)
+        tenant = f"v{number % 3}"
+        key = sim.send(lambda key, own=tenant: request(key, 60, 3, tenant=own))  # type: ignore[misc]
+        sim.run(30)
+        assert key in {*sim.steps[before], *sim.steps[before + 1]}
+        assert len(sim.times[key].tokens) == 3
+
+
+def test_memory_that_is_short_in_every_step_keeps_nobody_out() -> None:
+    """The last request wants a page for its next token again and again, and there is none."""
+    plan = scheduler(num_pages=4, budget=500)
+    plan.add(request(0, PAGE + 1, 20, tenant="first"))
+    plan.add(request(1, 2 * PAGE, 20, tenant="first"))
+    absorb(plan, plan.plan())
+    for _ in range(3):
+        absorb(plan, plan.plan())
+        assert plan.is_short_of_memory
+    plan.add(request(8, PAGE // 2, 4, tenant="first"))
+    assert set(sizes(plan.plan())) == {0}  # not for one's own sake
+    plan.add(request(9, PAGE // 2, 4, tenant="second"))
+    assert set(sizes(plan.plan())) == {0, 9}

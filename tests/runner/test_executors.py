@@ -212,6 +212,27 @@ def test_long_context_is_cut_into_chunks_the_same_way_by_any_number_of_threads(k
     assert len(outcomes) == 1
 
 
+@pytest.mark.parametrize("pattern", [CAUSAL, block(8), Pattern(PatternKind.TREE, 0, TREE_MASK)])
+@pytest.mark.parametrize("kv", ["f16", "f32", "int8"])
+def test_a_forward_that_broke_off_may_be_run_again_in_parts(kv: str, pattern: Pattern) -> None:
+    """What is in the pages afterwards, and what comes out, is what one forward without a fault leaves."""
+    calm, hurt = (Bench(CONFIGS["llama"], activations="int8", kv=kv) for _ in range(2))
+    lengths = [76, 36, 68]
+    steps: list[list[StepInput]] = []
+    for bench in (calm, hurt):
+        items = [bench.sequence(length, i) for i, length in enumerate(lengths)]
+        pairs = list(zip(items, lengths, strict=True))
+        bench.native.forward([feed(item, 0, length - 4) for item, length in pairs])
+        steps.append([feed(item, n - 4, n, pattern=pattern) for item, n in pairs])
+    expected = [bits(rows) for rows in calm.native.forward(steps[0])]
+    hurt.native.hidden(steps[1], until="layer.1")
+    hurt.native.hidden(steps[1][1:], until="hidden")
+    again = [bits(rows) for rows in hurt.native.forward(steps[1][:1])]
+    again += [bits(rows) for rows in hurt.native.forward(steps[1][1:])]
+    assert again == expected
+    assert hurt.pool.data.tobytes() == calm.pool.data.tobytes()
+
+
 def test_layers_can_be_run_in_two_halves() -> None:
     bench = Bench(CONFIGS["llama"])
     step = [feed(bench.sequence(20, 8), 0, 20)]

@@ -1,7 +1,7 @@
-"""`plait` with a model that fails for two kinds of request, told by their seed.
+"""`plait` with a model that fails for some requests, told by their seed.
 
-FAULT: what the model said cannot be taken in, which concerns that request alone. CRASH: the whole forward
-fails, and so every request that was in it. Run as a module, with the arguments of `plait`.
+FAULT: what the model said cannot be taken in. CRASH: every forward fails that one of the rows of such a request
+is in, from its third token on. SLIP: what decides its tokens fails. Run as a module, with the arguments of `plait`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ from plait.__main__ import main
 from plait.core.sequence import Event, Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
+from plait.decoding.base import Item
+from plait.decoding.sample import Decoder
 from plait.engine import emission
 from plait.runner.native import NativeRunner
 
-FAULT = 666
-CRASH = 667
+FAULT, CRASH, SLIP = 666, 667, 668
+FAULTS = (FAULT, CRASH, SLIP)
 
 forward = NativeRunner.forward
 take = emission.take
+decide_all = Decoder.decide_all
 
 
 def failing_forward(self: NativeRunner, inputs: Listing[StepInput]) -> list[Any]:
-    if any(one.sequence.params.seed == CRASH for one in inputs):
-        raise RuntimeError("a crash that a test put here")
+    for sequence, window, *_ in inputs:
+        if sequence.params.seed == CRASH and window.end > sequence.prompt_length + 2:
+            raise RuntimeError("a crash that a test put here")
     return forward(self, inputs)
 
 
@@ -35,7 +39,14 @@ def failing_take(seq: Sequence, traits: Traits) -> Event | None:
     return take(seq, traits)
 
 
+def failing_decide(self: Decoder, items: list[Item]) -> list[Any]:
+    if any(item.seq.params.seed == SLIP for item in items):
+        raise RuntimeError("a slip that a test put here")
+    return decide_all(self, items)
+
+
 if __name__ == "__main__":
     NativeRunner.forward = failing_forward  # type: ignore[method-assign]
+    Decoder.decide_all = failing_decide  # type: ignore[method-assign]
     emission.take = failing_take
     main()

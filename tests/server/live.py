@@ -23,12 +23,12 @@ LONGEST = 60.0
 
 
 class LiveServer:
-    """Running when it is made. module: what is run instead of plait, with the same arguments."""
+    """Running when it is made. module: what is run instead of plait, with the same arguments. port: 0 is any."""
 
-    def __init__(self, *options: str, module: str = "plait") -> None:
+    def __init__(self, *options: str, module: str = "plait", port: int = 0) -> None:
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "serve", MODEL, "--port", "0", *options],
+            [sys.executable, "-m", module, "serve", MODEL, "--port", str(port), *options],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -67,6 +67,17 @@ class LiveServer:
         body = {"model": MODEL, "prompt": "Hello", "max_tokens": 2, "temperature": 0, **fields}
         return self.ask("POST", "/v1/completions", json.dumps(body).encode())
 
+    def stream(self, **fields: Any) -> http.client.HTTPResponse:
+        """A stream whose first bytes have come."""
+        body = {"model": MODEL, "prompt": "Once", "ignore_eos": True, "stream": True, **fields}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONGEST)
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/completions", json.dumps(body), headers)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert answer.readline().startswith(b"data: {")
+        return answer
+
     def gauges(self) -> dict[str, float]:
         """Metrics without labels by name."""
         lines = self.ask("GET", "/metrics")[1].decode().splitlines()
@@ -77,6 +88,11 @@ class LiveServer:
         """Bytes of memory that the process has."""
         with open(f"/proc/{self.process.pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        """End it as the kernel does when memory is gone."""
+        self.process.kill()
+        self.process.wait()
 
     def close(self) -> int:
         """End it as an operator does; returns its exit code."""

@@ -6,12 +6,14 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from plait import LLM
 from plait.core.errors import UserError
+from plait.server.places import Places
 from plait.server.settings import ServerConfig
 from plait.server.state import Served
 from tests.server.conftest import MODEL
@@ -66,7 +68,7 @@ def test_a_large_body_is_refused_before_it_has_come(strict: Running) -> None:
 
     answer = strict.http.post("/v1/completions", content=chunks(), headers=key)
     assert answer.status_code == 413
-    assert strict.server.state.num_body_bytes == 0
+    assert strict.server.state.body_bytes.total == 0
 
 
 def test_a_body_that_never_comes_is_not_waited_for(strict: Running) -> None:
@@ -77,7 +79,7 @@ def test_a_body_that_never_comes_is_not_waited_for(strict: Running) -> None:
             b"Content-Length: 100\r\n\r\n{"
         )
         assert one.recv(1 << 16).startswith(b"HTTP/1.1 408")
-    assert strict.server.state.num_body_bytes == 0
+    assert strict.server.state.body_bytes.total == 0
 
 
 def test_the_second_of_one_at_a_time_is_told_when_to_come_again(strict: Running) -> None:
@@ -87,7 +89,7 @@ def test_the_second_of_one_at_a_time_is_told_when_to_come_again(strict: Running)
         answer = strict.post("/v1/completions", SHORT, **key)
         assert answer.status_code == 429
         assert int(answer.headers["Retry-After"]) >= 1
-    until(lambda: strict.server.state.num_active == 0)
+    until(lambda: strict.server.state.active.total == 0)
     assert strict.post("/v1/completions", SHORT, **key).status_code == 200
 
 
@@ -218,3 +220,43 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         assert int(answer.headers["Retry-After"]) >= 1
         until(lambda: one.http.get("/slots").json() == [])
         assert one.post("/v1/completions", SHORT).status_code == 200
+
+
+def test_who_fills_the_house_does_not_keep_the_others_out(llm: LLM) -> None:
+    keys = [{"Authorization": f"Bearer {key}"} for key in ("greedy", "modest")]
+    with (
+        running(
+            lambda: served(llm, MODEL),
+            api_keys=("greedy", "modest"),
+            max_concurrent_requests=2,
+        ) as one,
+        ExitStack() as stack,
+    ):
+        one.ready()
+        for _ in range(2):
+            ask = one.http.stream("POST", "/v1/completions", json=ENDLESS, headers=keys[0])
+            assert stack.enter_context(ask).status_code == 200
+        assert one.post("/v1/completions", SHORT, **keys[0]).status_code == 429
+        assert one.post("/v1/completions", SHORT, **keys[1]).status_code == 200
+        ask = one.http.stream("POST", "/v1/completions", json=ENDLESS, headers=keys[1])
+        assert stack.enter_context(ask).status_code == 200
+        assert one.post("/v1/completions", SHORT, **keys[1]).status_code == 429
+        assert one.server.state.active.total == 3
+
+
+def test_places_are_shared_and_bounded() -> None:
+    places = Places(12)
+    assert all(places.take("a") for _ in range(12))
+    assert not places.take("a")
+    taken = {name: sum(places.take(name) for _ in range(20)) for name in "bcd"}
+    assert taken == {"b": 6, "c": 4, "d": 3}
+    assert places.total == 25
+    for _ in range(12):
+        places.give("a")
+    assert not places.take("b")  # 13 are still taken, and it has its share
+    assert places.take("a")
+    alone = Places(12)
+    assert not alone.take("a", 13)
+    assert alone.take("a", 12)
+    alone.give("a", 12)
+    assert alone.total == 0

@@ -2,6 +2,11 @@
 
 Requests arrive in bursts; others leave in the middle, are nonsense, are longer than the memory holds, or make
 the engine fail. At the end every request was answered or refused, no page is in use, and memory is flat.
+
+**Flat** is judged by the process's resident memory, looked at twice a second. It may grow while the pages of the
+K/V memory are touched for the first time: the prefix cache keeps what it can, and a page once touched is never given
+back to the system. So first that memory is filled with requests that nobody sends again. After that the median of
+the last third of the time may exceed that of the second third by `MOST_GROWTH` at most.
 """
 
 from __future__ import annotations
@@ -21,22 +26,25 @@ import pytest
 from plait.analysis.load import Generator, Sample
 from plait.analysis.load_client import Address
 from plait.analysis.load_plan import Load
-from tests.server.faulty import CRASH, FAULT
+from tests.server.faulty import FAULTS
 from tests.server.live import LONGEST, MODEL, LiveServer, Watch
 
 pytestmark = pytest.mark.soak
 
 SECONDS = float(os.environ.get("PLAIT_SOAK_SECONDS", "600"))
 RATE = 1.0
-MOST_GROWTH = 32 << 20
-"""Bytes that the process may have more in the last third of the time than in the second."""
+KV_BYTES = 32 << 20
+"""A bit more than one longest request takes: all others have to make room for it, and what is kept for later goes."""
+MOST_GROWTH = 4 << 20
+"""Bytes that the process may have more in the last third of the time than in the second: of `KV_BYTES` an eighth,
+and of what the loads of the last third were a few hundred bytes per request."""
 PAUSE = 0.5
 
 
 @pytest.fixture
 def server() -> Iterator[LiveServer]:
-    """Memory for a few thousand tokens, so that requests have to wait and to make room."""
-    options = ["--kv-memory", "64M", "--max-num-seqs", "8", "--ctx", "1024"]
+    """Memory for hardly more than one longest request, so that requests have to wait and to make room."""
+    options = ["--kv-memory", str(KV_BYTES), "--max-num-seqs", "8", "--ctx", "1024"]
     one = LiveServer(*options, module="tests.server.faulty")
     yield one
     assert one.close() == 0
@@ -86,9 +94,23 @@ def is_nonsense(server: LiveServer, chance: random.Random) -> str:
     return str(server.complete(**fields)[0])
 
 
-def fails(server: LiveServer, seed: int) -> str:
-    status, answer = server.complete(seed=seed)
-    return "500" if status == 500 and b"Traceback" not in answer else f"{status} {answer!r}"
+def is_long(server: LiveServer, chance: random.Random) -> str:
+    """As long as a request can be, and like no other: it takes nearly all memory and fills the cache."""
+    prompt = [chance.randrange(1000, 40_000) for _ in range(900)]
+    return str(server.complete(prompt=prompt, max_tokens=100, ignore_eos=True)[0])
+
+
+def fails(server: LiveServer, chance: random.Random) -> str:
+    """In the middle of its answer, if the forward is what fails."""
+    status, answer = server.complete(seed=chance.choice(FAULTS), max_tokens=20, ignore_eos=True)
+    code = json.loads(answer).get("error", {}).get("code")
+    return "500" if (status, code) == (500, "engine_error") else f"{status} {answer!r}"
+
+
+def is_the_same(server: LiveServer) -> str:
+    """Whatever else goes on, the same question has the same answer."""
+    status, answer = server.complete(prompt="The sea is", max_tokens=16)
+    return json.loads(answer)["choices"][0]["text"] if status == 200 else str(status)
 
 
 def test_a_long_bad_day(server: LiveServer) -> None:
@@ -105,34 +127,45 @@ def test_a_long_bad_day(server: LiveServer) -> None:
     )
     memory: list[int] = []
     generator = Generator(Address(server.url), MODEL, load, patience=LONGEST)
+    for _ in range(3):
+        assert is_long(server, chance) == "200"
     with Watch(server):
         troubles = [
             Trouble(lambda: leaves(server, chance)),
             Trouble(lambda: is_nonsense(server, chance)),
-            Trouble(lambda: fails(server, FAULT)),
-            Trouble(lambda: fails(server, CRASH), pause=SECONDS / 4),
+            Trouble(lambda: fails(server, chance)),
+            Trouble(lambda: is_long(server, chance), pause=5),
+            Trouble(lambda: is_the_same(server), pause=2),
             Trouble(lambda: str(memory.append(server.resident()))),
         ]
         samples = generator.run()
-        left, nonsense, failed, crashed, _ = [trouble.end() for trouble in troubles]
+        left, nonsense, failed, long, same, _ = [trouble.end() for trouble in troubles]
     assert set(left) == {"left"}
     assert set(nonsense) == {"400"}
-    assert set(failed) == set(crashed) == {"500"}
+    assert set(failed) == {"500"}
+    assert set(long) == {"200"}
+    assert len(same) == 1, same
     check(generator, samples)
+    print("resident MiB, every twelfth of the time:", twelfths(memory))
     part = len(memory) // 3
-    assert median(memory[-part:]) - median(memory[part : 2 * part]) < MOST_GROWTH
+    growth = median(memory[-part:]) - median(memory[part : 2 * part])
+    assert growth < MOST_GROWTH
     assert_nothing_is_left(server)
+    counts = [len(samples), *(sum(seen.values()) for seen in (left, nonsense, failed, long, same))]
+    print("requests: load, left, nonsense, failed, long, the same:", counts)
+    print("preemptions:", server.gauges()["plait_preemptions_total"], "growth in bytes:", growth)
+
+
+def twelfths(memory: list[int]) -> list[float]:
+    part = len(memory) // 12
+    return [round(median(memory[part * i : part * (i + 1)]) / 2**20, 1) for i in range(12)]
 
 
 def check(generator: Generator, samples: list[Sample]) -> None:
-    """Every request had an end, and most of them a good one."""
+    """Every request had an end, and all of them a good one: another's fault is not theirs."""
     assert len(samples) == len(generator.asks)
-    ends = Counter(sample.error for sample in samples)
-    said = {sample.said for sample in samples if sample.error == "broken"}
-    assert not [one for one in said if "fault" in one], "one request's fault is no other's"
-    assert set(ends) <= {"", "429", "503", "broken"}, ends
-    assert all("a crash that a test put here" in one for one in said), said
-    assert ends[""] > len(samples) / 2, ends
+    ends = Counter((sample.error, sample.said) for sample in samples)
+    assert set(ends) == {("", "")}, ends
 
 
 def assert_nothing_is_left(server: LiveServer) -> None:
@@ -142,4 +175,7 @@ def assert_nothing_is_left(server: LiveServer) -> None:
     gauges = server.gauges()
     assert gauges["plait_requests_running"] == gauges["plait_requests_waiting"] == 0
     assert gauges["plait_kv_cache_usage"] == 0
+    assert gauges["plait_preemptions_total"] > 0, (
+        "there was memory for all, and there should not be"
+    )
     assert server.complete()[0] == 200

@@ -69,14 +69,17 @@ class Generator:
 
     def run(self) -> list[Sample]:
         """Every request that was begun, in the order in which they ended."""
-        asyncio.run(self._run())
+        asyncio.run(self.drive())
         return self.samples
 
-    async def _run(self) -> None:
+    async def drive(self) -> None:
+        """The same beside others in one loop; what has ended is in `samples`, also when it is cancelled."""
         self._zero = time.perf_counter()
         following = asyncio.create_task(self.occupancy.follow(self._now))
-        await (self._open() if self.load.rate else self._closed())
-        following.cancel()
+        try:
+            await (self._open() if self.load.rate else self._closed())
+        finally:
+            following.cancel()
 
     async def _closed(self) -> None:
         waiting = iter(self.asks)

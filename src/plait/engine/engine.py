@@ -14,12 +14,13 @@ from collections.abc import Sequence as Listing
 from dataclasses import replace
 from typing import Any
 
+from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.core.sequence import Event, Sequence
 from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.core.window import FinishReason, Floats, Ints, Update
-from plait.engine import admission, emission
+from plait.engine import admission, emission, isolation
 from plait.engine.backlog import Backlog
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
@@ -136,7 +137,10 @@ class Engine:
         return first.seq.request_id
 
     def step(self) -> list[Event]:
-        """One forward for the running requests; returns whatever became final."""
+        """One forward for the running requests; returns whatever became final.
+
+        What fails for one request ends that request, with reason ERROR. Raises what concerns all of them.
+        """
         begin = time.perf_counter()
         jobs = self.scheduler.plan()
         self.backlog.start(job.request.seq.request_id for job in jobs)
@@ -147,7 +151,7 @@ class Engine:
         if self.scheduler.refused:
             events += self._refused()
         if self._deadlines:
-            # After the forward, whose failure would lose the events of requests that have ended.
+            # After the forward: one that fails for everybody would lose the events of these.
             events += self._expired(time.perf_counter())
         self.metrics.step_seconds += time.perf_counter() - begin
         self.metrics.count(jobs, events)
@@ -199,11 +203,11 @@ class Engine:
             first, self._num_ids = self._num_ids, self._num_ids + count
         return first
 
-    def _forward(self, jobs: list[Job]) -> list[Floats]:
+    def _forward(self, jobs: list[Job]) -> list[Floats | Exception]:
         if not jobs:
             return []
         begin = time.perf_counter()
-        rows = self.runner.forward([job.inputs for job in jobs])
+        rows = isolation.forward(self.runner, jobs)
         self.metrics.forward_seconds += time.perf_counter() - begin
         return rows
 
@@ -216,9 +220,8 @@ class Engine:
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
             event = emission.take(seq, self.traits)
-        except Exception as error:  # one request's failure is reported to it and to nobody else
-            log.exception("request %d failed", seq.request_id)
-            return [self._close(request, emission.ending(seq, FinishReason.ERROR, error))]
+        except Exception as error:
+            return [self._fail(request, error)]
         seq.metrics.num_forwards += 1
         seq.metrics.num_forwarded_positions += window.length
         if self._unborn and len(update.positions):
@@ -250,8 +253,13 @@ class Engine:
 
     def _refused(self) -> list[Event]:
         refused, self.scheduler.refused = self.scheduler.refused, []
-        reason = FinishReason.ERROR
-        return [self._close(r, emission.ending(r.seq, reason, error)) for r, error in refused]
+        return [self._fail(request, error) for request, error in refused]
+
+    def _fail(self, request: Request, error: Exception) -> Event:
+        """One request's failure is reported to it and to nobody else."""
+        if not isinstance(error, UserError):
+            log.error("request %d failed", request.seq.request_id, exc_info=error)
+        return self._close(request, emission.ending(request.seq, FinishReason.ERROR, error))
 
     def _close(self, request: Request, event: Event) -> Event:
         """Forget a request; `event` is its last. Choices that waited for its prompt fend for themselves."""

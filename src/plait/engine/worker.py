@@ -4,8 +4,9 @@ Requests, cancellations and calls go into an inbox that the thread empties betwe
 back through a callback per request, called in the worker's thread (it should be quick), or through one of two
 iterators made of it: `stream` for threads, `stream_async` for asyncio.
 
-Whatever happens, every request that was submitted gets exactly one last event per choice: if a step
-raises, all requests that are in the engine end with reason ERROR, and the worker goes on with new ones.
+Whatever happens, every request that was submitted gets exactly one last event per choice. A fault of one request
+is its own (isolation.py); if a step raises all the same, there is no memory or a part of the engine is broken:
+then all requests end with reason ERROR, and the worker goes on with new ones.
 """
 
 from __future__ import annotations

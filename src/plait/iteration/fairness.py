@@ -2,7 +2,8 @@
 
 Deficit round robin over tenants (Shreedhar and Varghese, SIGCOMM 1995), counted in positions to compute.
 Each step is a round, its quantum the tenant's max-min fair share of what the prompts of the step may take;
-what a tenant could not spend, because a window is not divided, it keeps for the next step.
+what a tenant could not spend, because a window is not divided, it keeps for the next step, but no more than such a
+window: who could not spend for want of memory must not take whole steps from the others later.
 """
 
 from __future__ import annotations
@@ -19,20 +20,29 @@ PATIENCE = 3
 
 
 class Purse:
-    """What every account may still spend in this step, in positions. most: what it can save up."""
+    """What every account may still spend in this step, in positions.
 
-    def __init__(self, most: int) -> None:
+    most: what a step has at most. divides: whether a window may be any part of a prompt; else what is saved up may
+    reach `most`.
+    """
+
+    def __init__(self, most: int, *, divides: bool) -> None:
         self._most = most
+        self._saved = 1 if divides else most
         self._total = 0
         self._left: dict[Account, float] = {}
         self._is_open = False
+
+    def widen(self, window: int) -> None:
+        """There are windows of so many positions that are not divided."""
+        self._saved = max(self._saved, window)
 
     def fill(self, needs: Mapping[Account, int], streaming: AbstractSet[str], budget: int) -> None:
         """Begin a step; the arguments are those of `shares`. Who needs nothing keeps nothing."""
         self._is_open = False
         self._total = budget
         self._left = {
-            account: share + min(self._left.get(account, 0.0), self._most)
+            account: share + min(self._left.get(account, 0.0), self._saved)
             for account, share in shares(needs, streaming, budget).items()
         }
 

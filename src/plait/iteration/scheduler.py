@@ -30,7 +30,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from plait.core.errors import CapacityError, UserError
+from plait.core.errors import CapacityError
 from plait.core.sequence import Sequence
 from plait.iteration import fairness
 from plait.iteration.base import Account, Job, Request
@@ -43,8 +43,8 @@ class Scheduler:
     """Owns the queues and asks the cache for memory.
 
     running: requests that hold pages. waiting: they hold none.
-    refused: requests that turned out to need more memory than there is, with the reason; the engine
-        takes them from here and ends them. is_short_of_memory: whether the last plan wanted more pages.
+    refused: requests that turned out to need more memory than there is, or whose planner failed, with the
+        reason; the engine takes them from here and ends them. is_short_of_memory: whether the last plan wanted more pages.
     num_lookups: admissions. num_prefix_hits, num_prefix_tokens: those that found a part of their canvas in the
         cache, and how much they and the running ones found.
     """
@@ -64,13 +64,11 @@ class Scheduler:
         self.pace = pace
         self.running: list[Request] = []
         self.waiting = Queues()
-        self.refused: list[tuple[Request, UserError]] = []
+        self.refused: list[tuple[Request, Exception]] = []
         self.num_preemptions = 0
         self.num_lookups = self.num_prefix_hits = self.num_prefix_tokens = 0
-        self._step = 0
-        self._arrivals = 0
-        self._budget = 0
-        self._purse = fairness.Purse(max_num_batched_tokens)
+        self._step = self._arrivals = self._budget = 0
+        self._purse = fairness.Purse(max_num_batched_tokens, divides=cache.keeps)
         self._jobs: dict[int, Job] = {}
         self.is_short_of_memory = False
 
@@ -193,7 +191,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Move waiting requests to the running ones, best first, while everything suffices."""
-        while self.waiting and self._budget and not self.is_short_of_memory:
+        while self.waiting and self._budget:
             request = self._first_in_line()
             if request is None or not self._find_place(request):
                 return
@@ -204,13 +202,16 @@ class Scheduler:
     def _first_in_line(self) -> Request | None:
         held = Counter(request.account for request in self.running)
         heads = [head for head in self.waiting.heads() if self._purse.holds(head.account)]
+        if self.is_short_of_memory:  # only at the cost of a tenant that holds more
+            running, slots = self.running, self._slots
+            heads = [h for h in heads if fairness.surplus(running, h, slots, h.seq.length)]
         return min(heads, key=lambda r: (r.priority, held[r.account], r.arrival), default=None)
 
     def _find_place(self, request: Request) -> bool:
         """Start a request, at the cost of a tenant that holds more if need be."""
         seq = request.seq
         if len(self.running) >= self.max_num_seqs:
-            last = fairness.surplus(self.running, request, _one, 1)
+            last = fairness.surplus(self.running, request, lambda _: 1, 1)
             if last is None:
                 return False
             self.preempt(last)
@@ -242,15 +243,17 @@ class Scheduler:
         """Give a running request a window, if budget and memory allow."""
         seq, cache = request.seq, self.cache
         is_prompt = not self._streams(request)
-        allowed = (
-            min(self._budget, self._purse.holds(request.account)) if is_prompt else self._budget
-        )
+        own = self._purse.holds(request.account) if is_prompt else self._budget
+        allowed = min(self._budget, own)
         if not allowed:
             return
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
         budget = allowed if cache.keeps else self.max_num_batched_tokens
         stored = self._catch_up(seq)
-        window = request.planner.next(seq, stored, budget)
+        try:
+            window = request.planner.next(seq, stored, budget)
+        except Exception as error:  # a faulty planner ends this request and nobody else's
+            return self._refuse(request, error)
         if window is None or window.length > allowed:
             return
         if window.start < stored:
@@ -276,25 +279,22 @@ class Scheduler:
         while not self.cache.reserve(request.seq, upto):
             self.is_short_of_memory = True
             worst = fairness.worst(self.running, self.cache)
-            if worst is not request:
-                self.preempt(worst)
-            elif len(self.running) > 1:
+            if worst is request:
+                if len(self.running) == 1:
+                    free = self.cache.num_free_slots
+                    message = (
+                        f"the request needs {upto} slots of KV cache, and only {free} are free"
+                    )
+                    self._refuse(request, CapacityError(message, "raise kv_memory"))
                 return False
-            else:
-                self._refuse(request, upto)
-                return False
+            self.preempt(worst)
         return True
 
-    def _refuse(self, request: Request, upto: int) -> None:
-        free = self.cache.num_free_slots
+    def _refuse(self, request: Request, error: Exception) -> None:
         self.remove(request)
-        message = f"the request needs {upto} slots of KV cache, and only {free} more are free"
-        self.refused.append((request, CapacityError(message, "raise kv_memory")))
+        self.refused.append((request, error))
 
     def _number(self, request: Request) -> None:
+        self._purse.widen(request.planner.smallest_window)
         self._arrivals += 1
         request.arrival = self._arrivals
-
-
-def _one(_: Request) -> int:
-    return 1

@@ -25,8 +25,6 @@ from plait.server.state import Phase, State, loading
 FREE_PATHS = ("/", "/health")
 FREE_FOLDER = "/page/"
 """Paths that need no key: they tell nothing, and a browser asks for them before it has one."""
-BODIES = 8
-"""Bodies of the largest size that may be in memory together."""
 
 
 class Guard:
@@ -61,23 +59,23 @@ class Guard:
             await self._app(scope, receive, send)
             return
         self._check_phase()
-        body = await self._body(Headers(scope=scope), receive)
+        tenant = scope["plait"]["tenant"]
+        body = await self._body(Headers(scope=scope), receive, tenant)
         try:
-            await self._work(scope, _replay(body, receive), send)
+            await self._work(scope, _replay(body, receive), send, tenant)
         finally:
-            self._state.num_body_bytes -= len(body)
+            self._state.body_bytes.give(tenant, len(body))
 
-    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _work(self, scope: Scope, receive: Receive, send: Send, tenant: str) -> None:
         """Run a request that takes one of the places. The phase may have changed since it came."""
         self._check_phase()
-        most = self._state.settings.max_concurrent_requests
-        if self._state.num_active >= most:
-            raise BusyError(f"{most} requests are being worked on", "try again later", 1.0)
-        self._state.num_active += 1
+        active = self._state.active
+        if not active.take(tenant):
+            raise BusyError(f"{active.total} requests are being worked on", "try again later", 1.0)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._state.num_active -= 1
+            active.give(tenant)
 
     def _tenant(self, headers: Headers) -> str:
         """A short hash of the key that was sent; every key is compared, so the time tells nothing."""
@@ -96,7 +94,7 @@ class Guard:
         if self._state.phase is Phase.DRAINING:
             raise RefusedError(503, "the server is ending", code="draining", retry_after=5)
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, headers: Headers, receive: Receive, tenant: str) -> bytes:
         """All of a body. Raises RefusedError for one that is too large, too slow or breaks off."""
         settings = self._state.settings
         length = headers.get("content-length", "")
@@ -108,17 +106,17 @@ class Guard:
                 while (message := await receive())["type"] == "http.request":
                     part = message.get("body", b"")
                     self._check_size(total + len(part))
-                    self._take_room(len(part))
+                    self._take_room(tenant, len(part))
                     total += len(part)
                     parts.append(part)
                     if not message.get("more_body"):
                         return b"".join(parts)
         except BaseException as error:
-            self._state.num_body_bytes -= total
+            self._state.body_bytes.give(tenant, total)
             if isinstance(error, TimeoutError):
                 raise RefusedError(408, "the body took too long to arrive") from None
             raise
-        self._state.num_body_bytes -= total
+        self._state.body_bytes.give(tenant, total)
         raise RefusedError(400, "the body broke off")
 
     def _check_size(self, size: int) -> None:
@@ -128,10 +126,9 @@ class Guard:
                 413, f"the body has more than {most:,} bytes", "shorten it", code="body_too_large"
             )
 
-    def _take_room(self, size: int) -> None:
-        if self._state.num_body_bytes + size > BODIES * self._state.settings.max_body_bytes:
+    def _take_room(self, tenant: str, size: int) -> None:
+        if not self._state.body_bytes.take(tenant, size):
             raise BusyError("too many large requests at once", "try again later", 1.0)
-        self._state.num_body_bytes += size
 
 
 class _Answer:

@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Asked ten times a second whether to end."""
-        is_over = self.state.num_active == 0 or time.monotonic() >= self._deadline
+        is_over = self.state.active.total == 0 or time.monotonic() >= self._deadline
         is_drained = self.state.phase is Phase.DRAINING and is_over
         return await super().on_tick(counter) or is_drained or self.state.error is not None
 

@@ -14,8 +14,12 @@ from plait.core.traits import Traits
 from plait.engine.worker import Worker
 from plait.server.errors import RefusedError
 from plait.server.metrics import Metrics
+from plait.server.places import Places
 from plait.server.settings import ServerConfig
 from plait.text.tokenizer import Tokenizer
+
+BODIES = 8
+"""Bodies of the largest size that may be in memory together."""
 
 
 class Phase(StrEnum):
@@ -47,14 +51,14 @@ class Served:
 
 
 class State:
-    """Belongs to the event loop. num_active: requests being worked on. num_body_bytes: of bodies in memory."""
+    """Belongs to the event loop. active: requests being worked on. body_bytes: those of bodies in memory."""
 
     def __init__(self, settings: ServerConfig) -> None:
         self.settings = settings
         self.phase = Phase.LOADING
         self.error: Exception | None = None
-        self.num_active = 0
-        self.num_body_bytes = 0
+        self.active = Places(settings.max_concurrent_requests)
+        self.body_bytes = Places(BODIES * settings.max_body_bytes)
         self.metrics = Metrics()
         self.reading = asyncio.Lock()
         self._served: Served | None = None
