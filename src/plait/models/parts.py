@@ -17,6 +17,7 @@ _HF_NAMES = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj",
     "attn_q_norm": "self_attn.q_norm",
     "attn_k_norm": "self_attn.k_norm",
     "attn_output": "self_attn.o_proj",
@@ -36,19 +37,24 @@ _HF_TOP = {
 class Names:
     """Tensor names by GGUF's short words, for either kind of checkpoint.
 
-    renamed: family-specific words -> Hugging Face names inside a layer.
+    renamed: family-specific words -> Hugging Face names, of the top or inside a layer. layers: what the
+    names inside a layer begin with there.
     """
 
     source: str
     renamed: tuple[tuple[str, str], ...] = ()
+    layers: str = "model.layers"
 
     def top(self, word: str, part: str = "weight") -> str:
-        return f"{word if self.source == 'gguf' else _HF_TOP[word]}.{part}"
+        return f"{word if self.source == 'gguf' else self._renamed(_HF_TOP, word)}.{part}"
 
     def layer(self, index: int, word: str, part: str = "weight") -> str:
         if self.source == "gguf":
             return f"blk.{index}.{word}.{part}"
-        return f"model.layers.{index}.{(_HF_NAMES | dict(self.renamed))[word]}.{part}"
+        return f"{self.layers}.{index}.{self._renamed(_HF_NAMES, word)}.{part}"
+
+    def _renamed(self, usual: dict[str, str], word: str) -> str:
+        return (usual | dict(self.renamed))[word]
 
 
 def head_weight(graph: Graph, names: Names) -> str:
