@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from plait.core import registry
+from tests import synthetic_diffusion
 
 LLAMA = {
     "model_type": "llama",
@@ -65,6 +66,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_act": "geglu",
     },
     "sdar": {**LLAMA, "model_type": "sdar", "block_size": 4, "mask_token_id": 95},
+    **synthetic_diffusion.CONFIGS,
 }
 
 
@@ -128,6 +130,8 @@ def checkpoint(
     def random(*shape: int, scale: float = 1.0) -> np.ndarray:
         return (generator.standard_normal(shape) * scale).astype(np.float32)
 
+    if synthetic_diffusion.family(config):
+        return MemoryCheckpoint(config, synthetic_diffusion.tensors(config, random), matrix_format)
     width, inner, vocab = (config[k] for k in ("hidden_size", "intermediate_size", "vocab_size"))
     head_dim = config["head_dim"]
     q, kv = config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim

@@ -15,6 +15,7 @@ from typing import Any
 from plait.core.errors import FormatError
 from plait.core.traits import Traits
 from plait.models.config import ModelConfig
+from plait.models.experts import Experts, Routing
 
 TOKENS = "tokens"
 WANTED = "wanted"
@@ -121,6 +122,23 @@ class Graph:
         """activation(gate) * up; activation: silu, gelu (erf) or gelu_tanh (arXiv:2002.05202)."""
         out = self._like(gate)
         return self._add(Node("gated", (gate, up), out, attrs={"activation": activation}))
+
+    def moe(self, x: Value, scores: Value, experts: Experts, routing: Routing) -> Value:
+        """The weighted sum of what the experts that a row chooses make of it, in the order of their numbers.
+
+        scores: [rows, experts.count], before softmax or sigmoid.
+        """
+        if scores.width != experts.count:
+            raise FormatError(
+                f"the scores of {scores.width} experts meet {experts.count} of them",
+                "a damaged file or configuration",
+            )
+        routing.check(experts.count)
+        if routing.bias is not None:
+            self._expect(routing.bias, experts.count)
+        out = self._buffer(experts.width(self.shapes, x.width), x.rows)
+        attrs = {"experts": experts, "routing": routing}
+        return self._add(Node("moe", (x, scores), out, experts.names, (routing.bias,), attrs))
 
     def add(self, x: Value, y: Value, *, alpha: float = 1.0) -> Value:
         """alpha * x + y; writes over x when alpha is 1, so x must not be used after."""
