@@ -79,7 +79,7 @@ def deepnorm_beta(layers: int) -> float:
 class MemoryCheckpoint:
     """Tensors in memory behind the face of weights.base.Checkpoint.
 
-    matrices are stored in `matrix_format` where their width allows it, vectors in float32.
+    matrices are stored in `matrix_format`; vectors, and what chooses experts, in float32 as llama.cpp does.
     """
 
     kind = "safetensors"
@@ -88,7 +88,12 @@ class MemoryCheckpoint:
         self, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], matrix_format: str
     ) -> None:
         self.config = config
-        self._formats = {n: matrix_format if t.ndim == 2 else "f32" for n, t in tensors.items()}
+        self._formats = {
+            name: matrix_format
+            if tensor.ndim == 2 and not name.endswith("mlp.gate.weight")
+            else "f32"
+            for name, tensor in tensors.items()
+        }
         self._shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self._raw = {
             name: self._format(name).quantize(tensor.reshape(tensor.shape[0], -1)).ravel()

@@ -120,6 +120,7 @@ class Graph:
 
     def gated(self, gate: Value, up: Value, activation: str) -> Value:
         """activation(gate) * up; activation: silu, gelu (erf) or gelu_tanh (arXiv:2002.05202)."""
+        self._same_width(gate, up)
         out = self._like(gate)
         return self._add(Node("gated", (gate, up), out, attrs={"activation": activation}))
 
@@ -142,6 +143,7 @@ class Graph:
 
     def add(self, x: Value, y: Value, *, alpha: float = 1.0) -> Value:
         """alpha * x + y; writes over x when alpha is 1, so x must not be used after."""
+        self._same_width(x, y)
         out = x if alpha == 1.0 else self._like(x)
         return self._add(Node("add", (x, y), out, attrs={"alpha": alpha}))
 
@@ -167,6 +169,13 @@ class Graph:
         if math.prod(self.shapes[name]) != size:
             shape = list(self.shapes[name])
             raise FormatError(f"tensor {name} has shape {shape}", f"{size} values belong here")
+
+    def _same_width(self, x: Value, y: Value) -> None:
+        if x.width != y.width:
+            raise FormatError(
+                f"rows of {x.width} and of {y.width} columns meet",
+                "a tensor does not fit the others: a damaged file?",
+            )
 
     def _buffer(self, width: int, rows: str = TOKENS) -> Value:
         self.widths.append(width)
