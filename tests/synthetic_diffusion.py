@@ -35,7 +35,7 @@ FAST_DLLM: dict[str, Any] = {
     **DREAM,
     "architectures": ["Fast_dLLM_QwenForCausalLM"],
     "model_type": "Fast_dLLM_Qwen",
-    "bd_size": 8,
+    "bd_size": 4,
     "tie_word_embeddings": True,
 }
 LLADA: dict[str, Any] = {
@@ -104,7 +104,7 @@ LLADA_MOE: dict[str, Any] = {
 LLADA2: dict[str, Any] = {
     "architectures": ["LLaDA2MoeModelLM"],
     "model_type": "llada2_moe",
-    "block_size": 8,
+    "block_size": 4,
     "first_k_dense_replace": 1,
     "head_dim": 32,
     "hidden_act": "silu",

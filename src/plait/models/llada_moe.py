@@ -37,10 +37,13 @@ class Model(qwen2.Model):
         super().build(graph)
 
     def feed_forward(self, graph: Graph, index: int, h: Value) -> Value:
-        reader, key = reader_of(self.config), f"{self.config.architecture}.".__add__
-        count = expert_count(reader, "num_experts", key("expert_count"))
-        top_k = reader.integer("num_experts_per_tok", key("expert_used_count"), least=1)
-        is_normal = reader.flag("norm_topk_prob", key("expert_weights_norm"), default=False)
-        routing = Routing(top_k, normalize=is_normal)
+        reader = reader_of(self.config)
+        count = expert_count(reader, self._key("num_experts", "expert_count"))
+        top_k = reader.integer(self._key("num_experts_per_tok", "expert_used_count"), least=1)
+        key = self._key("norm_topk_prob", "expert_weights_norm")
+        routing = Routing(top_k, normalize=reader.flag(key, default=False))
         activation = self.config.activation
         return sparse_feed_forward(graph, self.names(), index, h, routing, count, activation)
+
+    def _key(self, hf: str, gguf: str) -> str:
+        return hf if self.config.source == "safetensors" else f"{self.config.architecture}.{gguf}"
