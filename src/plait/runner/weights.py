@@ -55,13 +55,15 @@ class Weights:
         info, raw = self._checkpoint.info(name), self._checkpoint.raw(name)
         size = len(raw) // count
         first = index * size
+        rows, cols = shape
 
         def done(begin: int, end: int) -> None:
             self._checkpoint.release(name, first + begin, first + end)
 
         return PackedMatrix(
             info.format_name,
-            *shape,
+            rows,
+            cols,
             raw[first : first + size],
             self._pool,
             packing=self._packing(name, info.format_name),
