@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from plait.core import registry
+from tests import synthetic_diffusion
 
 LLAMA = {
     "model_type": "llama",
@@ -65,6 +66,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_act": "geglu",
     },
     "sdar": {**LLAMA, "model_type": "sdar", "block_size": 4, "mask_token_id": 95},
+    **synthetic_diffusion.CONFIGS,
 }
 
 
@@ -77,7 +79,7 @@ def deepnorm_beta(layers: int) -> float:
 class MemoryCheckpoint:
     """Tensors in memory behind the face of weights.base.Checkpoint.
 
-    matrices are stored in `matrix_format` where their width allows it, vectors in float32.
+    matrices are stored in `matrix_format`; vectors, and what chooses experts, in float32 as llama.cpp does.
     """
 
     kind = "safetensors"
@@ -86,7 +88,12 @@ class MemoryCheckpoint:
         self, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], matrix_format: str
     ) -> None:
         self.config = config
-        self._formats = {n: matrix_format if t.ndim == 2 else "f32" for n, t in tensors.items()}
+        self._formats = {
+            name: matrix_format
+            if tensor.ndim == 2 and not name.endswith("mlp.gate.weight")
+            else "f32"
+            for name, tensor in tensors.items()
+        }
         self._shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self._raw = {
             name: self._format(name).quantize(tensor.reshape(tensor.shape[0], -1)).ravel()
@@ -128,6 +135,8 @@ def checkpoint(
     def random(*shape: int, scale: float = 1.0) -> np.ndarray:
         return (generator.standard_normal(shape) * scale).astype(np.float32)
 
+    if synthetic_diffusion.family(config):
+        return MemoryCheckpoint(config, synthetic_diffusion.tensors(config, random), matrix_format)
     width, inner, vocab = (config[k] for k in ("hidden_size", "intermediate_size", "vocab_size"))
     head_dim = config["head_dim"]
     q, kv = config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim

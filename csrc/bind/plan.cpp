@@ -44,6 +44,12 @@ Activation activation_by_name(const std::string& name) {
   throw std::invalid_argument("no activation called '" + name + "'");
 }
 
+Score score_by_name(const std::string& name) {
+  if (name == "softmax") return Score::softmax;
+  if (name == "sigmoid") return Score::sigmoid;
+  throw std::invalid_argument("no score called '" + name + "'");
+}
+
 Prologue prologue_by_name(const std::string& name) {
   if (name == "none") return Prologue::none;
   if (name == "rmsnorm") return Prologue::rmsnorm;
@@ -86,6 +92,25 @@ void add_linear(Plan& plan, const std::vector<Columns>& inputs,
   spec.output = view_of(output);
   spec.accumulate = accumulate;
   plan.linear(std::move(spec));
+}
+
+using Matrices = std::vector<std::shared_ptr<PackedMatrix>>;
+
+void add_moe(Plan& plan, const Columns& x, const Columns& scores, const Columns& output,
+             const Matrices& gate, const Matrices& up, const Matrices& down,
+             const std::string& activation, const std::string& score, int top_k,
+             std::vector<float> bias, int groups, int top_groups, bool normalize, float scale) {
+  MoeSpec spec;
+  spec.x = view_of(x);
+  spec.scores = view_of(scores);
+  spec.output = view_of(output);
+  spec.gate.assign(gate.begin(), gate.end());
+  spec.up.assign(up.begin(), up.end());
+  spec.down.assign(down.begin(), down.end());
+  spec.activation = activation_by_name(activation);
+  spec.routing = {top_k, score_by_name(score), std::move(bias), groups, top_groups, normalize,
+                  scale};
+  plan.moe(std::move(spec));
 }
 
 void check_memory(const Plan& plan, const Memory& kv) {
@@ -187,6 +212,10 @@ void init_plan(nb::module_& m) {
              plan.gated(view_of(gate), view_of(up), view_of(output),
                         activation_by_name(activation));
            })
+      .def("moe", &add_moe, nb::arg("x"), nb::arg("scores"), nb::arg("output"), nb::arg("gate"),
+           nb::arg("up"), nb::arg("down"), nb::arg("activation"), nb::arg("score"),
+           nb::arg("top_k"), nb::arg("bias"), nb::arg("groups"), nb::arg("top_groups"),
+           nb::arg("normalize"), nb::arg("scale"))
       .def("add", [](Plan& plan, const Columns& x, const Columns& y, const Columns& output,
                      float alpha) { plan.add(view_of(x), view_of(y), view_of(output), alpha); })
       .def("wanted", [](Plan& plan, const Columns& x,

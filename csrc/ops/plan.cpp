@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "ops/routed.h"
+
 namespace plait {
 namespace {
 
@@ -126,6 +128,7 @@ void Plan::reserve(const Batch& batch) {
   for (RopeTable& rope : ropes_)
     rope.rows.resize(std::max(rope.rows.size(), rows * 2 * rope.frequencies.size()));
   limits_.resize(std::max(limits_.size(), rows));
+  if (routed_) routed_->reserve(static_cast<int64_t>(rows));
   const size_t cells = rows * static_cast<size_t>(most_cols_);
   grow(activations_.floats, cells * sizeof(float));
   if (!int8_) return;

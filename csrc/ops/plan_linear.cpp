@@ -121,11 +121,7 @@ class LinearOp final : public Op {
     for (int64_t row = 0; row < rows; ++row) {
       const ActBlock* blocks = blocks_of(plan) + row * stride();
       const float scale = scales_of(plan)[row];
-      for (size_t i = 0; i < energy_.size(); ++i)
-        for (const auto& multiplier : blocks[i].multipliers) {
-          const float step = static_cast<float>(multiplier[0]) * scale;
-          energy_[i] += step * step;
-        }
+      for (size_t i = 0; i < energy_.size(); ++i) energy_[i] += block_energy(blocks[i], scale);
     }
   }
 

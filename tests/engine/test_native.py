@@ -21,7 +21,7 @@ from plait.runner.reference import ReferenceRunner
 from tests.fakes import Answer, drain, step
 from tests.synthetic import CONFIGS, checkpoint
 
-MODELS = ["llama", "gemma3", "sdar"]
+MODELS = ["llama", "gemma3", "sdar", "fast-dllm", "llada2"]
 PATHS = [("f32", "f32", "f32"), ("int8", "f16", "q8_0")]
 VOCAB = 96
 

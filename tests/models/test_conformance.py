@@ -11,7 +11,8 @@ from plait.core import registry
 from plait.core.errors import FormatError
 from plait.models.choose import model_for, trace
 from plait.models.mindllm import deepnorm_alpha
-from tests.models import independent
+from tests import synthetic_diffusion
+from tests.models import independent, independent_diffusion
 from tests.runner.test_executors import Bench, feed
 from tests.synthetic import CONFIGS, LLAMA, checkpoint, deepnorm_beta
 
@@ -22,7 +23,8 @@ def ours_and_theirs(config: dict[str, Any], length: int = 70) -> tuple[np.ndarra
     window = feed(item, 0, length, pattern=bench.model.traits().pattern)
     ours = bench.native.forward([window])[0]
     tensors = {n: bench.checkpoint.dequantized(n) for n in bench.checkpoint.names()}
-    theirs = independent.logits(config, tensors.__getitem__, item[0].tokens)
+    oracle = independent_diffusion if synthetic_diffusion.family(config) else independent
+    theirs = oracle.logits(config, tensors.__getitem__, item[0].tokens)
     return ours, theirs
 
 
@@ -54,7 +56,8 @@ def test_deepnorm_constants_follow_from_the_depth() -> None:
 
 
 def test_every_model_file_has_a_synthetic_checkpoint() -> None:
-    families = {CONFIGS[name]["model_type"].removesuffix("_text") for name in CONFIGS}
+    models = [model_for("safetensors", config) for config in CONFIGS.values()]
+    families = {type(model).__module__.rpartition(".")[2] for model in models}
     assert set(registry.names("models")) <= families
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from plait.models.base import AttentionSpec
 from plait.models.choose import model_for, trace
-from plait.runner.work import Cost, Work, graph_work, seen
-from tests.synthetic import LLAMA, checkpoint
+from plait.runner.work import Cost, Mixture, Work, graph_work, seen
+from tests.synthetic import CONFIGS, LLAMA, checkpoint
 
 SPEC = AttentionSpec(0, heads=4, kv_heads=2, head_dim=16, scale=1.0)
 WORK = Work(1000, 600, 500, 300, (SPEC, replace(SPEC, layer=1, window=8)))
@@ -50,3 +50,26 @@ def test_the_graph_is_counted_as_the_file_stores_it() -> None:
     assert work.weights + work.head_weights == total
     assert work.weight_bytes == work.weights // 32 * 34
     assert len(work.attention) == 2
+
+
+def test_of_experts_only_those_that_a_row_chose_are_read() -> None:
+    mixture = Mixture(weights=100, bytes=50, count=16, top_k=4)
+    assert mixture.cost(1) == Cost(4 * 50, 4 * 100)
+    assert mixture.cost(2) == Cost(
+        7 * 50, 8 * 100
+    )  # the second row finds a quarter of its four read
+    assert mixture.cost(1000) == Cost(16 * 50, 4000 * 100)
+    dense, sparse = WORK, replace(WORK, mixtures=(mixture, mixture))
+    for rows in (1, 5):
+        costs = [work.step(rows=rows, start=3, logits=1, kv="f16") for work in (dense, sparse)]
+        assert costs[1] == costs[0] + mixture.cost(rows) * 2
+
+
+def test_experts_of_a_graph_are_counted_apart() -> None:
+    config = CONFIGS["llada-moe"]
+    source = checkpoint(config, matrix_format="q8_0")
+    shapes = {name: source.info(name).shape for name in source.names()}
+    work = graph_work(trace(model_for("safetensors", config), shapes), source)
+    expert = Mixture(3 * 32 * 64, 3 * 32 * 64 // 32 * 34, count=16, top_k=4)
+    assert work.mixtures == (expert, expert)
+    assert work.weights == 2 * (4 * 64 * 64 + 16 * 64)

@@ -85,6 +85,13 @@ struct alignas(16) ActBlock {
   int32_t first_sum;           // over the first 16
 };
 
+// The squares of its two scales, to which the noise of rounding is proportional.
+inline float block_energy(const ActBlock& block, float row_scale) {
+  const float first = static_cast<float>(block.multipliers[0][0]) * row_scale;
+  const float second = static_cast<float>(block.multipliers[1][0]) * row_scale;
+  return first * first + second * second;
+}
+
 // Rows of activations, row after row. Of some blocks of 32 ("fine" ones, the same for every row)
 // what rounding left over is quantised once more and follows the row as further blocks, which meet
 // the weights of the block they belong to; they count kRestScale of the row's scale.

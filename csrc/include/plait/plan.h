@@ -8,6 +8,7 @@
 
 #include "plait/batch.h"
 #include "plait/linear.h"
+#include "plait/routing.h"
 #include "plait/rows.h"
 
 namespace plait {
@@ -36,6 +37,7 @@ struct HeadCounts {
 };
 
 class AttentionSchedule;
+class Routed;
 class Plan;
 
 // What an op sees of the step that is running.
@@ -82,6 +84,14 @@ struct AttentionSpec {
   int window = 0;
 };
 
+// A mixture of experts: each row's own sum of down(activation(gate x) * up x).
+struct MoeSpec {
+  View x, scores, output;                                           // scores: one column per expert
+  std::vector<std::shared_ptr<const PackedMatrix>> gate, up, down;  // one per expert
+  Activation activation = Activation::silu;
+  Routing routing;
+};
+
 class Plan {
  public:
   // widths: floats per row of each buffer. result: the buffer that lives in Batch::out.
@@ -98,6 +108,7 @@ class Plan {
   void rope(View x, int heads, int table, bool interleaved);
   void attention(AttentionSpec spec);
   void gated(View gate, View up, View output, Activation activation);
+  void moe(MoeSpec spec);
   void add(View x, View y, View output, float alpha);
   void wanted(View x, View output);
   // Registers a set of rotary frequencies; returns its number for rope().
@@ -184,7 +195,8 @@ class Plan {
   int64_t run_number_ = 0;
   std::vector<LinearScratch> scratch_;
   Activations activations_;
-  int64_t most_cols_ = 0;  // of an op's activations, rests included
+  std::shared_ptr<Routed> routed_;  // null without a mixture of experts
+  int64_t most_cols_ = 0;           // of an op's activations, rests included
   bool watching_ = false;
 };
 

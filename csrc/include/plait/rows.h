@@ -53,9 +53,9 @@ struct RowKernels {
   // out = (x - mean) / sqrt(variance + eps) * weight + bias (bias may be null).
   void (*layernorm)(const float* x, const float* weight, const float* bias, float eps, int64_t n,
                     float* out);
-  // out = activation(gate) * up.
+  // out = activation(gate) * up; out may be gate.
   void (*gated)(Activation activation, const float* gate, const float* up, int64_t n, float* out);
-  // out = alpha * x + y.
+  // out = alpha * x + y; out may be y.
   void (*add)(const float* x, const float* y, float alpha, int64_t n, float* out);
   // Rotates the first 2 * pairs columns of each head in place; table: cos[pairs], sin[pairs].
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool interleaved, const float* table);

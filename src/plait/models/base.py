@@ -15,6 +15,7 @@ from typing import Any
 from plait.core.errors import FormatError
 from plait.core.traits import Traits
 from plait.models.config import ModelConfig
+from plait.models.experts import Experts, Routing
 
 TOKENS = "tokens"
 WANTED = "wanted"
@@ -119,11 +120,30 @@ class Graph:
 
     def gated(self, gate: Value, up: Value, activation: str) -> Value:
         """activation(gate) * up; activation: silu, gelu (erf) or gelu_tanh (arXiv:2002.05202)."""
+        self._same_width(gate, up)
         out = self._like(gate)
         return self._add(Node("gated", (gate, up), out, attrs={"activation": activation}))
 
+    def moe(self, x: Value, scores: Value, experts: Experts, routing: Routing) -> Value:
+        """The weighted sum of what the experts that a row chooses make of it, in the order of their numbers.
+
+        scores: [rows, experts.count], before softmax or sigmoid.
+        """
+        if scores.width != experts.count:
+            raise FormatError(
+                f"the scores of {scores.width} experts meet {experts.count} of them",
+                "a damaged file or configuration",
+            )
+        routing.check(experts.count)
+        if routing.bias is not None:
+            self._expect(routing.bias, experts.count)
+        out = self._buffer(experts.width(self.shapes, x.width), x.rows)
+        attrs = {"experts": experts, "routing": routing}
+        return self._add(Node("moe", (x, scores), out, experts.names, (routing.bias,), attrs))
+
     def add(self, x: Value, y: Value, *, alpha: float = 1.0) -> Value:
         """alpha * x + y; writes over x when alpha is 1, so x must not be used after."""
+        self._same_width(x, y)
         out = x if alpha == 1.0 else self._like(x)
         return self._add(Node("add", (x, y), out, attrs={"alpha": alpha}))
 
@@ -149,6 +169,13 @@ class Graph:
         if math.prod(self.shapes[name]) != size:
             shape = list(self.shapes[name])
             raise FormatError(f"tensor {name} has shape {shape}", f"{size} values belong here")
+
+    def _same_width(self, x: Value, y: Value) -> None:
+        if x.width != y.width:
+            raise FormatError(
+                f"rows of {x.width} and of {y.width} columns meet",
+                "a tensor does not fit the others: a damaged file?",
+            )
 
     def _buffer(self, width: int, rows: str = TOKENS) -> Value:
         self.widths.append(width)

@@ -14,13 +14,17 @@ from plait.models.config import from_gguf, from_hf
 def model_for(kind: str, config: Mapping[str, Any]) -> Model:
     """kind: "gguf" (config is the metadata) or "safetensors" (config is config.json).
 
-    Raises FormatError naming the architecture and those that are known.
+    A class that config.json names under `architectures` says more than `model_type`, which LLaDA's dense and
+    sparse models share. Raises FormatError naming the architecture and those that are known.
     """
     key = "general.architecture" if kind == "gguf" else "model_type"
     architecture = str(config.get(key, ""))
-    name = _names().get(architecture)
+    classes = config.get("architectures") if kind == "safetensors" else None
+    candidates = [*map(str, classes if isinstance(classes, list) else ()), architecture]
+    known_names = _names()
+    name = next((known_names[each] for each in candidates if each in known_names), None)
     if name is None:
-        known = ", ".join(sorted(_names()))
+        known = ", ".join(sorted(known_names))
         raise FormatError(f"architecture {architecture[:80]!r} is not supported", f"known: {known}")
     parsed = from_gguf(config) if kind == "gguf" else from_hf(config)
     model = registry.load("models", name).Model(parsed)

@@ -82,6 +82,19 @@ class Reader:
             raise self._wrong(keys[0], value, f"a number above 0, at least {1 / MOST:g}")
         return value
 
+    def flag(self, *keys: str, default: bool) -> bool:
+        value = self._find(keys, default)
+        if not isinstance(value, bool):
+            raise self._wrong(keys[0], value, "true or false")
+        return value
+
+    def only(self, expected: Mapping[str, Any]) -> None:
+        """Raise FormatError where a key that is present, and not null, says something else."""
+        for key, wanted in expected.items():
+            found = self.mapping.get(key)
+            if found is not None and found != wanted:
+                raise self._wrong(key, found, f"{wanted!r} in every model of this family")
+
     def _wrong(self, key: str, value: Any, wanted: str) -> FormatError:
         return FormatError(f"{self.where}: {key} is {reprlib.repr(value)}", wanted)
 
@@ -117,7 +130,9 @@ def from_gguf(metadata: Mapping[str, Any]) -> ModelConfig:
             heads=heads,
             kv_heads=reader.integer(name("attention.head_count_kv"), default=heads),
             head_dim=head_dim,
-            feed_forward=reader.integer(name("feed_forward_length")),
+            feed_forward=reader.integer(
+                name("feed_forward_length"), name("expert_feed_forward_length")
+            ),
             vocab_size=vocab_size,
             context_length=reader.integer(name("context_length"), most=MOST_TOKENS),
             norm_eps=reader.number(name("attention.layer_norm_rms_epsilon"), default=1e-5),
@@ -125,7 +140,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> ModelConfig:
             rope_scaling=_gguf_scaling(reader, name),
             sliding_window=reader.integer(name("attention.sliding_window"), default=0),
             activation="silu",
-            eos_ids=_token_ids(eos),
+            eos_ids=token_ids(eos),
             extra=metadata,
         )
     )
@@ -142,10 +157,10 @@ def _gguf_scaling(reader: Reader, name: Any) -> RopeScaling:
 
 
 def from_hf(config: Mapping[str, Any]) -> ModelConfig:
-    """Keys as in the `config.json` of transformers' decoder models."""
+    """Keys as in the `config.json` of transformers' decoder models, or else as OLMo names them."""
     reader = Reader(config, "config.json")
-    heads = reader.integer("num_attention_heads")
-    width = reader.integer("hidden_size")
+    heads = reader.integer("num_attention_heads", "n_heads")
+    width = reader.integer("hidden_size", "d_model")
     eos = config.get("eos_token_id")
     eos_ids = eos if isinstance(eos, list) else [eos]
     window = reader.integer("sliding_window", default=0, most=MOST_TOKENS)
@@ -157,14 +172,21 @@ def from_hf(config: Mapping[str, Any]) -> ModelConfig:
         ModelConfig(
             source="safetensors",
             architecture=str(config.get("model_type", "")),
-            layers=reader.integer("num_hidden_layers", most=4096),
+            layers=reader.integer("num_hidden_layers", "n_layers", most=4096),
             width=width,
             heads=heads,
-            kv_heads=reader.integer("num_key_value_heads", default=heads),
+            kv_heads=reader.integer("num_key_value_heads", "n_kv_heads", default=heads),
             head_dim=reader.integer("head_dim", default=width // max(heads, 1), most=4096),
-            feed_forward=reader.integer("intermediate_size"),
+            feed_forward=reader.integer(
+                "intermediate_size",
+                "mlp_hidden_size",
+                "dense_intermediate_size",
+                "expert_intermediate_size",
+            ),
             vocab_size=reader.integer("vocab_size"),
-            context_length=reader.integer("max_position_embeddings", most=MOST_TOKENS),
+            context_length=reader.integer(
+                "max_position_embeddings", "max_sequence_length", most=MOST_TOKENS
+            ),
             norm_eps=reader.number("rms_norm_eps", "layer_norm_eps", default=1e-6),
             rope_theta=Reader({**config, **rope}, "config.json").positive(
                 "rope_theta", default=10000.0
@@ -172,7 +194,7 @@ def from_hf(config: Mapping[str, Any]) -> ModelConfig:
             rope_scaling=_hf_scaling(rope),
             sliding_window=window if config.get("use_sliding_window", True) else 0,
             activation=_hf_activation(config),
-            eos_ids=_token_ids(eos_ids),
+            eos_ids=token_ids(eos_ids),
             extra=config,
         )
     )
@@ -229,6 +251,6 @@ def _checked(config: ModelConfig) -> ModelConfig:
     return config
 
 
-def _token_ids(values: Iterable[Any]) -> frozenset[int]:
+def token_ids(values: Iterable[Any]) -> frozenset[int]:
     """Those of the values that may be token ids."""
     return frozenset(t for t in values if isinstance(t, int) and 0 <= t <= MOST_TOKENS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plait.core.traits import Traits
 from plait.models import base
-from plait.models.base import CacheShape, Graph, Rope
+from plait.models.base import CacheShape, Graph, Rope, Value
 from plait.models.parts import (
     Names,
     attention_block,
@@ -26,13 +26,16 @@ class Model(base.Model):
     def cache_shape(self) -> CacheShape:
         return cache_shape(self.config)
 
+    def names(self) -> Names:
+        return Names(self.config.source)
+
     def rope(self, graph: Graph) -> Rope:
         """GGUF stores llama's q and k rows permuted, so that rotated pairs are neighbours there."""
         factors = "rope_freqs.weight" if "rope_freqs.weight" in graph.shapes else None
         return rope_of(self.config, interleaved=self.config.source == "gguf", factors=factors)
 
     def build(self, graph: Graph) -> None:
-        c, names, rope = self.config, Names(self.config.source), self.rope(graph)
+        c, names, rope = self.config, self.names(), self.rope(graph)
         x = graph.embed(names.top("token_embd"))
         for i in range(c.layers):
             graph.cut(f"layer.{i}", x)
@@ -40,7 +43,11 @@ class Model(base.Model):
             h = attention_block(graph, c, names, i, h, rope, window=c.sliding_window)
             x = graph.add(x, h)
             h = graph.rmsnorm(x, names.layer(i, "ffn_norm"), eps=c.norm_eps)
-            x = graph.add(x, feed_forward(graph, names, i, h, c.activation))
+            x = graph.add(x, self.feed_forward(graph, i, h))
         graph.cut("hidden", x)
         x = graph.rmsnorm(graph.wanted(x), names.top("output_norm"), eps=c.norm_eps)
         graph.finish(graph.linear(x, head_weight(graph, names))[0])
+
+    def feed_forward(self, graph: Graph, index: int, h: Value) -> Value:
+        """What a layer adds to x after attention; h: the normed rows."""
+        return feed_forward(graph, self.names(), index, h, self.config.activation)

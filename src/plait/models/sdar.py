@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from plait.core.traits import Predicts, Traits
-from plait.core.window import block
+from plait.core.traits import Traits
 from plait.models import qwen3
-from plait.models.config import Reader
+from plait.models.diffusion import diffusion_traits, trained_block
 
 SUMMARY = "SDAR: block diffusion on a Qwen3 body"
 ALIASES = ()
@@ -15,12 +14,5 @@ class Model(qwen3.Model):
     """config.json: `block_size` positions are decided together; `mask_token_id` marks the undecided."""
 
     def traits(self) -> Traits:
-        c, reader = self.config, Reader(self.config.extra, "config.json")
-        return Traits(
-            c.vocab_size,
-            c.context_length,
-            predicts=Predicts.SAME,
-            pattern=block(reader.integer("block_size", "block_length", default=4, least=1)),
-            mask_token=reader.integer("mask_token_id", default=151669, most=c.vocab_size - 1),
-            eos_ids=c.eos_ids,
-        )
+        pattern = trained_block(self.config, "block_size", "block_length", default=4)
+        return diffusion_traits(self.config, pattern, mask_token=151669)

@@ -245,6 +245,30 @@ class _Emitter:
         gate, up = (_columns(value) for value in op.inputs)
         self.plan.gated(gate, up, _columns(op.output), op.attrs["activation"])
 
+    def _moe(self, op: Op) -> None:
+        experts, routing = op.attrs["experts"], op.attrs["routing"]
+        x, scores = (_columns(value) for value in op.inputs)
+        gate, up, down = (
+            self.weights.experts(names, experts.count, is_stacked=experts.is_stacked)
+            for names in (experts.gate, experts.up, experts.down)
+        )
+        self.plan.moe(
+            x,
+            scores,
+            _columns(op.output),
+            gate,
+            up,
+            down,
+            activation=experts.activation,
+            score=routing.score,
+            top_k=routing.top_k,
+            bias=self._vector(routing.bias),
+            groups=routing.groups,
+            top_groups=routing.top_groups,
+            normalize=routing.normalize,
+            scale=routing.scale,
+        )
+
     def _add(self, op: Op) -> None:
         x, y = (_columns(value) for value in op.inputs)
         self.plan.add(x, y, _columns(op.output), op.attrs["alpha"])

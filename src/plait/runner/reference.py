@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Listing
+from dataclasses import fields
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from plait.core.window import NO_INTS, Floats, Ints
 from plait.kernels import reference as ops
 from plait.kernels.reference_kv import load_kv, store_kv
 from plait.kernels.reference_linear import block_scales, dequantize_rows, quantize_rows
+from plait.kernels.reference_moe import route
 from plait.kvcache.pool import Pool
 from plait.models.base import AttentionSpec, Graph, Node, Rope, Value
 from plait.runner import fine
@@ -87,21 +89,46 @@ class ReferenceRunner:
 
     def _linear(self, node: Node, step: _Step) -> Floats:
         x = step.read(node.inputs[0])
-        coarse = self._coarse(x, node) if self._int8 and x.shape[1] % 32 == 0 else x
+        blocks = self._fine.get(node.output, NO_INTS)
         parts = []
         for name, bias in zip(node.weights, node.vectors, strict=True):
-            is_float = self._checkpoint.info(name).format_name in _FLOAT_FORMATS
-            y = (x if is_float else coarse) @ self._tensor(name).T
+            y = self._met(x, name, blocks) @ self._tensor(name).T
             parts.append(y if bias is None else y + self._tensor(bias))
         return np.concatenate(parts, axis=1)
 
-    def _coarse(self, x: Floats, node: Node) -> Floats:
-        """x as its int8 blocks hold it."""
+    def _met(self, x: Floats, name: str, fine_blocks: Ints = NO_INTS) -> Floats:
+        """x as the tensor meets it: as its int8 blocks hold it, unless one of the two stays float."""
+        is_float = self._checkpoint.info(name).format_name in _FLOAT_FORMATS
+        if is_float or not self._int8 or x.shape[1] % 32:
+            return x
+        return dequantize_rows(*quantize_rows(x, fine_blocks), fine_blocks).astype(np.float32)
+
+    def _moe(self, node: Node, step: _Step) -> Floats:
+        x, logits = (step.read(value) for value in node.inputs)
+        experts, routing = node.attrs["experts"], node.attrs["routing"]
+        bias = None if routing.bias is None else self._tensor(routing.bias).ravel()
+        rule = {field.name: getattr(routing, field.name) for field in fields(routing)}
+        chosen, weights = route(logits, **{**rule, "bias": bias})
         blocks = self._fine.get(node.output, NO_INTS)
-        return dequantize_rows(*quantize_rows(x, blocks), blocks).astype(np.float32)
+        out = np.zeros((len(x), node.output.width), np.float32)
+        for expert in np.unique(chosen):
+            rows, ranks = np.nonzero(chosen == expert)
+            gate, up, down = (
+                (names[0], self._tensor(names[0])[expert])
+                if experts.is_stacked
+                else (names[expert], self._tensor(names[expert]))
+                for names in (experts.gate, experts.up, experts.down)
+            )
+            inner = ops.gated(
+                experts.activation,
+                self._met(x[rows], gate[0], blocks) @ gate[1].T,
+                self._met(x[rows], up[0], blocks) @ up[1].T,
+            )
+            out[rows] += weights[rows, ranks][:, None] * (self._met(inner, down[0]) @ down[1].T)
+        return out
 
     def _refine(self, kv: Pool) -> None:
-        """Choose the fine blocks of every linear op from one page of tokens, as the native executor does."""
+        """Choose the fine blocks of every op with weights from one page of tokens, as the native executor does."""
         result = self._graph.result
         page = kv.allocate()
         assert page is not None
@@ -109,7 +136,7 @@ class ReferenceRunner:
         inputs = [fine.probe(page, result.width)]
         step, chosen = _Step(inputs, flatten(inputs)), {}
         for node in self._graph.nodes:
-            if node.kind == "linear" and node.inputs[0].width % 32 == 0:
+            if node.kind in ("linear", "moe") and node.inputs[0].width % 32 == 0:
                 _, multipliers, scales = quantize_rows(step.read(node.inputs[0]))
                 energy = fine.energy(block_scales(multipliers, scales))
                 is_head = node.output.buffer == result.buffer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -32,23 +31,44 @@ class Weights:
     def matrix(self, name: str) -> PackedMatrix:
         """A [rows, cols] tensor packed into panels. Raises FormatError when it is no matrix."""
         if name not in self._matrices:
-            info = self._checkpoint.info(name)
-            if len(info.shape) != 2:
-                raise FormatError(
-                    f"tensor {name} has {len(info.shape)} dimensions", "a matrix has 2"
-                )
-            rows, cols = info.shape
-            raw = self._checkpoint.raw(name)
-            self._matrices[name] = PackedMatrix(
-                info.format_name,
-                rows,
-                cols,
-                raw,
-                self._pool,
-                packing=self._packing(name, info.format_name),
-                done=partial(self._checkpoint.release, name),
-            )
+            shape = self._checkpoint.info(name).shape
+            if len(shape) != 2:
+                raise FormatError(f"tensor {name} has {len(shape)} dimensions", "a matrix has 2")
+            self._matrices[name] = self._packed(name, shape, 0, 1)
         return self._matrices[name]
+
+    def experts(
+        self, names: tuple[str, ...], count: int, *, is_stacked: bool
+    ) -> list[PackedMatrix]:
+        """`count` matrices: the parts of one tensor [count, rows, cols] if is_stacked, else a tensor each."""
+        if not is_stacked:
+            return [self.matrix(name) for name in names]
+        (name,) = names
+        shape = self._checkpoint.info(name).shape[1:]
+        for index in range(count):
+            if (key := f"{name}[{index}]") not in self._matrices:
+                self._matrices[key] = self._packed(name, shape, index, count)
+        return [self._matrices[f"{name}[{index}]"] for index in range(count)]
+
+    def _packed(self, name: str, shape: tuple[int, ...], index: int, count: int) -> PackedMatrix:
+        """The index-th of the `count` equal parts that a tensor's bytes are."""
+        info, raw = self._checkpoint.info(name), self._checkpoint.raw(name)
+        size = len(raw) // count
+        first = index * size
+        rows, cols = shape
+
+        def done(begin: int, end: int) -> None:
+            self._checkpoint.release(name, first + begin, first + end)
+
+        return PackedMatrix(
+            info.format_name,
+            rows,
+            cols,
+            raw[first : first + size],
+            self._pool,
+            packing=self._packing(name, info.format_name),
+            done=done,
+        )
 
     def vector(self, name: str) -> Floats:
         """A one-dimensional tensor as float32."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plait.core.config import PAGE
 from plait.kvcache.pool import KVLayout
-from plait.models.base import WANTED, AttentionSpec, Graph
+from plait.models.base import WANTED, AttentionSpec, Graph, Node
 from plait.models.choose import model_for, trace
 from plait.weights.base import Checkpoint
 from plait.weights.open import open_checkpoint
@@ -29,10 +29,26 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """The experts of a layer. weights, bytes: of one of them; a row goes through `top_k` of `count`."""
+
+    weights: int
+    bytes: int
+    count: int
+    top_k: int
+
+    def cost(self, rows: int) -> Cost:
+        """bytes: of the experts that at least one of the rows chose, if all are as likely."""
+        chosen = self.count * (1 - (1 - self.top_k / self.count) ** rows)
+        return Cost(round(chosen * self.bytes), rows * self.top_k * self.weights)
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """weights, weight_bytes: of the matrices that every fed position goes through, as the file stores them.
 
     head_weights, head_bytes: of those that only rows with logits go through. attention: one per layer.
+    mixtures: of the layers whose rows go through some of their matrices.
     """
 
     weights: int
@@ -40,6 +56,7 @@ class Work:
     head_weights: int
     head_bytes: int
     attention: tuple[AttentionSpec, ...]
+    mixtures: tuple[Mixture, ...] = ()
 
     @property
     def attention_alone(self) -> Work:
@@ -63,7 +80,7 @@ class Work:
             common = max(0, min(shared, start) - (start + rows - slots))
             macs += sequences * 2 * spec.heads * spec.head_dim * pairs
             read += (sequences * slots - (sequences - 1) * common) * slot_bytes(spec, kv)
-        return Cost(read, macs)
+        return sum((mixture.cost(tokens) for mixture in self.mixtures), Cost(read, macs))
 
 
 def seen(rows: int, start: int, window: int) -> tuple[int, int]:
@@ -100,5 +117,11 @@ def graph_work(graph: Graph, checkpoint: Checkpoint) -> Work:
         infos = [checkpoint.info(name) for name in names]
         return sum(math.prod(info.shape) for info in infos), sum(info.nbytes for info in infos)
 
+    def mixture(node: Node) -> Mixture:
+        weights, size = totals(list(node.weights))
+        count = node.attrs["experts"].count
+        return Mixture(weights // count, size // count, count, node.attrs["routing"].top_k)
+
     specs = (node.attrs["spec"] for node in graph.nodes if node.kind == "attention")
-    return Work(*totals(body), *totals(head), tuple(specs))
+    mixtures = (mixture(node) for node in graph.nodes if node.kind == "moe")
+    return Work(*totals(body), *totals(head), tuple(specs), tuple(mixtures))
