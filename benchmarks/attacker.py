@@ -104,7 +104,8 @@ def figures(samples: dict[str, list[Sample]], warm: float) -> dict[str, Any]:
     counted = {key: [s for s in own if s.began >= warm] for key, own in samples.items()}
     done = {key: [s for s in own if not s.error and s.tokens > 1] for key, own in counted.items()}
     if not all(done.values()):
-        raise SystemExit("a victim had no answer in a whole turn: more --seconds than --warm")
+        said = {s.error + " " + s.said for own in samples.values() for s in own}
+        raise SystemExit(f"a victim had no answer in a whole turn: {said or 'more --seconds'}")
     every = [sample for own in done.values() for sample in own]
     return {
         "requests": len(every),

@@ -52,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:  # the attacker has hung up
             pass
 
+ThreadingHTTPServer.request_queue_size = 64
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 

@@ -213,9 +213,9 @@ class Engine:
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:
         request, seq, window = job.request, job.request.seq, job.window
+        if isinstance(update, Exception):
+            return [self._fail(request, update)]
         try:
-            if isinstance(update, Exception):
-                raise update
             self.scheduler.cache.stored(seq, window)
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
