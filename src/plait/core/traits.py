@@ -21,8 +21,8 @@ class Traits:
 
     pattern: the attention the model was trained with: CAUSAL, block(n) (block diffusion) or FULL (a canvas
         whose every position sees every other; no K/V is exact before all is decided).
-    mask_token: the id that stands for an undecided position, None for models without one. From the
-        checkpoint's configuration, or what the family's published checkpoints use where it says nothing.
+
+    mask_token: the id that stands for an undecided position, None for models without one.
     context_length: longest canvas in tokens. vocab_size: width of a logits row.
     eos_ids: token ids that end a generation.
     """
