@@ -207,6 +207,32 @@ def test_embeddings(client: openai.OpenAI) -> None:
         client.embeddings.create(model=MODEL, input="a", dimensions=7)
 
 
+def test_embeddings_of_one_request_are_read_together(client: openai.OpenAI, llm: LLM) -> None:
+    texts = [f"Sentence number {i} of a list." * (1 + i % 3) for i in range(24)]
+    sizes: list[int] = []
+    runner = llm.worker.engine.runner
+    hidden = runner.hidden
+
+    def counted(inputs: Any, *, until: str) -> Any:
+        sizes.append(len(inputs))
+        return hidden(inputs, until=until)
+
+    def vectors(given: list[str], pooling: str) -> list[list[float]]:
+        answer = client.embeddings.create(
+            model=MODEL, input=given, encoding_format="float", extra_body={"pooling": pooling}
+        )
+        return [one.embedding for one in answer.data]
+
+    for pooling in ("mean", "last"):
+        alone = [vectors([text], pooling)[0] for text in texts[:3]]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runner, "hidden", counted)
+            together = vectors(texts, pooling)
+        assert together[:3] == alone
+    assert sum(sizes) == 2 * len(texts)
+    assert len(sizes) <= 4
+
+
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
     ("tool_choice", {"tool_choice": "required"}),

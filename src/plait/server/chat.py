@@ -11,8 +11,7 @@ from starlette.responses import Response
 from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
 from plait.server.generation import Delta, Generation
-from plait.server.guard import tenant_of
-from plait.server.reply import reply
+from plait.server.reply import generation_for, reply
 from plait.server.schema.chat import (
     ChatChoice,
     ChatChunk,
@@ -37,9 +36,7 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     prompts.refuse_many(1, params.n, state.settings.max_choices)
     messages = [message.plain() for message in body.messages]
     prompt = await prompts.encoded_chat(served, messages, body.chat_template_kwargs)
-    generation = Generation(
-        served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
-    )
+    generation = generation_for(request, body, [prompt], params)
     return await reply(request, body, generation, _Maker(body, served, generation))
 
 

@@ -14,8 +14,7 @@ from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
 from plait.server.errors import body_of
 from plait.server.generation import Delta, Generation
-from plait.server.guard import tenant_of
-from plait.server.reply import reply
+from plait.server.reply import generation_for, reply
 from plait.server.schema.common import new_id, now
 from plait.server.schema.responses import (
     Incomplete,
@@ -39,9 +38,7 @@ async def answer(body: ResponseRequest, request: Request) -> Reply:
     prompts.check_model(served, body.model)
     params = body.params()
     prompt = await prompts.encoded_chat(served, body.messages())
-    generation = Generation(
-        served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
-    )
+    generation = generation_for(request, body, [prompt], params)
     return await reply(request, body, generation, _Maker(body, served, generation))
 
 

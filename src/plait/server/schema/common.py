@@ -86,6 +86,9 @@ class Sampling(Body):
     include_stop_str_in_output: bool | None = None
     stream: bool | None = None
     deadline: float | None = Field(None, description="Seconds after which it ends with status 408.")
+    cache_salt: Annotated[str, Field(max_length=128)] | None = Field(
+        None, description="Cached prefixes are shared only with requests of the same salt."
+    )
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="For the log.")
 
     def sampling(self, **more: Any) -> SamplingParams:
