@@ -22,7 +22,7 @@ from plait.server.schema.chat import (
     ChatRequest,
 )
 from plait.server.schema.common import Timings, Usage, new_id, now
-from plait.server.scores import chat_logprobs
+from plait.server.scores import token_logprobs
 from plait.server.state import Served, state_of
 from plait.server.stream import DONE, PING, event
 
@@ -110,7 +110,8 @@ class _Maker:
     def _scores(self, delta: Delta) -> ChatLogprobs | None:
         if not self.body.logprobs:
             return None
-        return chat_logprobs(self.served.tokenizer, delta.tokens, self.body.top_logprobs or 0)
+        num_top = self.body.top_logprobs or 0
+        return ChatLogprobs(content=token_logprobs(self.served.tokenizer, delta.tokens, num_top))
 
     def _event(
         self, choices: list[ChatDelta], usage: Usage | None = None, timings: Timings | None = None

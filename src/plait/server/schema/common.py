@@ -160,6 +160,20 @@ class Timings(Answer):
     predicted_per_second: float | None
 
 
+class TopLogprob(Answer):
+    """bytes: of the token, which need not be whole characters."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    """top_logprobs: the likeliest tokens in its place, best first."""
+
+    top_logprobs: list[TopLogprob]
+
+
 class Error(Answer):
     """message: for people. param: the field at fault. code: for programs."""
 
