@@ -9,7 +9,7 @@ from plait.core.errors import BusyError, ContextLengthError, UserError
 from plait.core.params import SamplingParams
 from plait.core.traits import Traits
 from plait.core.window import Floats
-from plait.engine.reading import Reading
+from plait.engine.reading import Piece, Reading
 from tests.engine import test_native
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, drain, make_engine
 
@@ -17,19 +17,25 @@ TEXT = [1 + i % 20 for i in range(50)]
 GREEDY = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
 
 
-def rest(reading: Reading) -> list[Floats]:
-    chunks = []
-    while (rows := reading.next()) is not None:
-        chunks.append(rows)
+def rest(reading: Reading) -> list[list[Piece]]:
+    """What every forward gave."""
+    found = []
+    while pieces := reading.next():
+        found.append(pieces)
+    assert reading.is_done
     reading.close()
-    return chunks
+    return found
+
+
+def of_text(found: list[list[Piece]], text: int) -> Floats:
+    return np.concatenate([rows for pieces in found for own, rows in pieces if own == text])
 
 
 @pytest.mark.parametrize(
     ("traits", "cache", "sizes"),
     [
         (CAUSAL_TRAITS, "paged", [20, 20, 10]),
-        (BLOCK_TRAITS, "paged", [16, 16, 16, 2]),
+        (BLOCK_TRAITS, "paged", [16, 16, 18]),
         (CAUSAL_TRAITS, "none", [50]),
     ],
     ids=["causal", "block", "none"],
@@ -37,9 +43,51 @@ def rest(reading: Reading) -> list[Floats]:
 def test_all_of_a_text_is_read(traits: Traits, cache: str, sizes: list[int]) -> None:
     budget = 64 if cache == "none" else 20
     engine = make_engine(traits, cache=cache, max_num_batched_tokens=budget)
-    chunks = rest(engine.read(TEXT))
-    assert [len(rows) for rows in chunks] == sizes
-    assert np.concatenate(chunks)[:, 0].tolist() == TEXT
+    found = rest(engine.read([TEXT]))
+    assert [[len(rows) for _, rows in pieces] for pieces in found] == [[size] for size in sizes]
+    assert of_text(found, 0)[:, 0].tolist() == TEXT
+    assert engine.scheduler.cache.occupancy == 0
+    engine.scheduler.cache.check()
+
+
+@pytest.mark.parametrize(("traits", "cache"), [(CAUSAL_TRAITS, "radix"), (BLOCK_TRAITS, "none")])
+def test_texts_share_forwards_as_far_as_the_budget_goes(traits: Traits, cache: str) -> None:
+    engine = make_engine(traits, cache=cache, max_num_batched_tokens=64)
+    lengths = [30, 30, 10, 64, 1, 1, 60]
+    texts = [[1 + (i + n) % 20 for n in range(length)] for i, length in enumerate(lengths)]
+    found = rest(engine.read(texts))
+    assert [[text for text, _ in pieces] for pieces in found] == [[0, 1], [2], [3], [4, 5, 6]]
+    for i, text in enumerate(texts):
+        assert of_text(found, i)[:, 0].tolist() == text
+        assert of_text(found, i)[:, 1].tolist() == list(range(len(text)))
+    assert engine.scheduler.cache.occupancy == 0
+    engine.scheduler.cache.check()
+
+
+def test_others_follow_the_end_of_a_long_text() -> None:
+    engine = make_engine(max_num_batched_tokens=20)
+    reading = engine.read([TEXT, TEXT[:5], TEXT[:8]])
+    sizes, held = [], []
+    while pieces := reading.next():
+        sizes.append([len(rows) for _, rows in pieces])
+        held.append(not reading.is_between_texts)
+    assert sizes == [[20], [20], [10, 5], [8]]
+    assert held == [True, True, False, False]
+
+
+def test_texts_that_do_not_fit_together_go_one_after_the_other() -> None:
+    engine = make_engine(num_pages=2, max_num_batched_tokens=512)
+    found = rest(engine.read([TEXT] * 3))
+    assert [[text for text, _ in pieces] for pieces in found] == [[0], [1], [2]]
+    engine.scheduler.cache.check()
+
+
+def test_a_reading_that_is_given_up_holds_nothing() -> None:
+    engine = make_engine(max_num_batched_tokens=20)
+    reading = engine.read([TEXT, TEXT])
+    reading.next()
+    assert engine.scheduler.cache.occupancy > 0
+    reading.close()
     assert engine.scheduler.cache.occupancy == 0
     engine.scheduler.cache.check()
 
@@ -50,8 +98,8 @@ def test_others_go_on_meanwhile_as_if_alone() -> None:
     expected = drain(alone)[key]
     engine = make_engine(max_num_batched_tokens=8)
     key = engine.add(TEXT[:10], GREEDY)
-    reading = engine.read(TEXT)
-    while reading.next() is not None:
+    reading = engine.read([TEXT])
+    while reading.next():
         assert engine.step() is not None
     reading.close()
     assert engine.metrics.num_steps >= 6
@@ -63,7 +111,7 @@ def test_memory_that_others_hold_is_waited_for() -> None:
     engine = make_engine(num_pages=3)
     engine.add(TEXT, GREEDY)
     engine.step()
-    reading = engine.read(TEXT)
+    reading = engine.read([TEXT])
     with pytest.raises(BusyError):
         reading.next()
     drain(engine)
@@ -75,18 +123,22 @@ def test_what_is_no_text_is_refused() -> None:
     engine = make_engine()
     for ids in ([], [-1], [10**6]):
         with pytest.raises(UserError):
-            engine.read(ids)
+            engine.read([TEXT, ids])
     with pytest.raises(ContextLengthError):
-        engine.read([1] * (engine.traits.context_length + 1))
+        engine.read([[1] * (engine.traits.context_length + 1)])
 
 
-def test_chunks_do_not_change_the_bits() -> None:
+def test_neither_chunks_nor_other_texts_change_the_bits() -> None:
     path = ("int8", "f16", "q8_0")
-    whole, chunked = (
-        np.concatenate(
-            rest(test_native.make_engine("llama", path, max_num_batched_tokens=n).read(TEXT))
-        )
-        for n in (64, 7)
-    )
+
+    def read(texts: list[list[int]], budget: int) -> list[list[Piece]]:
+        engine = test_native.make_engine("llama", path, max_num_batched_tokens=budget)
+        return rest(engine.read(texts))
+
+    whole, chunked = of_text(read([TEXT], 64), 0), of_text(read([TEXT], 7), 0)
+    together = read([TEXT[:9], TEXT, TEXT[:3]], 64)
+    assert len(together) == 1
     assert whole.shape[0] == len(TEXT)
     assert np.array_equal(whole, chunked)
+    assert np.array_equal(whole, of_text(together, 1))
+    assert np.array_equal(whole[:3], of_text(together, 2))

@@ -56,6 +56,34 @@ def test_no_key_is_ever_shown(strict: Running) -> None:
     assert '"one"' not in props.text
 
 
+def cached(server: Running, key: str, prompt: str, **fields: str) -> int:
+    """Tokens of a prompt that are found in the cache."""
+    body = {"prompt": prompt, "max_tokens": 1, **fields}
+    answer = server.post("/v1/completions", body, Authorization=f"Bearer {key}")
+    assert answer.status_code == 200, answer.text
+    found: int = answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+    return found
+
+
+def test_a_key_learns_nothing_of_the_prompts_of_others(strict: Running) -> None:
+    prompt = "A secret that only the first key knows: " + "one two three " * 30
+    assert [cached(strict, "one", prompt) > 64 for _ in range(2)] == [False, True]
+    assert [cached(strict, "two", prompt) > 64 for _ in range(2)] == [False, True]
+    assert [cached(strict, "one", prompt, cache_salt="a") > 64 for _ in range(2)] == [False, True]
+    assert cached(strict, "two", prompt, cache_salt="a") == 0
+    assert cached(strict, "one", prompt, cache_salt="b") == 0
+
+
+def test_keys_that_belong_together_may_share(llm: LLM) -> None:
+    prompt = "What all of them begin with: " + "four five six " * 30
+    settings = {"api_keys": ("one", "two"), "isolate_prefix_cache": False}
+    with running(lambda: served(llm, MODEL), **settings) as server:
+        server.ready()
+        assert [cached(server, key, prompt) > 64 for key in ("one", "two")] == [False, True]
+        assert cached(server, "two", prompt, cache_salt="a") == 0
+        assert cached(server, "one", prompt, cache_salt="a") > 64
+
+
 def test_a_large_body_is_refused_before_it_has_come(strict: Running) -> None:
     key = {"Authorization": "Bearer one"}
     answer = strict.post("/v1/completions", SHORT | {"prompt": "x" * 5000}, **key)

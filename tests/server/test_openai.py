@@ -189,6 +189,52 @@ def test_responses(client: openai.OpenAI, llm: LLM) -> None:
     assert events[-1].response.usage == whole.usage
 
 
+def test_logprobs_of_responses_are_those_of_a_chat(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "input": "Name three colours.",
+        "max_output_tokens": 12,
+        "temperature": 0,
+        "top_logprobs": 2,
+        "include": ["message.output_text.logprobs"],
+    }
+    whole = client.responses.create(**asked)
+    part = whole.output[0].content[0]  # type: ignore[union-attr]
+    assert part.type == "output_text"
+    chat = client.chat.completions.create(
+        logprobs=True, top_logprobs=2, **GREEDY | {"messages": SAY}
+    )
+    assert chat.choices[0].logprobs is not None
+    expected = [entry.model_dump() for entry in chat.choices[0].logprobs.content or []]
+    assert len(expected) == 12
+    assert [entry.model_dump() for entry in part.logprobs or []] == expected
+    for entry in expected:  # in the events of a text there are none
+        for one in (entry, *entry["top_logprobs"]):
+            del one["bytes"]
+    events = list(client.responses.create(stream=True, **asked))
+    deltas = [one for one in events if one.type == "response.output_text.delta"]
+    assert [entry.model_dump() for one in deltas for entry in one.logprobs] == expected
+    (done,) = (one for one in events if one.type == "response.output_text.done")
+    assert [entry.model_dump() for entry in done.logprobs] == expected
+    assert events[-1].type == "response.incomplete"
+    assert events[-1].response.output[0].content == [part]  # type: ignore[union-attr]
+    turns = [{"role": "user", "content": "Name three colours."}, *whole.output]
+    more = client.responses.create(
+        **asked | {"input": [*turns, {"role": "user", "content": "And?"}]}
+    )
+    assert more.output_text
+
+
+@pytest.mark.parametrize(
+    "fields", [{"top_logprobs": 2}, {"include": ["reasoning.encrypted_content"]}]
+)
+def test_what_a_response_cannot_include_is_refused(
+    client: openai.OpenAI, fields: dict[str, Any]
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=next(iter(fields))):
+        client.responses.create(model=MODEL, input="Hi", **fields)
+
+
 def test_embeddings(client: openai.OpenAI) -> None:
     texts = ["The cat sat on the mat.", "A cat was sitting on a mat.", "Stock prices fell sharply."]
     found = client.embeddings.create(model=MODEL, input=texts)
@@ -205,6 +251,32 @@ def test_embeddings(client: openai.OpenAI) -> None:
     assert likeness(last.data[0].embedding, vectors[0]) < 0.999
     with pytest.raises(openai.BadRequestError, match="dimensions"):
         client.embeddings.create(model=MODEL, input="a", dimensions=7)
+
+
+def test_embeddings_of_one_request_are_read_together(client: openai.OpenAI, llm: LLM) -> None:
+    texts = [f"Sentence number {i} of a list." * (1 + i % 3) for i in range(24)]
+    sizes: list[int] = []
+    runner = llm.worker.engine.runner
+    hidden = runner.hidden
+
+    def counted(inputs: Any, *, until: str) -> Any:
+        sizes.append(len(inputs))
+        return hidden(inputs, until=until)
+
+    def vectors(given: list[str], pooling: str) -> list[list[float]]:
+        answer = client.embeddings.create(
+            model=MODEL, input=given, encoding_format="float", extra_body={"pooling": pooling}
+        )
+        return [one.embedding for one in answer.data]
+
+    for pooling in ("mean", "last"):
+        alone = [vectors([text], pooling)[0] for text in texts[:3]]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runner, "hidden", counted)
+            together = vectors(texts, pooling)
+        assert together[:3] == alone
+    assert sum(sizes) == 2 * len(texts)
+    assert len(sizes) <= 4
 
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [

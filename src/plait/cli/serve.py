@@ -40,6 +40,10 @@ SERVER = Panel(
             read=tuple,
         ),
         "api_key_file": Flag("File with a key per line."),
+        "isolate_prefix_cache": Flag(
+            "Share cached prefixes among the requests of one key only: who finds one learns what others asked.",
+            ("--isolate-prefix-cache/--no-isolate-prefix-cache",),
+        ),
         "cors_origins": Flag(
             "Web pages of this origin may ask; * is all. May be repeated.",
             ("--cors-origin",),

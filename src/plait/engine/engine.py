@@ -184,12 +184,13 @@ class Engine:
         self.scheduler.adopt(child, parent)
         return child_id
 
-    def read(self, prompt: Listing[int] | Ints) -> Reading:
-        """The hidden states of a text, to be taken chunk by chunk between the steps. Raises UserError.
+    def read(self, prompts: Listing[Listing[int] | Ints], *, cache_salt: str = "") -> Reading:
+        """The hidden states of texts, to be taken forward by forward between the steps. Raises UserError.
 
-        Like `prepare` it may be called from any thread at any time.
+        cache_salt: as for `prepare`; like it this may be called from any thread at any time.
         """
-        return Reading(prompt, self._take_ids(1), self.scheduler, self.runner, self.traits)
+        salt, first = admission.checked_salt(cache_salt), self._take_ids(len(prompts))
+        return Reading(prompts, first, self.scheduler, self.runner, self.traits, salt)
 
     def preempt(self, request_id: int) -> None:
         """Take a request's memory; it goes on later. Nothing happens to one that is not running."""

@@ -24,6 +24,7 @@ from plait.core.sequence import Event
 from plait.core.window import FinishReason
 from plait.engine import snapshot
 from plait.engine.engine import Engine
+from plait.engine.reading import Reading as Reading
 from plait.engine.snapshot import Snapshot
 from plait.engine.stream import AsyncStream as AsyncStream
 from plait.engine.stream import Stream

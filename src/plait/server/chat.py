@@ -11,8 +11,7 @@ from starlette.responses import Response
 from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
 from plait.server.generation import Delta, Generation
-from plait.server.guard import tenant_of
-from plait.server.reply import reply
+from plait.server.reply import generation_for, reply
 from plait.server.schema.chat import (
     ChatChoice,
     ChatChunk,
@@ -23,7 +22,7 @@ from plait.server.schema.chat import (
     ChatRequest,
 )
 from plait.server.schema.common import Timings, Usage, new_id, now
-from plait.server.scores import chat_logprobs
+from plait.server.scores import token_logprobs
 from plait.server.state import Served, state_of
 from plait.server.stream import DONE, PING, event
 
@@ -37,9 +36,7 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     prompts.refuse_many(1, params.n, state.settings.max_choices)
     messages = [message.plain() for message in body.messages]
     prompt = await prompts.encoded_chat(served, messages, body.chat_template_kwargs)
-    generation = Generation(
-        served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
-    )
+    generation = generation_for(request, body, [prompt], params)
     return await reply(request, body, generation, _Maker(body, served, generation))
 
 
@@ -113,7 +110,8 @@ class _Maker:
     def _scores(self, delta: Delta) -> ChatLogprobs | None:
         if not self.body.logprobs:
             return None
-        return chat_logprobs(self.served.tokenizer, delta.tokens, self.body.top_logprobs or 0)
+        num_top = self.body.top_logprobs or 0
+        return ChatLogprobs(content=token_logprobs(self.served.tokenizer, delta.tokens, num_top))
 
     def _event(
         self, choices: list[ChatDelta], usage: Usage | None = None, timings: Timings | None = None

@@ -10,8 +10,7 @@ from starlette.responses import Response
 from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
 from plait.server.generation import Delta, Generation
-from plait.server.guard import tenant_of
-from plait.server.reply import reply
+from plait.server.reply import generation_for, reply
 from plait.server.schema.common import Timings, Usage, new_id, now
 from plait.server.schema.completions import (
     Completion,
@@ -32,9 +31,7 @@ async def answer(body: CompletionRequest, request: Request) -> Response:
     params = body.params()
     texts = await prompts.encoded(served, body.prompt, most)
     prompts.refuse_many(len(texts), params.n, most)
-    generation = Generation(
-        served, texts, params, tenant=tenant_of(request), deadline=body.deadline
-    )
+    generation = generation_for(request, body, texts, params)
     return await reply(request, body, generation, _Maker(body, served, generation))
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
 from plait.core.window import Floats
+from plait.engine.worker import Reading, Worker
 from plait.server import prompts
 from plait.server.errors import RefusedError
-from plait.server.guard import record_of
+from plait.server.guard import record_of, salt_of
 from plait.server.schema.tokens import Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage
-from plait.server.state import Served, state_of
+from plait.server.state import State, state_of
 from plait.server.stream import json_response, unless_gone
 
-Result = TypeVar("Result")
+Sums = NDArray[np.float64]
 
 
 async def answer(body: EmbeddingRequest, request: Request) -> Response:
@@ -30,13 +31,8 @@ async def answer(body: EmbeddingRequest, request: Request) -> Response:
     texts = await prompts.encoded(served, body.input, state.settings.max_choices)
     num_tokens = sum(len(text.ids) for text in texts)
     record_of(request).tokens(num_tokens, 0, body.user)
-
-    async def all_vectors() -> list[Floats]:
-        # One text at a time in the whole server: each holds memory that requests may want.
-        async with state.reading:
-            return [await _vector(served, text.ids, body.pooling) for text in texts]
-
-    vectors = await unless_gone(request, all_vectors())
+    reading = served.worker.engine.read([text.ids for text in texts], cache_salt=salt_of(request))
+    vectors = await unless_gone(request, _vectors(state, reading, body.pooling))
     if body.dimensions not in (None, len(vectors[0])):
         raise RefusedError(
             400,
@@ -57,23 +53,39 @@ async def answer(body: EmbeddingRequest, request: Request) -> Response:
     )
 
 
-async def _vector(served: Served, ids: list[int], pooling: str) -> Floats:
-    """A text as float32 [width], of length 1: the mean of its hidden states, or the last of them."""
-    reading = served.worker.engine.read(ids)
+async def _vectors(state: State, reading: Reading, pooling: str) -> list[Floats]:
+    """A vector of length 1 per text, float32 [width]: the mean of its hidden states, or the last of them."""
+    sums: dict[int, Sums] = {}
     try:
-        total, last = np.zeros(0, np.float64), np.zeros(0, np.float32)
-        while (rows := await _called(served, reading.next)) is not None:
-            sums = rows.sum(axis=0, dtype=np.float64)
-            total, last = (total + sums if len(total) else sums), rows[-1]
+        while not reading.is_done:
+            # One reading at a time in the whole server holds memory, which requests may want; they take turns.
+            async with state.reading:
+                await _read(state.served.worker, reading, pooling, sums)
     finally:
-        served.worker.call(lambda _: reading.close())
-    vector = total if pooling == "mean" else last.astype(np.float64)
+        state.served.worker.call(lambda _: reading.close())
+    return [_normed(one) for one in sums.values()]
+
+
+async def _read(worker: Worker, reading: Reading, pooling: str, sums: dict[int, Sums]) -> None:
+    """Run forwards, each between two steps of the engine, up to the end of a text."""
+    while pieces := await asyncio.wrap_future(worker.call(lambda _: reading.next())):
+        for text, rows in pieces:
+            sums[text] = _pooled(sums.get(text), rows, pooling)
+        if reading.is_between_texts:
+            return
+
+
+def _pooled(before: Sums | None, rows: Floats, pooling: str) -> Sums:
+    """The sum of a text's rows up to now, or the last of them."""
+    if pooling == "last":
+        return rows[-1].astype(np.float64)
+    # Row after row from the first on: the same bits wherever a text was divided.
+    rest: list[Any] = [rows] if before is None else [before, rows]
+    return np.vstack(rest).sum(axis=0, dtype=np.float64)
+
+
+def _normed(vector: Sums) -> Floats:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
-
-
-async def _called(served: Served, function: Callable[[], Result]) -> Result:
-    """Run a function in the engine's thread, between two steps."""
-    return await asyncio.wrap_future(served.worker.call(lambda _: function()))
 
 
 def _spelled(vector: Floats, body: EmbeddingRequest) -> list[float] | str:

@@ -20,7 +20,7 @@ from plait.core.errors import BusyError, UserError
 from plait.server.errors import RefusedError, response_to
 from plait.server.logs import Record
 from plait.server.schema.common import new_id
-from plait.server.state import Phase, State, loading
+from plait.server.state import Phase, State, loading, state_of
 
 FREE_PATHS = ("/", "/health")
 FREE_FOLDER = "/page/"
@@ -155,6 +155,14 @@ def record_of(request: Request) -> Record:
 def tenant_of(request: Request) -> str:
     """Whose request it is: a hash of the API key, "" without keys."""
     return str(_own(request.scope)["tenant"])
+
+
+def salt_of(request: Request, own: str | None = None) -> str:
+    """Who may share a request's cached prefixes: its API key alone, and of that key's requests, if it has a
+    salt of its own, those with the same."""
+    settings = state_of(request).settings
+    tenant = tenant_of(request) if settings.isolate_prefix_cache else ""
+    return f"{tenant}/{own}" if own else tenant
 
 
 def _own(scope: MutableMapping[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from plait.server.generation import Delta, Generation
-from plait.server.guard import record_of
+from plait.core.params import SamplingParams
+from plait.server.generation import Delta, Generation, Prompt
+from plait.server.guard import record_of, salt_of, tenant_of
 from plait.server.schema.common import Sampling
 from plait.server.state import state_of
 from plait.server.stream import EventStream, json_response, unless_gone
@@ -24,6 +25,20 @@ class Maker(Protocol):
 
     def stream(self, patience: float) -> AsyncIterator[bytes]:
         """Events, with a ping after `patience` seconds of silence."""
+
+
+def generation_for(
+    request: Request, body: Sampling, prompts: Sequence[Prompt], params: SamplingParams
+) -> Generation:
+    """What a request asks for, submitted. Raises UserError."""
+    return Generation(
+        state_of(request).served,
+        prompts,
+        params,
+        tenant=tenant_of(request),
+        deadline=body.deadline,
+        cache_salt=salt_of(request, body.cache_salt),
+    )
 
 
 async def reply(request: Request, body: Sampling, generation: Generation, maker: Maker) -> Response:

@@ -13,10 +13,9 @@ from plait.core.errors import UserError
 from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
 from plait.server.errors import body_of
-from plait.server.generation import Delta, Generation
-from plait.server.guard import tenant_of
-from plait.server.reply import reply
-from plait.server.schema.common import new_id, now
+from plait.server.generation import Delta, Generation, joined
+from plait.server.reply import generation_for, reply
+from plait.server.schema.common import TokenLogprob, new_id, now
 from plait.server.schema.responses import (
     Incomplete,
     NoReasoning,
@@ -26,9 +25,11 @@ from plait.server.schema.responses import (
     ResponseRequest,
     ResponseUsage,
 )
+from plait.server.scores import token_logprobs
 from plait.server.state import Served, state_of
 from plait.server.stream import PING, event
 
+NOTHING = Delta(0, "")
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
@@ -39,9 +40,7 @@ async def answer(body: ResponseRequest, request: Request) -> Reply:
     prompts.check_model(served, body.model)
     params = body.params()
     prompt = await prompts.encoded_chat(served, body.messages())
-    generation = Generation(
-        served, [prompt], params, tenant=tenant_of(request), deadline=body.deadline
-    )
+    generation = generation_for(request, body, [prompt], params)
     return await reply(request, body, generation, _Maker(body, served, generation))
 
 
@@ -61,7 +60,7 @@ class _Maker:
         is_complete = delta.finish_reason == "stop"
         usage = usage_of(self.generation)
         response = self._response("completed" if is_complete else "incomplete")
-        response.output = [self._message(delta.text, "completed" if is_complete else "incomplete")]
+        response.output = [self._message(delta, "completed" if is_complete else "incomplete")]
         response.incomplete_details = (
             None if is_complete else Incomplete(reason="max_output_tokens")
         )
@@ -80,25 +79,24 @@ class _Maker:
         started = self._response("in_progress").model_dump()
         yield self._event("response.created", response=started)
         yield self._event("response.in_progress", response=started)
-        item = self._message("", "in_progress").model_dump() | {"content": []}
+        item = self._message(NOTHING, "in_progress").model_dump() | {"content": []}
         yield self._event("response.output_item.added", output_index=0, item=item)
         part = OutputText(text="").model_dump()
         yield self._event("response.content_part.added", **self._place, part=part)
-        text, reason = "", None
+        deltas = []
         try:
             async for delta in self.generation.deltas(patience):
                 if delta is None:
                     yield PING
                     continue
-                text, reason = text + delta.text, delta.finish_reason
-                if delta.text:
-                    yield self._event(
-                        "response.output_text.delta", **self._place, delta=delta.text, logprobs=[]
-                    )
+                deltas.append(delta)
+                if delta.text or delta.tokens:
+                    said = {"delta": delta.text, "logprobs": _without_bytes(self._scores(delta))}
+                    yield self._event("response.output_text.delta", **self._place, **said)
         except UserError as error:
             yield self._failed(error)
             return
-        for one in self._endings(Delta(0, text, (), reason)):
+        for one in self._endings(joined(deltas)):
             yield one
 
     @property
@@ -108,10 +106,11 @@ class _Maker:
     def _endings(self, delta: Delta) -> list[bytes]:
         response = self.whole([delta])
         (item,) = response.output
-        part = item.content[0].model_dump()
+        (part,) = item.content
+        said = {"text": delta.text, "logprobs": _without_bytes(part.logprobs)}
         return [
-            self._event("response.output_text.done", **self._place, text=delta.text, logprobs=[]),
-            self._event("response.content_part.done", **self._place, part=part),
+            self._event("response.output_text.done", **self._place, **said),
+            self._event("response.content_part.done", **self._place, part=part.model_dump()),
             self._event("response.output_item.done", output_index=0, item=item.model_dump()),
             self._event(f"response.{response.status}", response=response.model_dump()),
         ]
@@ -134,15 +133,27 @@ class _Maker:
             max_output_tokens=self.body.max_output_tokens,
             temperature=params.temperature,
             top_p=params.top_p,
+            top_logprobs=params.logprobs or 0,
             metadata=self.body.metadata or {},
         )
 
     def _message(
-        self, text: str, status: Literal["in_progress", "completed", "incomplete"]
+        self, delta: Delta, status: Literal["in_progress", "completed", "incomplete"]
     ) -> OutputMessage:
-        return OutputMessage(id=self.item_id, status=status, content=[OutputText(text=text)])
+        part = OutputText(text=delta.text, logprobs=self._scores(delta))
+        return OutputMessage(id=self.item_id, status=status, content=[part])
+
+    def _scores(self, delta: Delta) -> list[TokenLogprob]:
+        num_top = self.generation.params.logprobs or 0
+        return token_logprobs(self.served.tokenizer, delta.tokens, num_top)
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         data = {"type": kind, "sequence_number": self._num_events, **fields}
         self._num_events += 1
         return event(json.dumps(data), kind)
+
+
+def _without_bytes(scores: list[TokenLogprob]) -> list[dict[str, Any]]:
+    """As the events of a text have them."""
+    exclude: dict[str, Any] = {"bytes": True, "top_logprobs": {"__all__": {"bytes"}}}
+    return [one.model_dump(exclude=exclude) for one in scores]

@@ -1,10 +1,10 @@
-"""Log-probabilities in the shapes of the two endpoints that have them."""
+"""Log-probabilities in the shapes of the endpoints that have them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from plait.server.schema.chat import ChatLogprobs, TokenLogprob, TopLogprob
+from plait.server.schema.common import TokenLogprob, TopLogprob
 from plait.server.schema.completions import CompletionLogprobs
 from plait.text.answer import Logprobs
 from plait.text.tokenizer import Tokenizer
@@ -15,11 +15,11 @@ LEAST = -9999.0
 Scored = tuple[int, Logprobs | None]
 
 
-def chat_logprobs(
+def token_logprobs(
     tokenizer: Tokenizer, tokens: Iterable[tuple[int, Logprobs]], num_top: int
-) -> ChatLogprobs:
-    """num_top: alternatives per token."""
-    return ChatLogprobs(content=[_token(tokenizer, *one, num_top) for one in tokens])
+) -> list[TokenLogprob]:
+    """As chats and responses have them, one per token. num_top: alternatives to each."""
+    return [_token(tokenizer, *one, num_top) for one in tokens]
 
 
 def completion_logprobs(

@@ -17,6 +17,7 @@ class ServerConfig:
     empty means the name it was opened by.
 
     api_keys, api_key_file (a key per line): who may ask; with none of either, everybody who can connect.
+    isolate_prefix_cache: whether cached prefixes are shared only among the requests of one key.
     cors_origins: origins of web pages that browsers let ask, "*" for all.
     max_body_bytes: of one request. body_seconds: how long a body may take to arrive.
     max_concurrent_requests: those being worked on; more are refused. max_choices: prompts times n of one.
@@ -29,6 +30,7 @@ class ServerConfig:
     served_names: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = ()
     api_key_file: Path | None = None
+    isolate_prefix_cache: bool = True
     cors_origins: tuple[str, ...] = ()
     max_body_bytes: int = 16 << 20
     body_seconds: float = 60.0

@@ -17,6 +17,7 @@ from plait.server.schema.common import (
     FinishReason,
     Penalties,
     Timings,
+    TokenLogprob,
     Unsupported,
     Usage,
 )
@@ -98,20 +99,6 @@ class ChatRequest(Penalties):
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             logit_bias=self.biases,
         )
-
-
-class TopLogprob(Answer):
-    """bytes: of the token, which need not be whole characters."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenLogprob(TopLogprob):
-    """top_logprobs: the likeliest tokens in its place, best first."""
-
-    top_logprobs: list[TopLogprob]
 
 
 class ChatLogprobs(Answer):

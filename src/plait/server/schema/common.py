@@ -86,6 +86,9 @@ class Sampling(Body):
     include_stop_str_in_output: bool | None = None
     stream: bool | None = None
     deadline: float | None = Field(None, description="Seconds after which it ends with status 408.")
+    cache_salt: Annotated[str, Field(max_length=128)] | None = Field(
+        None, description="Cached prefixes are shared only with requests of the same salt."
+    )
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="For the log.")
 
     def sampling(self, **more: Any) -> SamplingParams:
@@ -155,6 +158,20 @@ class Timings(Answer):
     predicted_n: int
     predicted_ms: float | None
     predicted_per_second: float | None
+
+
+class TopLogprob(Answer):
+    """bytes: of the token, which need not be whole characters."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    """top_logprobs: the likeliest tokens in its place, best first."""
+
+    top_logprobs: list[TopLogprob]
 
 
 class Error(Answer):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.server.schema.common import (
     PLAIN_TEXT,
@@ -16,8 +18,12 @@ from plait.server.schema.common import (
     CachedTokens,
     Sampling,
     Timings,
+    TokenLogprob,
     Unsupported,
 )
+
+LOGPROBS = "message.output_text.logprobs"
+"""The one thing that an answer may include besides."""
 
 
 class Part(Body):
@@ -26,7 +32,9 @@ class Part(Body):
     type: Literal["input_text", "output_text"]
     text: str
     annotations: Annotated[Any, Unsupported("there are none", ([],))] = None
-    logprobs: Annotated[Any, Unsupported("they are not read", ([],))] = None
+    logprobs: list[dict[str, Any]] | None = Field(
+        None, description="Of an answer that is given back; a model reads the text alone."
+    )
 
 
 class Item(Body):
@@ -75,9 +83,11 @@ class ResponseRequest(Sampling):
     conversation: Annotated[Any, Unsupported(STORE)] = None
     background: Annotated[Any, Unsupported(STORE, (False,))] = None
     prompt: Annotated[Any, Unsupported("there are no stored prompts")] = None
-    include: Annotated[Any, Unsupported("there is nothing more to include", ([],))] = None
+    include: list[Literal["message.output_text.logprobs"]] | None = None
+    top_logprobs: int | None = Field(
+        None, ge=0, le=20, description="Alternatives to each token; needs the include of logprobs."
+    )
     reasoning: Annotated[Any, Unsupported("the model knows none")] = None
-    top_logprobs: Annotated[Any, Unsupported("ask /v1/chat/completions", (0,))] = None
     truncation: Annotated[
         Any, Unsupported("a prompt that is too long is refused", ("disabled",))
     ] = None
@@ -101,7 +111,14 @@ class ResponseRequest(Sampling):
 
     def params(self) -> SamplingParams:
         """Raises UserError for values out of range."""
-        return self.sampling(max_tokens=self.max_output_tokens)
+        if self.top_logprobs and not self.include:
+            raise UserError(
+                "top_logprobs needs logprobs", f"set include to {json.dumps([LOGPROBS])}"
+            )
+        return self.sampling(
+            max_tokens=self.max_output_tokens,
+            logprobs=(self.top_logprobs or 0) if self.include else None,
+        )
 
 
 class OutputText(Answer):
@@ -110,7 +127,7 @@ class OutputText(Answer):
     type: Literal["output_text"] = "output_text"
     text: str
     annotations: list[Any] = []
-    logprobs: list[Any] = []
+    logprobs: list[TokenLogprob] = []
 
 
 class OutputMessage(Answer):
@@ -158,6 +175,7 @@ class Response(Answer):
     max_output_tokens: int | None
     temperature: float
     top_p: float
+    top_logprobs: int
     metadata: dict[str, str]
     error: dict[str, Any] | None = None
     incomplete_details: Incomplete | None = None
