@@ -75,4 +75,4 @@ def _written_logprobs(seq: Sequence, start: int, end: int) -> tuple[TokenLogprob
 def _prompt_logprobs(seq: Sequence) -> tuple[TokenLogprobs | None, ...] | None:
     if seq.params.prompt_logprobs is None:
         return None
-    return (None, *(seq.logprobs[position] for position in range(1, seq.prompt_length)))
+    return (None, *(seq.logprobs.get(position) for position in range(1, seq.prompt_length)))
