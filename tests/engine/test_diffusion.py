@@ -401,6 +401,45 @@ def test_modes_share_a_batch() -> None:
     assert len({tuple(together[key].tokens) for key in ids}) == len(ids)
 
 
+@pytest.mark.parametrize("decoder", ["threshold", "renoise"])
+def test_who_watches_sees_what_may_still_change(traits: Traits, decoder: str) -> None:
+    config = {"decoder": decoder, **small(**DECODERS[decoder])}
+    engine = make_engine(traits, **config)
+    prompt, params = [3, 1, 4, 1, 5], SamplingParams(max_tokens=27, ignore_eos=True, seed=1)
+    key, unseen = engine.add(prompt, params, watch=True), engine.add(prompt, params)
+    seq, final, canvases = engine._requests[key].seq, list[int](), []
+    while engine.has_work:
+        events = engine.step()
+        assert all(e.canvas is None for e in events if e.request_id == unseen)
+        for event in (e for e in events if e.request_id == key):
+            final += event.token_ids
+            assert (event.canvas is None) == (event.finish_reason is not None)
+            if event.canvas is not None:
+                canvases.append(event.canvas)
+                assert len(final) + len(event.canvas) + 5 == seq.length
+    assert len(canvases) == seq.metrics.num_forwards - 1
+    assert any(token is not None for canvas in canvases for token in canvas)
+    assert [final] == [run(traits, [(prompt, params)], **config)[0][0]]
+
+
+def test_a_step_with_room_for_one_canvas_serves_all_in_turn() -> None:
+    for options in (small(), small(reuse="dual")):
+        tight = run(FULL_TRAITS, max_num_batched_tokens=100, **options)
+        assert tight == run(FULL_TRAITS, **options)
+
+
+def test_several_choices_are_several_requests() -> None:
+    for options in (small(), small(reuse="vicinity")):
+        engine = make_engine(FULL_TRAITS, **options)
+        params = SamplingParams(n=3, max_tokens=20, seed=3)
+        first = engine.add([1, 2, 3], params)
+        answers = drain(engine)
+        choices = [answers[first + i].tokens for i in range(3)]
+        alone = run(FULL_TRAITS, [([1, 2, 3], replace(params, n=1))], **options)
+        assert choices[0] == alone[0][0]
+        assert len({tuple(tokens) for tokens in choices}) == 3
+
+
 def test_infill_keeps_what_is_given_and_fills_the_rest(full_traits: Traits) -> None:
     prompt = [3, 1, 7, 1, 5, MASK, 2, 6, 5, 3, 5, 8] * 4
     params = SamplingParams(temperature=0.0, infill=[(4, 9), (20, 21), (30, 41)])

@@ -179,12 +179,9 @@ void test_patterns_in_one_batch(KvType type) {
     auto plan = make_plan(isa, 2, type);
     Memory memory(type);
     const std::vector<Part> context{{0, 31, 0, Pattern::causal, 0}, {0, 64, 4, Pattern::causal, 0}};
-    const std::vector<Part> parts{{31, 2, 0, Pattern::tree, 0},
-                                  {64, 8, 4, Pattern::block, 8},
-                                  {0, 5, 8, Pattern::full, 0},
-                                  {9, 5, 4, Pattern::full, 64},
-                                  {0, 33, 10, Pattern::prefix, 32},
-                                  {0, 1, 12, Pattern::causal, 0}};
+    const std::vector<Part> parts{{31, 2, 0, Pattern::tree, 0},     {64, 8, 4, Pattern::block, 8},
+                                  {0, 5, 8, Pattern::full, 0},      {9, 5, 4, Pattern::full, 64},
+                                  {0, 33, 10, Pattern::prefix, 32}, {0, 1, 12, Pattern::causal, 0}};
     run(*plan, memory, context);
     const auto together = run(*plan, memory, parts);
     size_t at = 0;

@@ -36,6 +36,8 @@ class Event(NamedTuple):
     it is the last of its token_ids. error: what went wrong, with reason ERROR.
     prompt_logprobs: one per prompt token, None for the first; sent once, with the first tokens.
     metrics: only with the last event, the one that has a finish_reason.
+    canvas: of a request that is watched, what stands behind its final tokens after a step that decided
+        something: provisional tokens, None where a position is open. None for a request that is not.
     """
 
     request_id: int
@@ -46,6 +48,7 @@ class Event(NamedTuple):
     error: str | None = None
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
     metrics: Metrics | None = None
+    canvas: tuple[int | None, ...] | None = None
 
 
 class Sequence:
@@ -58,6 +61,7 @@ class Sequence:
     the prompt positions that need no more of it (position 0 has no log-probability). `scratch` is what a
     policy has to remember; `memo` what follows from the parameters and the seed alone, worked out once.
     `edits`: written tokens are provisional, up to the end of their block (the decoder edits them).
+    `is_watched`: somebody wants to see those that are not final.
     `salt` stands for whatever else than tokens its K/V depends on (an adapter), or whom it may be shared with:
     sequences with different salts never share any.
     """
@@ -82,7 +86,7 @@ class Sequence:
         self.length = len(prompt)
         self.final = len(prompt)
         self.emitted = len(prompt)
-        self.edits = False
+        self.edits = self.is_watched = False
         self.finish_reason: FinishReason | None = None
         self.metrics = Metrics()
         self.scored = 1
@@ -167,7 +171,8 @@ class Sequence:
         twin = Sequence(
             request_id, self.tokens, self.params, limit=self.limit, seed=seed, salt=self.salt
         )
-        twin.prompt_length, twin.edits = self.prompt_length, self.edits
+        twin.prompt_length = self.prompt_length
+        twin.edits, twin.is_watched = self.edits, self.is_watched
         twin.final, twin.emitted, twin.scored = self.final, self.emitted, self.scored
         twin._masked = self._masked[: self.length].copy()
         twin.logprobs = dict(self.logprobs)

@@ -58,7 +58,20 @@ def build(
     except BaseException:
         loaded.close()
         raise
-    return Built(engine, engine.traits, (*loaded.words, *pace_words), loaded.close)
+    words = (*loaded.words, *_whole_words(engine, loaded.traits), *pace_words)
+    return Built(engine, engine.traits, words, loaded.close)
+
+
+def _whole_words(engine: Engine, traits: Traits) -> tuple[str, ...]:
+    """Why the context is shorter than model and memory allow."""
+    granted, most = engine.traits.context_length, traits.context_length
+    if granted >= most or traits.pattern.kind is not PatternKind.FULL:
+        return ()
+    budget = engine.scheduler.max_num_batched_tokens
+    return (
+        f"context of {granted} tokens instead of {most}: the model sees its canvas as a whole, and a step "
+        f"feeds {budget} positions (max_num_batched_tokens)",
+    )
 
 
 NATIVE_PLANNERS = {

@@ -41,6 +41,15 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     )
 
 
+def watched(seq: Sequence, event: Event | None) -> Event | None:
+    """The event of a step that decided something, with the canvas; the last one goes as it is."""
+    if event is not None and event.finish_reason:
+        return event
+    shown = zip(seq.tokens[seq.emitted :].tolist(), seq.masked[seq.emitted :].tolist(), strict=True)
+    canvas = tuple(None if masked else token for token, masked in shown)
+    return (event or Event(seq.request_id))._replace(canvas=canvas)
+
+
 def ending(seq: Sequence, reason: FinishReason, error: Exception | str | None = None) -> Event:
     """The last event of a request that is ended from outside, or by an error."""
     if isinstance(error, UserError):

@@ -96,6 +96,7 @@ class Engine:
         decoder: str = "auto",
         options: Mapping[str, str] | None = None,
         cache_salt: str = "",
+        watch: bool = False,
     ) -> list[Request]:
         """What `enqueue` takes, one per choice, or a UserError.
 
@@ -103,11 +104,13 @@ class Engine:
         now after which the request ends with reason DEADLINE, with what it has.
         planner, decoder: names of siblings ("auto": the engine's own), for decoders also within wrappers,
         "credit(threshold)". options: their settings by name, as text; the others are as the engine has them.
+        watch: whether events also show tokens that may still change (`Event.canvas`).
         cache_salt: a secret or a name; cached prefixes are shared only among requests with the same.
         Touches nothing that a step uses, so it may be called from any thread at any time.
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
-        limit = self.limits.canvas(len(ids), params, self.traits.context_length)
+        room = len(ids) if params.infill else self.traits.context_length
+        limit = self.limits.canvas(len(ids), params, room)
         place = admission.checked_priority(priority), admission.checked_tenant(tenant)
         salt = admission.checked_salt(cache_salt)
         seconds = self.limits.deadline(admission.checked_deadline(deadline))
@@ -126,7 +129,7 @@ class Engine:
         ]
         self.limits.hold_kv(requests)
         for request in requests:
-            request.seq.edits = request.decoder.edits
+            request.seq.edits, request.seq.is_watched = request.decoder.edits, watch
             request.planner.admit(request.seq)
             self.scheduler.check(request)
         return requests
@@ -222,6 +225,8 @@ class Engine:
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
             event = emission.take(seq, self.traits)
+            if seq.is_watched and len(window.targets):
+                event = emission.watched(seq, event)
         except Exception as error:  # one request's failure is reported to it and to nobody else
             log.exception("request %d failed", seq.request_id)
             return [self._close(request, emission.ending(seq, FinishReason.ERROR, error))]

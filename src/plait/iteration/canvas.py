@@ -170,7 +170,8 @@ class Planner(base.Planner):
             raise ContextLengthError(
                 f"a canvas of {seq.prompt_length} prompt tokens and {asked} more is longer than the "
                 f"context of {room}",
-                "ask for fewer tokens (max_tokens), or shorten the prompt",
+                "ask for fewer tokens (max_tokens), shorten the prompt, or raise max_num_batched_tokens if "
+                "that is what limits the context",
             )
 
     def _grow(self, seq: Sequence, start: int) -> None:

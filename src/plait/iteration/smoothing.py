@@ -38,10 +38,9 @@ class Options:
         for name in ("smoothing", "smoothing_start", "smoothing_growth"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"{name}={getattr(self, name)!r} is out of range", "from 0 to 1")
-        if not 1 <= self.smoothing_tokens <= 1024:
-            raise UserError(
-                f"smoothing_tokens={self.smoothing_tokens} is out of range", "from 1 to 1024"
-            )
+        if not 1 <= self.smoothing_tokens <= 64:
+            count = self.smoothing_tokens
+            raise UserError(f"smoothing_tokens={count} is out of range", "from 1 to 64")
 
     @property
     def remembered(self) -> int:

@@ -30,11 +30,10 @@ def _soften(item: StepInput, embed: Embed) -> StepInput:
     fed = (
         item.sequence.tokens[window.start : window.end] if window.tokens is None else window.tokens
     )
-    ids, where = np.unique(np.concatenate([fed, soft.tokens.ravel()]), return_inverse=True)
-    table = embed(ids.astype(np.int32))
-    rows = table[where[: len(fed)]]
-    mixed = table[where[len(fed) :]].reshape(*soft.tokens.shape, -1)
-    rows[soft.rows] += np.einsum("mk,mkd->md", soft.weights, mixed)
+    rows = embed(fed)
+    for column in range(soft.tokens.shape[1]):  # never all of them at once: that may be much
+        tokens = np.ascontiguousarray(soft.tokens[:, column])
+        rows[soft.rows] += soft.weights[:, column, None] * embed(tokens)
     return item._replace(window=window._replace(embeddings=rows, soft=None))
 
 
