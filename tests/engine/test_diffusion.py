@@ -440,6 +440,41 @@ def test_several_choices_are_several_requests() -> None:
         assert len({tuple(tokens) for tokens in choices}) == 3
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"treshold": "1"}, "treshold"),
+        ({"threshold": "high"}, "threshold='high'"),
+        ({"threshold": "0"}, "threshold=0"),
+        ({"block_size": "0"}, "block_size=0"),
+        ({"strength": "1"}, "strength"),
+        ({"threshold": 0.5}, "options"),
+        ({"x" * 65: "1"}, "options"),
+        (["threshold"], "options"),
+    ],
+)
+def test_options_of_a_request_act_or_are_refused(options: Any, words: str) -> None:
+    engine = make_engine(FULL_TRAITS, **small())
+    with pytest.raises(UserError, match=words) as refusal:
+        engine.add([1, 2], SamplingParams(), options=options)
+    assert refusal.value.hint
+    assert not engine.has_work
+
+
+def test_options_of_a_request_begin_with_those_of_the_engine() -> None:
+    engine = make_engine(
+        FULL_TRAITS, decoder="credit(threshold)", **small(strength="3", threshold="0.3")
+    )
+    requests = [
+        engine.prepare([1], SamplingParams(), **choices)[0]
+        for choices in ({}, {"options": {"threshold": "0.5"}}, {"decoder": "credit(factor)"}, {})
+    ]
+    found = [(r.planner.options.block_size, r.decoder.options.strength) for r in requests]
+    assert found == [(8, 3.0), (8, 3.0), (8, 0.7), (8, 3.0)]
+    assert [r.decoder.threshold for r in requests] == [0.3, 0.5, None, 0.3]
+    assert requests[0].decoder is requests[3].decoder
+
+
 def test_infill_keeps_what_is_given_and_fills_the_rest(full_traits: Traits) -> None:
     prompt = [3, 1, 7, 1, 5, MASK, 2, 6, 5, 3, 5, 8] * 4
     params = SamplingParams(temperature=0.0, infill=[(4, 9), (20, 21), (30, 41)])

@@ -13,7 +13,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import Runner, StepInput
 from plait.core.traits import Traits
-from plait.core.window import Floats, Ints, Window
+from plait.core.window import Floats, Ints, PatternKind, Window
 from plait.engine.admission import checked_prompt
 from plait.iteration.scheduler import Scheduler
 
@@ -42,7 +42,8 @@ class Reading:
         # A window of whole blocks: a row sees its block to the end.
         unit = max(1, traits.pattern.size)
         whole_blocks = max(unit, scheduler.max_num_batched_tokens // unit * unit)
-        self._chunk = whole_blocks if cache.keeps else len(ids)
+        in_parts = cache.keeps and traits.pattern.kind is not PatternKind.FULL
+        self._chunk = whole_blocks if in_parts else len(ids)
         self._start = 0
 
     def next(self) -> Floats | None:
