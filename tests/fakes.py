@@ -12,7 +12,7 @@ slot, a wrong chunk or a wrong pattern changes the logits, as in a real model:
 from __future__ import annotations
 
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from plait.core.sequence import Event, Metrics
 from plait.core.step import StepInput
 from plait.core.traits import Predicts, Traits
 from plait.core.window import (
+    FULL,
     FinishReason,
     Floats,
     Ints,
@@ -52,6 +53,9 @@ BLOCK_TRAITS = Traits(
     mask_token=MASK,
     eos_ids=frozenset({EOS}),
 )
+
+
+FULL_TRAITS = replace(BLOCK_TRAITS, pattern=FULL)
 
 
 def mix(*values: Any) -> Hashes:
@@ -85,7 +89,7 @@ def limits(slots: NDArray[np.int64], pattern: Pattern, end: int) -> NDArray[np.i
     if pattern.kind is PatternKind.BLOCK:
         return np.minimum((slots // pattern.size + 1) * pattern.size, end)
     if pattern.kind is PatternKind.FULL:
-        return np.full_like(slots, end)
+        return np.full_like(slots, max(end, pattern.size))
     return np.minimum(np.maximum(pattern.size, slots + 1), end)
 
 
@@ -94,6 +98,24 @@ def logits_of(hashes: Hashes, vocab_size: int) -> Floats:
     noise = mix(hashes[:, None], np.arange(vocab_size)) >> np.uint64(40)
     spread = (mix(hashes, 12345) >> np.uint64(60)).astype(np.float32)[:, None]
     return (noise.astype(np.float32) / 2**24 * spread).astype(np.float32)
+
+
+def positions_of(window: Window) -> NDArray[np.int64]:
+    slots = np.arange(window.start, window.end)
+    return slots if window.positions is None else window.positions.astype(np.int64)
+
+
+def fed_tokens(item: StepInput) -> NDArray[np.float64]:
+    """Token ids, moved by whatever is mixed in."""
+    window = item.window
+    fed = (
+        item.sequence.tokens[window.start : window.end] if window.tokens is None else window.tokens
+    )
+    tokens = fed.astype(np.float64)
+    if window.soft is not None:
+        rows, ids, weights = window.soft
+        tokens[rows] += np.rint(1000 * (weights * ids).sum(axis=1))
+    return tokens
 
 
 class FakeRunner:
@@ -136,17 +158,17 @@ class FakeRunner:
         slots = np.arange(window.start, window.end)
         for page in item.view.pages[window.start // PAGE :].tolist():
             assert not self.pool.is_shared(page), f"page {page} is written but not owned"
-        positions = slots if window.positions is None else window.positions
+        positions = positions_of(window)
         memory = self._layer(0, item, slots)
         # K is stored [head_dim][PAGE].
-        memory[slots - window.start, slots % PAGE] = item.sequence.tokens[slots]
+        memory[slots - window.start, slots % PAGE] = fed_tokens(item)
         memory[slots - window.start, PAGE + slots % PAGE] = positions
         self._put(0, item, slots, memory)
 
     def _write_hashes(self, item: StepInput) -> None:
         window = item.window
         slots = np.arange(window.start, window.end)
-        hashes = mix(seen(self._entries(0, item), window), slots)
+        hashes = mix(seen(self._entries(0, item), window), positions_of(window))
         memory = self._layer(1, item, slots)
         rows = slots - window.start
         # V is stored [PAGE][head_dim]; float32 holds 24 bits exactly.
@@ -156,16 +178,16 @@ class FakeRunner:
 
     def _logits(self, item: StepInput) -> Floats:
         window = item.window
-        hashes = mix(seen(self._entries(1, item), window), np.arange(window.start, window.end))
+        hashes = mix(seen(self._entries(1, item), window), positions_of(window))
         logits = logits_of(hashes[window.rows], self.traits.vocab_size)
         if item.sequence.request_id in self.broken:
             logits[:] = np.nan
         return logits
 
     def _entries(self, layer: int, item: StepInput) -> Hashes:
-        """The visible entries of slots [0, end), read back from the pages."""
-        slots = np.arange(item.window.end)
-        memory, rows = self._layer(layer, item, slots), np.arange(item.window.end)
+        """The visible entries of slots [0, reach), read back from the pages."""
+        slots = np.arange(item.window.reach)
+        memory, rows = self._layer(layer, item, slots), slots
         if layer == 0:
             return mix(memory[rows, slots % PAGE], memory[rows, PAGE + slots % PAGE], 1)
         return mix(memory[rows, slots % PAGE * 2], memory[rows, slots % PAGE * 2 + 1], 2)

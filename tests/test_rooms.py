@@ -29,6 +29,7 @@ LAW: dict[str, set[str]] = {
     "iteration": {"kvcache.base", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
     "engine.pace": {"analysis.step_cost", "weights.hub", "iteration", "core"},
+    "engine.parts": {"decoding", "iteration", "kernels", "core"},
     "engine.build": {*BELOW_ENGINE, "quant", "kernels", "core"},
     "analysis": {"engine", "weights", "kvcache.pool", "quant", "kernels", "core"},
     "analysis.step_cost": set(),

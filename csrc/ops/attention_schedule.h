@@ -78,9 +78,9 @@ class AttentionSchedule {
   int num_chunks_ = 0;  // of the narrow windows
 };
 
-// Pages that hold a window's slots.
+// Pages that hold the slots a window sees.
 inline int pages_of(const Window& window) {
-  return (window.start + window.num_rows + kPage - 1) / kPage;
+  return (reach_of(window) + kPage - 1) / kPage;
 }
 
 }  // namespace plait

@@ -33,7 +33,7 @@ int32_t limit_of(const Window& window, int32_t slot) {
     case Pattern::tree:
       break;
   }
-  return end;
+  return reach_of(window);
 }
 
 }  // namespace
@@ -92,7 +92,7 @@ void Plan::check(const Batch& batch, int64_t num_pages_listed, int64_t num_masks
     demand(next <= batch.num_rows && w.start >= 0, "a window outside the batch");
     demand(w.pattern >= 0 && w.pattern <= static_cast<int32_t>(Pattern::tree), "no such pattern");
     demand(static_cast<Pattern>(w.pattern) != Pattern::block || w.size > 0, "a block of size 0");
-    const int64_t pages = (static_cast<int64_t>(w.start) + w.num_rows + kPage - 1) / kPage;
+    const int64_t pages = (static_cast<int64_t>(reach_of(w)) + kPage - 1) / kPage;
     demand(w.first_page >= 0 && w.first_page + pages <= num_pages_listed, "a window lacks pages");
     for (int64_t p = 0; p < pages; ++p) {
       const int32_t page = batch.pages[w.first_page + p];

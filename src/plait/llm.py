@@ -90,7 +90,7 @@ class LLM:
         """Answers, in the order of the prompts. Control tokens written out in a prompt are read as such.
 
         sampling_params: for all prompts, or one for each. choices: priority, tenant, deadline (seconds, then
-        the finish_reason is "deadline"), planner, decoder, cache_salt.
+        the finish_reason is "deadline"), planner, decoder, options, cache_salt, watch.
         Raises UserError when one of them is refused; then none goes on running.
         A request that fails on the way has finish_reason "error".
         """

@@ -56,6 +56,7 @@ def list_to_tuple(value: Any) -> Any:
         (["--max-tokens", "7"], "max_tokens", 7),
         (["-t", "0"], "temperature", 0.0),
         (["--top-k", "40"], "top_k", 40),
+        (["--infill", "4:9", "--infill", "12:13"], "infill", ((4, 9), (12, 13))),
         (["--top-p", "0.5"], "top_p", 0.5),
         (["--min-p", "0.1"], "min_p", 0.1),
         (["--typical-p", "0.9"], "typical_p", 0.9),

@@ -110,3 +110,20 @@ def test_a_finish_reason_ends_it() -> None:
     seq.finish_reason = FinishReason.STOP
     assert seq.is_finished
     assert seq.finish_reason == "stop"
+
+
+def test_reopening_masks_stretches_and_keeps_what_is_between() -> None:
+    seq = Sequence(1, np.array([5, 6, 7, 8, 9], np.int32), SamplingParams(), limit=9, seed=0)
+    seq.reopen([(1, 2), (3, 5)], 60)
+    assert seq.tokens.tolist() == [5, 60, 7, 60, 60]
+    assert seq.masked.tolist() == [False, True, False, True, True]
+    assert (seq.prompt_length, seq.final, seq.emitted) == (1, 1, 1)
+
+
+def test_an_update_may_leave_memory_and_noise() -> None:
+    seq = Sequence(1, np.array([5, 6], np.int32), SamplingParams(), limit=9, seed=0)
+    seq.extend(2, 60, masked=True)
+    seq.apply(Update(remask=np.array([2, 3]), noise=np.array([7, 8]), memory={"a": 1}), 60)
+    assert seq.tokens.tolist() == [5, 6, 7, 8]
+    assert seq.masked.tolist() == [False, False, True, True]
+    assert seq.scratch == {"a": 1}

@@ -9,7 +9,7 @@ import pytest
 from plait.core.config import EngineConfig
 from plait.core.errors import CapacityError, NotFoundError, UserError
 from plait.core.params import SamplingParams
-from plait.core.window import FULL
+from plait.core.window import FULL, Pattern, PatternKind
 from plait.core.window import block as pattern_block
 from plait.decoding import sample, threshold
 from plait.engine.build import part_names
@@ -100,8 +100,8 @@ def test_a_planner_that_does_not_fit_the_model_is_refused() -> None:
     assert "autoregressive" in refusal.value.hint
     with pytest.raises(UserError, match="left to right"):
         make_engine(BLOCK_TRAITS, planner="autoregressive")
-    with pytest.raises(UserError, match="full attention"):
-        make_engine(replace(BLOCK_TRAITS, pattern=FULL))
+    with pytest.raises(UserError, match="prefix attention"):
+        make_engine(replace(BLOCK_TRAITS, pattern=Pattern(PatternKind.PREFIX, 4)))
     engine = make_engine(CAUSAL_TRAITS)
     with pytest.raises(UserError, match="by blocks"):
         engine.add([1], PARAMS, planner="block")

@@ -195,7 +195,7 @@ def test_preempted_and_resumed_is_uninterrupted(traits: Traits, every: int) -> N
         if number % every == 0:
             engine.preempt(int(rng.choice(ids)))
     assert [outcome(answers[i]) for i in ids] == alone(traits)
-    assert engine.metrics.num_preemptions > 5
+    assert engine.metrics.num_preemptions >= 5
 
 
 @pytest.mark.parametrize("steps", [1, 3, 9])

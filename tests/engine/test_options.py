@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,26 @@ def test_values_get_the_type_of_their_field() -> None:
     chosen = resolve({"threshold": "0.5", "eager": "True", "decoder.size": "7", "name": "y"}, KINDS)
     assert chosen["decoder"] == Decoder(threshold=0.5, size=7, name="y")
     assert chosen["planner"] == Planner(eager=True)
+
+
+def test_a_field_that_may_be_left_out_takes_the_type_it_has_otherwise() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Optional:
+        count: int | None = None
+
+    kinds: dict[str, type[Any]] = {"planner": Optional}
+    assert resolve({}, kinds)["planner"] == Optional(None)
+    assert resolve({"count": "3"}, kinds)["planner"] == Optional(3)
+    with pytest.raises(UserError, match="count='three'") as refusal:
+        resolve({"count": "three"}, kinds)
+    assert refusal.value.hint == "a whole number"
+
+
+def test_what_is_not_given_is_as_in_the_base() -> None:
+    base = {"decoder": Decoder(threshold=0.5, name="y")}
+    chosen = resolve({"threshold": "0.7"}, KINDS, base)
+    assert chosen["decoder"] == Decoder(threshold=0.7, name="y")
+    assert chosen["planner"] == Planner()
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:

@@ -11,7 +11,7 @@ from plait.core.traits import Traits
 from plait.core.window import Floats
 from plait.engine.reading import Piece, Reading
 from tests.engine import test_native
-from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, drain, make_engine
+from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, FULL_TRAITS, drain, make_engine
 
 TEXT = [1 + i % 20 for i in range(50)]
 GREEDY = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
@@ -37,11 +37,12 @@ def of_text(found: list[list[Piece]], text: int) -> Floats:
         (CAUSAL_TRAITS, "paged", [20, 20, 10]),
         (BLOCK_TRAITS, "paged", [16, 16, 18]),
         (CAUSAL_TRAITS, "none", [50]),
+        (FULL_TRAITS, "paged", [50]),
     ],
-    ids=["causal", "block", "none"],
+    ids=["causal", "block", "none", "full"],
 )
 def test_all_of_a_text_is_read(traits: Traits, cache: str, sizes: list[int]) -> None:
-    budget = 64 if cache == "none" else 20
+    budget = 64 if len(sizes) == 1 else 20
     engine = make_engine(traits, cache=cache, max_num_batched_tokens=budget)
     found = rest(engine.read([TEXT]))
     assert [[len(rows) for _, rows in pieces] for pieces in found] == [[size] for size in sizes]

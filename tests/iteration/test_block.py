@@ -115,8 +115,12 @@ def test_the_block_size_is_an_option() -> None:
 def test_what_it_cannot_honour_is_refused() -> None:
     with pytest.raises(UserError, match="by blocks"):
         Planner(Options(), CAUSAL_TRAITS)
-    with pytest.raises(UserError, match="by blocks"):
+    with pytest.raises(UserError, match="mask token") as refusal:
         Planner(Options(), replace(BLOCK_TRAITS, mask_token=None))
+    assert "mask_token_id" in refusal.value.hint
+    with pytest.raises(UserError, match="block_size=0") as refusal:
+        Options(block_size=0)
+    assert "leave it out" in refusal.value.hint
     seq = Sequence(
         1, np.arange(3, dtype=np.int32), SamplingParams(prompt_logprobs=1), limit=9, seed=0
     )

@@ -9,7 +9,7 @@ from plait.core import registry
 from plait.core.config import PAGE
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
-from plait.core.window import Slot, Window
+from plait.core.window import Slot, Window, full
 from plait.kvcache.base import Cache
 from plait.kvcache.pool import Pool
 from tests.fakes import LAYOUT
@@ -67,6 +67,24 @@ def test_length_counts_the_exact_slots_it_keeps(cache: Cache) -> None:
     assert cache.length(seq) == (40 if cache.keeps else 0)
     assert feed(cache, seq, 40, 50, keep=40)
     assert cache.length(seq) == (40 if cache.keeps else 0)
+
+
+def test_held_counts_approximate_slots_too(cache: Cache) -> None:
+    seq = sequence(1)
+    assert cache.held(seq) == 0
+    assert cache.reserve(seq, 70)
+    cache.view(seq, Window(0, 70))
+    cache.stored(seq, Window(0, 70, keep=70, mark=Slot.APPROX))
+    assert (cache.length(seq), cache.held(seq)) == (0, 70 if cache.keeps else 0)
+    if cache.keeps:
+        cache.stored(seq, Window(40, 50, pattern=full(70), keep=50, mark=Slot.APPROX))
+        assert cache.held(seq) == 70
+        assert len(cache.view(seq, Window(40, 50, pattern=full(70))).pages) == 3
+        cache.stored(seq, Window(40, 50, keep=45, mark=Slot.APPROX))
+        assert cache.held(seq) == 45
+    cache.release(seq)
+    assert cache.held(seq) == 0
+    cache.check()
 
 
 def test_the_view_covers_the_window_and_nothing_else(cache: Cache) -> None:

@@ -127,7 +127,7 @@ std::vector<float> run(Plan& plan, Memory& memory, const std::vector<Part>& part
       if (tree)
         for (int j = 0; j < part.count; ++j) masks.push_back(j <= i && (i - j) % 2 == 0);
     }
-    for (int p = 0; p * kPage < part.start + part.count; ++p)
+    for (int p = 0; p * kPage < reach_of(windows.back()); ++p)
       pages.push_back(part.first_page_number + p);
   }
   std::vector<float> out(wanted.size() * kVocab);
@@ -179,11 +179,9 @@ void test_patterns_in_one_batch(KvType type) {
     auto plan = make_plan(isa, 2, type);
     Memory memory(type);
     const std::vector<Part> context{{0, 31, 0, Pattern::causal, 0}, {0, 64, 4, Pattern::causal, 0}};
-    const std::vector<Part> parts{{31, 2, 0, Pattern::tree, 0},
-                                  {64, 8, 4, Pattern::block, 8},
-                                  {0, 5, 8, Pattern::full, 0},
-                                  {0, 33, 10, Pattern::prefix, 32},
-                                  {0, 1, 12, Pattern::causal, 0}};
+    const std::vector<Part> parts{{31, 2, 0, Pattern::tree, 0},     {64, 8, 4, Pattern::block, 8},
+                                  {0, 5, 8, Pattern::full, 0},      {9, 5, 4, Pattern::full, 64},
+                                  {0, 33, 10, Pattern::prefix, 32}, {0, 1, 12, Pattern::causal, 0}};
     run(*plan, memory, context);
     const auto together = run(*plan, memory, parts);
     size_t at = 0;
@@ -213,6 +211,8 @@ void test_bad_batches_are_refused() {
          "a page outside the cache is refused");
   expect(refuses([&] { run(*plan, memory, {{0, 4, 0, Pattern::block, 0}}); }),
          "a block of size 0 is refused");
+  expect(refuses([&] { run(*plan, memory, {{0, 4, kPages - 1, Pattern::full, 33}}); }),
+         "a reach beyond the cache is refused");
   expect(refuses([&] { run(*plan, memory, {{0, 4, 0, static_cast<Pattern>(9), 0}}); }),
          "an unknown pattern is refused");
   expect(refuses([&] { plan->rope({0, 8, kWidth, false}, 1, 0, true); }),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,17 @@ import pytest
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
-from plait.core.window import CAUSAL, FULL, KVView, Pattern, PatternKind, Window, block
+from plait.core.window import (
+    CAUSAL,
+    FULL,
+    KVView,
+    Pattern,
+    PatternKind,
+    Soft,
+    Window,
+    block,
+    full,
+)
 from plait.kernels.plan import Pool as Threads
 from plait.kernels.plan import runnable_isas
 from plait.kvcache.pool import KVLayout, Pool
@@ -265,3 +276,65 @@ def test_a_batch_that_points_outside_is_refused() -> None:
     sequence.tokens[2] = 0
     with pytest.raises(ValueError, match="page"):
         bench.native.forward([feed((sequence, KVView(np.array([9999], np.int32))), 0, 5)])
+
+
+@pytest.mark.parametrize("kv", ["f32", "int8"])
+@pytest.mark.parametrize("end", [44, 70, 300])
+def test_a_window_that_sees_behind_itself_equals_reference(kv: str, end: int) -> None:
+    """Slots behind the window are read as an earlier forward left them."""
+    bench = Bench(CONFIGS["llama"], kv=kv)
+    item, other = bench.sequence(300, 3), bench.sequence(9, 4)
+    whole = [feed(item, 0, 300, pattern=FULL)]
+    part = [feed(item, 20, end, pattern=full(300)), feed(other, 0, 9, pattern=FULL)]
+    for runner in (bench.native, bench.reference):
+        runner.forward(whole)
+    for ours, theirs in zip(bench.native.forward(part), bench.reference.forward(part), strict=True):
+        if kv == "int8":
+            roughly(ours, theirs)
+        else:
+            close(ours, theirs, 1e-3)
+
+
+def test_a_window_fed_again_sees_what_the_whole_saw() -> None:
+    """With K/V of the same canvas behind and before it, a part gives the rows of the whole."""
+    bench = Bench(CONFIGS["llama"])
+    item = bench.sequence(90, 3)
+    for runner in (bench.native, bench.reference):
+        (whole,) = (rows.copy() for rows in runner.forward([feed(item, 0, 90, pattern=FULL)]))
+        (part,) = runner.forward([feed(item, 30, 41, pattern=full(90))])
+        close(part, whole[30:41], 1e-5)
+        (beyond,) = runner.forward([feed(item, 30, 41, pattern=FULL)])
+        assert np.abs(beyond - whole[30:41]).max() > 0.1
+
+
+@pytest.mark.parametrize("activations", ["f32", "int8"])
+def test_other_tokens_and_mixtures_equal_reference(activations: str) -> None:
+    bench = Bench(CONFIGS["gemma3"], activations=activations, matrix_format="q8_0")
+    item = bench.sequence(20, 3)
+    tokens = np.arange(20, dtype=np.int32)
+    soft = Soft(
+        np.array([2, 19], np.int32),
+        np.array([[1, 4, 1], [7, 8, 9]], np.int32),
+        np.array([[0.5, 0.25, 0.1], [0.3, 0.3, 0.3]], np.float32),
+    )
+    step = [
+        feed(item, 0, 20, pattern=FULL, tokens=tokens, soft=soft),
+        feed(bench.sequence(5, 4), 0, 5),
+    ]
+    ours, theirs = (bench.native.forward(step)[0].copy(), bench.reference.forward(step)[0])
+    compare = roughly if activations == "int8" else functools.partial(close, tolerance=1e-2)
+    compare(ours, theirs)
+    plain = [feed(item, 0, 20, pattern=FULL, tokens=tokens)]
+    assert np.abs(bench.reference.forward(plain)[0] - theirs).max() > 0.1
+    table = bench.checkpoint.dequantized("model.embed_tokens.weight")[:, :64] * np.float32(64**0.5)
+    mixed = table[tokens]
+    mixed[soft.rows] += np.einsum("mk,mkd->md", soft.weights, table[soft.tokens])
+    given = [feed(item, 0, 20, pattern=FULL, embeddings=mixed)]
+    compare(bench.reference.forward(given)[0], theirs)
+    fresh = bench.sequence(20, 5)
+    fresh[0].tokens[:] = tokens
+    close(
+        bench.native.forward([feed(fresh, 0, 20, pattern=FULL)])[0],
+        bench.native.forward(plain)[0],
+        0,
+    )

@@ -16,10 +16,17 @@ struct Window {
   int32_t num_rows;
   int32_t start;  // slot of the first row
   int32_t pattern;
-  int32_t size;        // block or prefix length
-  int32_t first_page;  // index into Batch::pages; covers slots [0, start + num_rows)
+  int32_t size;        // length of a block or prefix; full: where the slots end that rows see at least
+  int32_t first_page;  // index into Batch::pages; covers slots [0, reach_of(window))
   int32_t first_mask;  // index into Batch::masks of a [num_rows][num_rows] tree mask, or -1
 };
+
+// Where the slots end that a window's rows may see.
+inline int32_t reach_of(const Window& window) {
+  const int32_t end = window.start + window.num_rows;
+  const bool beyond = static_cast<Pattern>(window.pattern) == Pattern::full && window.size > end;
+  return beyond ? window.size : end;
+}
 
 struct Batch {
   int num_rows = 0;

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plait.cli.options import Flag, Panel, biases, pairs, size
+from plait.cli.options import Flag, Panel, biases, pairs, size, spans
 from plait.core import registry
 from plait.core.config import EngineConfig
 from plait.core.params import SamplingParams
@@ -66,6 +66,12 @@ SAMPLING = Panel(
         "n": Flag("Answers to generate.", ("--samples",)),
         "logprobs": Flag("Alternatives to return with each token (needs --json)."),
         "prompt_logprobs": Flag("The same for the tokens of the prompt (needs --json)."),
+        "infill": Flag(
+            "Fill in these tokens of the prompt, counted from 0, e.g. 4:9 (diffusion). May be repeated.",
+            kind=list[str],
+            read=spans,
+            metavar="START:END",
+        ),
     },
 )
 
@@ -74,7 +80,9 @@ ENGINE = Panel(
     EngineConfig(),
     {
         "planner": Flag(f"Order of the work: auto, {_siblings('iteration')}."),
-        "decoder": Flag(f"Choice of the tokens: auto, {_siblings('decoding')}."),
+        "decoder": Flag(
+            f"Choice of the tokens: auto, {_siblings('decoding')}; or one in another: credit(threshold)."
+        ),
         "cache": Flag(f"What is kept of the past: auto, {_siblings('kvcache')}."),
         "enable_prefix_caching": Flag(
             "Compute what several prompts begin with only once.",

@@ -134,6 +134,17 @@ def pairs(items: list[str]) -> dict[str, str]:
     return split
 
 
+def spans(items: list[str]) -> tuple[tuple[int, int], ...]:
+    """["4:9"] -> ((4, 9),)."""
+    try:
+        split = [item.partition(":") for item in items]
+        return tuple((int(start), int(end)) for start, _, end in split)
+    except ValueError:
+        raise UserError(
+            f"a stretch is two token positions, not {' '.join(items)!r}", "e.g. 4:9"
+        ) from None
+
+
 def biases(items: list[str]) -> dict[int, float]:
     """["42=-100"] -> {42: -100.0}."""
     try:

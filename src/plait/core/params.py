@@ -22,6 +22,9 @@ class SamplingParams:
     temperature 0 is greedy. top_k 0 (or -1), top_p 1, min_p 0, typical_p 1 switch a filter off.
     logprobs: how many alternatives to return with each token; None for no log-probabilities at all.
     prompt_logprobs: the same for the tokens of the prompt.
+    infill: stretches [start, end) of the prompt to be filled in, whatever stands there; ascending, apart, and
+        behind the first token. The answer is the text from the first of them to the end of the prompt: what
+        was given comes back as it stands. No stop token ends it, and max_tokens does not count.
     stop, stop_token_ids, logit_bias: None is the same as nothing.
     Raises UserError for a value of the wrong type or out of range.
     """
@@ -46,6 +49,7 @@ class SamplingParams:
     skip_special_tokens: bool = True
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    infill: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -55,6 +59,8 @@ class SamplingParams:
                 object.__setattr__(self, name, nothing)
         self._check_numbers()
         self._check_collections()
+        if self.infill:
+            self._check_infill()
 
     @property
     def is_greedy(self) -> bool:
@@ -67,6 +73,8 @@ class SamplingParams:
 
     def stop_ids(self, eos_ids: frozenset[int]) -> frozenset[int]:
         """Every token id that ends this request, given those of the model."""
+        if self.infill:
+            return frozenset()
         own = frozenset(self.stop_token_ids)
         return own if self.ignore_eos else own | eos_ids
 
@@ -90,6 +98,30 @@ class SamplingParams:
         for name in ("logprobs", "prompt_logprobs"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name), 0, MAX_LOGPROBS)
+
+    def _check_infill(self) -> None:
+        end = 1
+        for span in self.infill:
+            is_pair = isinstance(span, Sequence) and len(span) == 2 and all(map(_is_token_id, span))
+            if not is_pair or span[0] >= span[1]:
+                raise UserError(f"infill: {span!r} is no stretch", "(start, end) with start < end")
+            if span[0] < end:
+                wrong = (
+                    "begins before the one before it ends" if end > 1 else "holds the first token"
+                )
+                raise UserError(
+                    f"infill: the stretch {span!r} {wrong}",
+                    "stretches that ascend, do not overlap and leave the first token as it is",
+                )
+            end = span[1]
+        given = {
+            "stop": bool(self.stop),
+            "stop_token_ids": bool(self.stop_token_ids),
+            "min_tokens": self.min_tokens > 0,
+            "logprobs": self.logprobs is not None,
+        }
+        for name in (name for name, is_given in given.items() if is_given):
+            raise UserError(f"{name} has no meaning with infill", "leave it out")
 
     def _check_collections(self) -> None:
         stops = self.stop if isinstance(self.stop, Sequence) else ("",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ class Event(NamedTuple):
     it is the last of its token_ids. error: what went wrong, with reason ERROR.
     prompt_logprobs: one per prompt token, None for the first; sent once, with the first tokens.
     metrics: only with the last event, the one that has a finish_reason.
+    canvas: of a request that is watched, what stands behind its final tokens after a step that decided
+        something: provisional tokens, None where a position is open. None for a request that is not.
     """
 
     request_id: int
@@ -45,6 +48,7 @@ class Event(NamedTuple):
     error: str | None = None
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
     metrics: Metrics | None = None
+    canvas: tuple[int | None, ...] | None = None
 
 
 class Sequence:
@@ -56,6 +60,8 @@ class Sequence:
     `logprobs` maps canvas positions to what was asked for, prompt positions included; `[0, scored)` are
     the prompt positions that need no more of it (position 0 has no log-probability). `scratch` is what a
     policy has to remember; `memo` what follows from the parameters and the seed alone, worked out once.
+    `edits`: written tokens are provisional, up to the end of their block (the decoder edits them).
+    `is_watched`: somebody wants to see those that are not final.
     `salt` stands for whatever else than tokens its K/V depends on (an adapter), or whom it may be shared with:
     sequences with different salts never share any.
     """
@@ -80,6 +86,7 @@ class Sequence:
         self.length = len(prompt)
         self.final = len(prompt)
         self.emitted = len(prompt)
+        self.edits = self.is_watched = False
         self.finish_reason: FinishReason | None = None
         self.metrics = Metrics()
         self.scored = 1
@@ -137,13 +144,22 @@ class Sequence:
                 self._masked[place] = False
         if len(update.remask):
             assert int(update.remask.min()) >= self.final, "a final position was masked again"
-            self._tokens[update.remask] = mask_token
+            self._tokens[update.remask] = mask_token if update.noise is None else update.noise
             self._masked[update.remask] = True
+        if update.memory:
+            self.scratch.update(update.memory)
         if not update.logprobs:
             return
         self.logprobs.update(update.logprobs)
         while self.scored < self.prompt_length and self.scored in self.logprobs:
             self.scored += 1
+
+    def reopen(self, spans: Iterable[tuple[int, int]], mask_token: int) -> None:
+        """Mask stretches [start, end) of a canvas that is all prompt; what comes before the first stays it."""
+        for start, end in spans:
+            self._tokens[start:end] = mask_token
+            self._masked[start:end] = True
+        self.prompt_length = self.final = self.emitted = int(np.flatnonzero(self.masked)[0])
 
     def truncate(self, length: int) -> None:
         """Drop the canvas beyond `length` (a stop token inside a block)."""
@@ -156,6 +172,7 @@ class Sequence:
             request_id, self.tokens, self.params, limit=self.limit, seed=seed, salt=self.salt
         )
         twin.prompt_length = self.prompt_length
+        twin.edits, twin.is_watched = self.edits, self.is_watched
         twin.final, twin.emitted, twin.scored = self.final, self.emitted, self.scored
         twin._masked = self._masked[: self.length].copy()
         twin.logprobs = dict(self.logprobs)

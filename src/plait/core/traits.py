@@ -23,6 +23,7 @@ class Traits:
         whose every position sees every other; no K/V is exact before all is decided).
 
     mask_token: the id that stands for an undecided position, None for models without one.
+    starts_from_noise: undecided positions hold uniformly random tokens instead.
     context_length: longest canvas in tokens. vocab_size: width of a logits row.
     eos_ids: token ids that end a generation.
     """
@@ -32,4 +33,5 @@ class Traits:
     predicts: Predicts = Predicts.NEXT
     pattern: Pattern = CAUSAL
     mask_token: int | None = None
+    starts_from_noise: bool = False
     eos_ids: frozenset[int] = frozenset()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Pattern:
 
     CAUSAL     limit = s + 1
     BLOCK(n)   limit = end of the n-block that holds s (blocks count from slot 0), at most the window end
-    FULL       limit = window end
+    FULL(n)    limit = max(n, window end): slots behind the window are read as they stand in the cache
     PREFIX(n)  limit = max(n, s + 1), at most the window end
     TREE(mask) everything before the window, and inside it what mask[row] says: bool [rows, rows]
     """
@@ -56,6 +56,7 @@ class Pattern:
     mask: NDArray[np.bool_] | None = None
 
 
+_FULL = PatternKind.FULL  # to look up a member costs a call
 CAUSAL = Pattern(PatternKind.CAUSAL)
 FULL = Pattern(PatternKind.FULL)
 
@@ -63,6 +64,23 @@ FULL = Pattern(PatternKind.FULL)
 def block(size: int) -> Pattern:
     """Bidirectional inside blocks of `size` slots, causal across them."""
     return Pattern(PatternKind.BLOCK, size)
+
+
+def full(reach: int) -> Pattern:
+    """Every row sees slots [0, reach), also those behind its window."""
+    return Pattern(PatternKind.FULL, reach)
+
+
+class Soft(NamedTuple):
+    """Mixtures of token embeddings, added to the embeddings of what is fed (iteration smoothing).
+
+    rows: offsets into the window, int32 [m], ascending. To the row i of them is added
+    sum_j weights[i, j] * embedding of tokens[i, j]; tokens: int32 [m, k], weights: float32 [m, k].
+    """
+
+    rows: Ints
+    tokens: Ints
+    weights: Floats
 
 
 class Window(NamedTuple):
@@ -75,6 +93,12 @@ class Window(NamedTuple):
     keep: slots [start, keep) hold K/V worth keeping after this forward, marked as `mark`.
     positions: rotary positions, int32 [end - start]; None means the slot numbers.
     embeddings: float32 [end - start, width], fed instead of token embeddings; None means token ids.
+    tokens: ids fed instead of those on the canvas, int32 [end - start]; None means the canvas.
+    soft: what is added to the embeddings of some rows.
+    remember: k, to keep the k best probabilities of each target that stays open in scratch["soft"]; 0: none.
+    guidance: w. If it is not 0 there are two rows for each target, in two halves: with the prompt, and
+        without it; its logits are without + (w + 1) (with - without) (classifier-free guidance,
+        arXiv:2207.12598).
     """
 
     start: int
@@ -86,11 +110,20 @@ class Window(NamedTuple):
     mark: Slot = Slot.EXACT
     positions: Ints | None = None
     embeddings: Floats | None = None
+    tokens: Ints | None = None
+    soft: Soft | None = None
+    remember: int = 0
+    guidance: float = 0.0
 
     @property
     def length(self) -> int:
         """Number of positions fed."""
         return self.end - self.start
+
+    @property
+    def reach(self) -> int:
+        """Where the slots end that its rows may see."""
+        return max(self.end, self.pattern.size) if self.pattern.kind is _FULL else self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +144,11 @@ class Update(NamedTuple):
 
     positions, tokens: write tokens[i] at canvas position positions[i]; int32 [n] each. A position equal
         to the sequence's length appends.
-    remask: canvas positions to mask again, int32 [m].
+    remask: canvas positions to mask again, int32 [m]; noise: what they hold then, int32 [m], None for
+        the mask token.
+    settled: whether what stands in the block will not be changed again once nothing in it is open; of
+        decoders that edit.
+    memory: what the decoder wants to find in `seq.scratch` at its next decision, by name.
     accepted: for verification, how many drafted tokens the target agreed with.
     logprobs: canvas position -> log-probabilities of the token there. Holds the written tokens when the
         request asked for `logprobs`, and the tokens that rows with an already decided target scored
@@ -123,6 +160,9 @@ class Update(NamedTuple):
     remask: Ints = NO_INTS
     accepted: int = 0
     logprobs: Mapping[int, TokenLogprobs] = MappingProxyType({})
+    noise: Ints | None = None
+    settled: bool = True
+    memory: Mapping[str, Any] = MappingProxyType({})
 
 
 NOTHING = Update()
@@ -131,7 +171,7 @@ NOTHING = Update()
 class KVView(NamedTuple):
     """Where a window finds and leaves its K/V: pages[i] holds slots [i*PAGE, (i+1)*PAGE) of the sequence.
 
-    pages: page numbers in the pool, int32 [ceil(window.end / PAGE)]. Pages that hold slots at or after
+    pages: page numbers in the pool, int32 [ceil(window.reach / PAGE)]. Pages that hold slots at or after
         window.start are owned by this sequence alone (they will be written).
     """
 

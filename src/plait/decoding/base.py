@@ -2,7 +2,7 @@
 
 A decoder turns logits into an `Update` and does nothing else. It is **pure**: it may read the sequence and
 the window, it may not change them or the logits, and it keeps nothing about a request between calls (what
-has to be remembered lies in `seq.scratch`, put there by the planner; what follows from a request's parameters
+has to be remembered lies in `seq.scratch`; what follows from a request's parameters
 and seed alone may be worked out once and left in `seq.memo`). One decoder object serves all requests.
 
 **Rows.** logits[i] decides canvas position window.targets[i]. A target that is still open (masked, or equal
@@ -13,6 +13,10 @@ request has `prompt_logprobs`, the log-probability of the token that stands ther
 **Determinism.** A choice may depend on the canvas, the request's parameters, its seed and the position, and
 on nothing else: not on the row's place in the batch, not on how often it was computed. Random numbers come
 from `kernels.sampling` keyed by (seed, position).
+
+**Memory.** What a decoder has to know of earlier steps it leaves in `Update.memory` and finds in
+`seq.scratch`; nothing that it left is changed in place. Of planners for masked canvases it finds there "steps"
+(deciding forwards of the request before this one) and "opened" (positions that were open when the block began).
 
 **Progress.** If at least one target is open, at least one token is written.
 
@@ -25,14 +29,17 @@ be shared out to the threads. What it says of one request depends on that reques
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from plait.core import registry
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
 from plait.core.window import NO_INTS, Floats, Ints, Update, Window
+from plait.kernels import sampling
 from plait.kernels.plan import Pool
 
 
@@ -52,14 +59,27 @@ class Item(NamedTuple):
 class Decoder(ABC):
     """See the module's text for the contract. Siblings are built as `Decoder(options, traits)`.
 
-    threads: set by whoever has some.
+    threads: set by whoever has some. edits: may write again, or mask again, what it wrote; then the window's
+    targets are all positions that are not final, and `Update.settled` says when it has come to rest.
     """
 
+    edits: bool = False
     threads: Pool | None = None
 
     def __init__(self, options: Any, traits: Traits) -> None:
         self.options = options
         self.traits = traits
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence from which it writes; None for one that goes by something else."""
+        return getattr(self.options, "threshold", None)
+
+    def at(self, threshold: float) -> Self:
+        """The same with another threshold, for one that has one."""
+        twin = type(self)(replace(self.options, threshold=threshold), self.traits)
+        twin.threads = self.threads
+        return twin
 
     def best(self, seq: Sequence, window: Window) -> int:
         """How many of the best logits of each row `decide` needs, the others being -inf for all it cares;
@@ -78,7 +98,45 @@ class Decoder(ABC):
         return update
 
 
+class Wrapper(Decoder):
+    """A decoder that changes what another one, its `inner`, is told.
+
+    default_inner: the sibling that stands inside when none is named.
+    """
+
+    default_inner: ClassVar[str] = "threshold"
+
+    def __init__(self, options: Any, traits: Traits, inner: Decoder | None = None) -> None:
+        super().__init__(options, traits)
+        if inner is None:
+            module = registry.load("decoding", self.default_inner)
+            inner = module.Decoder(module.Options(), traits)
+        assert inner is not None
+        self.inner = inner
+        self.edits = inner.edits
+
+    @property
+    def threshold(self) -> float | None:
+        return self.inner.threshold
+
+    def at(self, threshold: float) -> Self:
+        twin = type(self)(self.options, self.traits, self.inner.at(threshold))
+        twin.threads = self.threads
+        return twin
+
+
+_NOISE = 0xBB67AE8584CAA73B
+"""Keeps the random numbers of noise apart from those of tokens."""
 _NO_ROWS: Floats = np.zeros((0, 0), np.float32)
+
+
+def noise(seq: Sequence, positions: Ints, turn: int, traits: Traits) -> Ints:
+    """Uniformly random tokens, never the mask token, of (seed, position, turn)."""
+    count = traits.vocab_size - (traits.mask_token is not None)
+    seed = (seq.seed ^ _NOISE) % 2**64
+    drawn = [int(sampling.uniform(seed, turn << 32 | p) * count) for p in positions.tolist()]
+    tokens = np.array(drawn, np.int32)
+    return tokens if traits.mask_token is None else tokens + (tokens >= traits.mask_token)
 
 
 class Rows(NamedTuple):
@@ -91,12 +149,23 @@ class Rows(NamedTuple):
     scored: Ints
 
 
-def split(item: Item) -> Rows:
-    """Which of the window's targets are still to be decided, and which stand."""
-    logits, seq, targets = item.logits, item.seq, item.window.targets
-    if len(targets) and targets.item(0) >= seq.length:  # all of them: they ascend
-        return Rows(seq, logits, targets, _NO_ROWS, NO_INTS)
+def undecided(seq: Sequence, targets: Ints) -> NDArray[np.bool_]:
+    """Which targets hold no token: they are masked, or the canvas ends before them."""
     inside = targets < seq.length
     is_open = ~inside
     is_open[inside] = seq.masked[targets[inside]]
+    return is_open
+
+
+def split(item: Item, *, edits: bool = False) -> Rows:
+    """Which of the window's targets are still to be decided, and which stand.
+
+    edits: all that are not final are to be decided, again if need be.
+    """
+    logits, seq, targets = item.logits, item.seq, item.window.targets
+    if len(targets) and targets.item(0) >= seq.length:  # all of them: they ascend
+        return Rows(seq, logits, targets, _NO_ROWS, NO_INTS)
+    is_open = undecided(seq, targets)
+    if edits:
+        is_open |= targets >= seq.final
     return Rows(seq, logits[is_open], targets[is_open], logits[~is_open], targets[~is_open])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
@@ -25,12 +26,13 @@ def decide_all(
     write: Write,
     *,
     want_confidence: bool = False,
+    edits: bool = False,
 ) -> list[Update | Exception]:
     """For decoders that propose one token per open target: choose them all, score the targets that stand,
-    and let `write` say which proposals become an update."""
+    and let `write` say which proposals become an update. edits: as for `split`."""
     parts, asks = [], []
     for item in items:
-        part = split(item)
+        part = split(item, edits=edits)
         parts.append(part)
         asks.append(ask(part, traits, want_confidence=want_confidence))
     updates: list[Update | Exception] = []
@@ -121,6 +123,13 @@ def best_needed(seq: Sequence, targets: Ints, traits: Traits) -> int:
     own = _prepared(seq, traits)
     is_held = own.best and own.num_held and len(targets) and targets[0] < own.earliest_stop
     return own.best + own.num_held if is_held else own.best
+
+
+def written(part: Rows, choices: sampling.Choices, chosen: NDArray[np.bool_]) -> Update:
+    """The update that writes the proposals for some of the open targets, bool [rows]."""
+    targets, tokens = part.targets[chosen], choices.tokens[chosen]
+    logprobs = written_logprobs(part.logits[chosen], part.seq, targets, tokens)
+    return Update(targets, tokens, logprobs=logprobs)
 
 
 def written_logprobs(

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from plait.core.errors import UserError
 from plait.core.window import Update
 from plait.decoding import base, rows
@@ -41,8 +44,10 @@ class Decoder(base.Decoder):
         return rows.decide_all(items, self.traits, self.threads, self._write, want_confidence=True)
 
     def _write(self, part: Rows, choices: Choices) -> Update:
-        tokens, confidence = choices
-        sure = confidence >= min(self.options.threshold, confidence.max() - _TIE)
-        targets, tokens = part.targets[sure], tokens[sure]
-        logprobs = rows.written_logprobs(part.logits[sure], part.seq, targets, tokens)
-        return Update(targets, tokens, logprobs=logprobs)
+        sure = sure_ones(choices.confidence, self.options.threshold)
+        return rows.written(part, choices, sure)
+
+
+def sure_ones(confidence: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
+    """Which confidences reach the threshold, or are the highest."""
+    return np.asarray(confidence >= min(threshold, confidence.max() - _TIE), np.bool_)

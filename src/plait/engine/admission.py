@@ -7,7 +7,7 @@ import math
 import os
 import reprlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from plait.core.traits import Traits
 from plait.core.window import Ints
 
 LONGEST_SALT = 256
+LONGEST_OPTION = 64
 LONGEST_TENANT = 256
 
 
@@ -32,14 +33,35 @@ def checked_prompt(prompt: Sequence[int] | Ints, params: SamplingParams, traits:
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise UserError("the prompt holds something that is no token id", "a list of whole numbers")
     _in_vocabulary("the prompt", ids, traits)
+    if params.infill and params.infill[-1][1] > len(ids):
+        raise UserError(
+            f"infill ends at {params.infill[-1][1]}, but the prompt has {len(ids)} tokens",
+            "stretches inside the prompt",
+        )
     _in_vocabulary("logit_bias", np.array([*params.logit_bias], np.int64), traits)
-    room = traits.context_length if params.max_tokens == 0 else traits.context_length - 1
+    is_whole = params.max_tokens == 0 or params.infill
+    room = traits.context_length if is_whole else traits.context_length - 1
     if len(ids) > room:
         raise ContextLengthError(
             f"the prompt has {len(ids)} tokens, but the context holds {traits.context_length}",
             "shorten the prompt (or raise max_model_len, if it was lowered)",
         )
     return ids.astype(np.int32)
+
+
+def checked_options(options: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Raises UserError for what is no mapping from names to texts, or a large one."""
+    given = {} if options is None else options
+    if not isinstance(given, Mapping) or not all(
+        isinstance(text, str) and len(text) <= LONGEST_OPTION
+        for item in given.items()
+        for text in item
+    ):
+        raise UserError(
+            "options is not what it should be",
+            f"names to values, all texts of at most {LONGEST_OPTION} characters",
+        )
+    return given
 
 
 def checked_priority(priority: int) -> int:

@@ -41,6 +41,15 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     )
 
 
+def watched(seq: Sequence, event: Event | None) -> Event | None:
+    """The event of a step that decided something, with the canvas; the last one goes as it is."""
+    if event is not None and event.finish_reason:
+        return event
+    shown = zip(seq.tokens[seq.emitted :].tolist(), seq.masked[seq.emitted :].tolist(), strict=True)
+    canvas = tuple(None if masked else token for token, masked in shown)
+    return (event or Event(seq.request_id))._replace(canvas=canvas)
+
+
 def ending(seq: Sequence, reason: FinishReason, error: Exception | str | None = None) -> Event:
     """The last event of a request that is ended from outside, or by an error."""
     if isinstance(error, UserError):
@@ -75,4 +84,4 @@ def _written_logprobs(seq: Sequence, start: int, end: int) -> tuple[TokenLogprob
 def _prompt_logprobs(seq: Sequence) -> tuple[TokenLogprobs | None, ...] | None:
     if seq.params.prompt_logprobs is None:
         return None
-    return (None, *(seq.logprobs[position] for position in range(1, seq.prompt_length)))
+    return (None, *(seq.logprobs.get(position) for position in range(1, seq.prompt_length)))

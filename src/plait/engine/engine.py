@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence as Listing
 from dataclasses import replace
 from typing import Any
@@ -25,7 +26,7 @@ from plait.engine.backlog import Backlog
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
 from plait.engine.reading import Reading
-from plait.iteration.base import ChooseParts, Job, Request
+from plait.iteration.base import ChooseParts, Job, Request, check_fit
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
 
@@ -94,22 +95,29 @@ class Engine:
         deadline: float | None = None,
         planner: str = "auto",
         decoder: str = "auto",
+        options: Mapping[str, str] | None = None,
         cache_salt: str = "",
+        watch: bool = False,
     ) -> list[Request]:
         """What `enqueue` takes, one per choice, or a UserError.
 
         priority: lower goes first. tenant: for whom; tenants share what a step has. deadline: seconds from
         now after which the request ends with reason DEADLINE, with what it has.
+        planner, decoder: names of siblings ("auto": the engine's own), for decoders also within wrappers,
+        "credit(threshold)". options: their settings by name, as text; the others are as the engine has them.
+        watch: whether events also show tokens that may still change (`Event.canvas`).
         cache_salt: a secret or a name; cached prefixes are shared only among requests with the same.
         Touches nothing that a step uses, so it may be called from any thread at any time.
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
-        limit = self.limits.canvas(len(ids), params, self.traits.context_length)
+        room = len(ids) if params.infill else self.traits.context_length
+        limit = self.limits.canvas(len(ids), params, room)
         place = admission.checked_priority(priority), admission.checked_tenant(tenant)
         salt = admission.checked_salt(cache_salt)
         seconds = self.limits.deadline(admission.checked_deadline(deadline))
         end = None if seconds is None else time.perf_counter() + seconds
-        parts = self._choose(planner, decoder)
+        parts = self._choose(planner, decoder, admission.checked_options(options))
+        check_fit(*parts, params)
         first = self._take_ids(params.n)
         requests = [
             Request(
@@ -122,6 +130,7 @@ class Engine:
         ]
         self.limits.hold_kv(requests)
         for request in requests:
+            request.seq.edits, request.seq.is_watched = request.decoder.edits, watch
             request.planner.admit(request.seq)
             self.scheduler.check(request)
         return requests
@@ -221,6 +230,8 @@ class Engine:
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
             event = emission.take(seq, self.traits)
+            if seq.is_watched and len(window.targets):
+                event = emission.watched(seq, event)
         except Exception as error:
             return [self._fail(request, error)]
         seq.metrics.num_forwards += 1

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, get_type_hints
+from dataclasses import fields, replace
+from types import MappingProxyType, NoneType
+from typing import Any, get_args, get_type_hints
 
 from plait.core.errors import UserError
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def resolve(given: Mapping[str, str], kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
-    """Build the Options of every part.
+def resolve(
+    given: Mapping[str, str],
+    kinds: Mapping[str, type[Any]],
+    base: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Build the Options of every part, from those in `base` where there are some, else from the defaults.
 
     given: field name, or "part.field" where two parts share a name -> value as text.
     kinds: part ("planner", "decoder", "cache") -> its Options class.
@@ -21,8 +26,11 @@ def resolve(given: Mapping[str, str], kinds: Mapping[str, type[Any]]) -> dict[st
     chosen: dict[str, dict[str, Any]] = {part: {} for part in kinds}
     for name, text in given.items():
         part, field = _place(name, kinds)
-        chosen[part][field] = _parse(name, text, get_type_hints(kinds[part])[field])
-    return {part: kind(**chosen[part]) for part, kind in kinds.items()}
+        chosen[part][field] = _parse(name, text, _kind(get_type_hints(kinds[part])[field]))
+    return {
+        part: replace(base[part], **chosen[part]) if part in base else kind(**chosen[part])
+        for part, kind in kinds.items()
+    }
 
 
 def _place(name: str, kinds: Mapping[str, type[Any]]) -> tuple[str, str]:
@@ -38,6 +46,11 @@ def _place(name: str, kinds: Mapping[str, type[Any]]) -> tuple[str, str]:
         f"no part in use has an option {name!r}",
         f"available: {listing}" if listing else "these parts have no options",
     )
+
+
+def _kind(hint: Any) -> Any:
+    """The type that a text becomes; of "int | None" the int, since None is what is not given."""
+    return next((kind for kind in get_args(hint) if kind is not NoneType), hint)
 
 
 def _parse(name: str, text: str, kind: Any) -> Any:

@@ -16,7 +16,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import Runner, StepInput
 from plait.core.traits import Traits
-from plait.core.window import Floats, Ints, Window
+from plait.core.window import Floats, Ints, PatternKind, Window
 from plait.engine.admission import checked_prompt
 from plait.iteration.scheduler import Scheduler
 
@@ -54,6 +54,7 @@ class Reading:
         self._budget = scheduler.max_num_batched_tokens
         self._runner = runner
         self._pattern = traits.pattern
+        self._is_whole = not scheduler.cache.keeps or traits.pattern.kind is PatternKind.FULL
         self._first = self._start = 0
 
     @property
@@ -114,8 +115,10 @@ class Reading:
 
     def _chunk(self, length: int) -> int:
         """How much of `length` positions one forward takes: all, or whole blocks, as a row sees all of its own."""
+        if self._is_whole or length <= self._budget:
+            return length
         unit = max(1, self._pattern.size)
-        return length if length <= self._budget else max(unit, self._budget // unit * unit)
+        return max(unit, self._budget // unit * unit)
 
     def _advance(self, seq: Sequence, end: int) -> None:
         self._start = end

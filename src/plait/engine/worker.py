@@ -53,7 +53,7 @@ class Worker:
     ) -> list[int]:
         """Queue a request; returns one request id per choice.
 
-        choices: priority, tenant, deadline, planner, decoder, cache_salt, as for `Engine.prepare`. Raises UserError
+        choices: priority, tenant, deadline, planner, decoder, options, cache_salt, watch, as for `Engine.prepare`. Raises UserError
         at once, in the caller's thread, BusyError among them, and RuntimeError after `shutdown`.
         """
         requests = self.engine.prepare(prompt, params, **choices)

@@ -13,8 +13,9 @@ by feeding the canvas from there, or again, and must come to the same tokens.
 
 **Windows.** Of the window that `next` returns the scheduler relies on:
 
-    window.start <= stored, 1 <= window.length <= budget
+    window.start <= stored, or <= what is held by a planner that approximates; 1 <= window.length <= budget
     keep lies in [start, end]; a slot is kept as EXACT only if everything it saw was final
+    a slot behind the window is seen (Window.reach) only if it is held
     targets ascend; with budget >= smallest_window the answer is never None, and every step that is not
     short of budget brings the request nearer to its end
 """
@@ -22,10 +23,12 @@ by feeding the canvas from there, or again, and must come to the same tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+from plait.core.errors import UserError
+from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
@@ -42,9 +45,18 @@ class Planner(ABC):
     """See the module's text for the contract. Siblings are built as `Planner(options, traits)`.
 
     default_decoder: the sibling in `decoding` that "auto" means with this planner.
+    generates: False for one that only computes log-probabilities. fills: whether it honours `SamplingParams.infill`. waits: whether it keeps a block open for a decoder that
+    edits. approximates: goes on from APPROX slots too. is_whole: a canvas cannot be fed in pieces.
+    needs_slots: cannot go on with a cache that keeps nothing.
     """
 
     default_decoder: ClassVar[str] = "sample"
+    generates: ClassVar[bool] = True
+    fills: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
+    is_whole: ClassVar[bool] = False
+    approximates: bool = False
+    needs_slots: bool = False
 
     def __init__(self, options: Any, traits: Traits) -> None:
         """Raises UserError when a model with these traits cannot generate this way."""
@@ -55,6 +67,10 @@ class Planner(ABC):
     def smallest_window(self) -> int:
         """The least budget with which every request can go on."""
         return 1
+
+    def streams(self, seq: Sequence, stored: int) -> bool:
+        """Whether a request that has begun waits for its next tokens rather than for its prompt."""
+        return self.is_whole or seq.length - stored <= 2 * self.smallest_window
 
     @abstractmethod
     def admit(self, seq: Sequence) -> None:
@@ -69,15 +85,43 @@ class Planner(ABC):
 
     @abstractmethod
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
-        """The next forward. stored: leading slots whose K/V is EXACT. None: nothing fits in the budget."""
+        """The next forward. None: nothing fits in the budget.
+
+        stored: leading slots whose K/V is EXACT; for a planner that approximates, EXACT or APPROX.
+        """
 
     @abstractmethod
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         """Take note of what was decided: advance `seq.final`, open the next part of the canvas."""
 
 
-ChooseParts = Callable[[str, str], tuple[Planner, Decoder]]
-"""Names of a planner and a decoder ("auto" for the model's own) -> the parts. Raises UserError."""
+def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> None:
+    """Raises UserError for a planner and a decoder that do not fit the request or each other."""
+    if params.infill and not planner.fills:
+        raise UserError(
+            "this way of generating cannot fill in stretches of a prompt",
+            "use a model with full attention and the planner 'canvas', or leave infill out",
+        )
+    if not decoder.edits:
+        return
+    if not planner.waits:
+        raise UserError(
+            "a decoder that edits needs a planner that keeps blocks open",
+            "use the planner 'block' or 'canvas', or the decoder 'auto'",
+        )
+    if params.infill:
+        raise UserError(
+            "a decoder that edits could change what was given", "use another decoder with infill"
+        )
+
+
+class ChooseParts(Protocol):
+    """Names of a planner and a decoder ("auto" for the model's own) to the parts, with options by name; raises
+    UserError."""
+
+    def __call__(
+        self, planner: str, decoder: str, options: Mapping[str, str] | None = None
+    ) -> tuple[Planner, Decoder]: ...
 
 
 Account = tuple[int, str]
@@ -122,4 +166,6 @@ class Job(NamedTuple):
     @property
     def inputs(self) -> StepInput:
         seq, window = self.request.seq, self.window
-        return StepInput(seq, window, self.view, self.request.decoder.best(seq, window))
+        wants_all = window.remember or window.guidance
+        best = 0 if wants_all else self.request.decoder.best(seq, window)
+        return StepInput(seq, window, self.view, best)

@@ -12,7 +12,7 @@ e = s + block size:
 While a block is being decided stored = s, so the window is the block and nothing is kept, because what a
 slot saw may still change. When it is decided and the next one opens, stored lies a block behind, and the
 same rule feeds both: the forward that stores the decided block is the first of the new one (the merged
-commit of dInfer). A long prompt is the same thing in pieces that are whole blocks. The last block is never
+commit of dInfer; with `merge` off a forward of its own stores the block). A long prompt is the same thing in pieces that are whole blocks. The last block is never
 stored.
 
 For a model that predicts the NEXT token, the row of target i is i - 1; when the block's first position is
@@ -29,39 +29,52 @@ import numpy as np
 from plait.core.errors import ContextLengthError, UserError
 from plait.core.sequence import Sequence
 from plait.core.traits import Predicts, Traits
-from plait.core.window import PatternKind, Update, Window, block
-from plait.iteration import base
+from plait.core.window import Ints, PatternKind, Update, Window, block
+from plait.iteration import base, blocks, smoothing
 
 SUMMARY = "block diffusion: decide blocks of masked positions, several tokens per forward"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """block_size: positions decided together; 0 is the size the model was trained with."""
+class Options(smoothing.Options):
+    """block_size: positions decided together; not given: as many as the model was trained with.
 
-    block_size: int = 0
+    merge: whether the forward that stores a block is the first of the next one. early_stop: nothing is
+    decided behind a token that ends the answer.
+    """
+
+    block_size: int | None = None
+    merge: bool = True
+    early_stop: bool = True
 
     def __post_init__(self) -> None:
-        if self.block_size < 0:
-            raise UserError(f"block_size={self.block_size} is out of range", "0 or more")
+        smoothing.Options.__post_init__(self)
+        if self.block_size is not None and self.block_size < 1:
+            raise UserError(
+                f"block_size={self.block_size} is out of range",
+                "1 or more, or leave it out for the size that the model was trained with",
+            )
 
 
 class Planner(base.Planner):
     """For block-causal models with a mask token."""
 
     default_decoder = "threshold"
+    waits = True
+    options: Options
 
     def __init__(self, options: Any, traits: Traits) -> None:
         super().__init__(options, traits)
-        if traits.pattern.kind is not PatternKind.BLOCK or traits.mask_token is None:
+        if traits.pattern.kind is not PatternKind.BLOCK:
             raise UserError(
                 "this model does not generate by blocks",
                 "use the planner 'autoregressive' or 'auto'",
             )
-        self.mask_token = traits.mask_token
+        blocks.mask_token(traits)
         self.size = options.block_size or traits.pattern.size
         self.pattern = block(self.size)
         self.shift = 1 if traits.predicts is Predicts.NEXT else 0
+        self.needs_slots = not options.merge
 
     @property
     def smallest_window(self) -> int:
@@ -89,15 +102,32 @@ class Planner(base.Planner):
 
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
         first = seq.final // self.size * self.size
-        targets = first + np.flatnonzero(seq.masked[first:]).astype(np.int32)
+        early = self.options.early_stop
+        targets = blocks.targets(seq, first, seq.length, self.traits, early_stop=early)
         start = min(stored, first, int(targets[0]) - self.shift)
-        if seq.length - start <= budget:
-            rows = targets - self.shift - start
-            return Window(start, seq.length, rows, targets, self.pattern, keep=first)
+        is_stored = stored >= first or self.options.merge
+        if is_stored and seq.length - start <= budget:
+            return self._deciding(seq, start, targets, keep=first)
         end = min(first, (stored + budget) // self.size * self.size)
         return Window(stored, end, pattern=self.pattern, keep=end) if end > stored else None
 
+    def _deciding(self, seq: Sequence, start: int, targets: Ints, keep: int) -> Window:
+        steps = seq.scratch.get("steps", 0)
+        return Window(
+            start,
+            seq.length,
+            targets - self.shift - start,
+            targets,
+            self.pattern,
+            keep,
+            soft=smoothing.soft_input(self.options, seq, start, seq.length, steps),
+            remember=self.options.remembered,
+        )
+
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
+        blocks.note_step(seq, window)
+        if blocks.is_kept_open(seq, window, update):
+            return
         masked = np.flatnonzero(seq.masked[seq.final :])
         seq.final = seq.final + int(masked[0]) if len(masked) else seq.length
         if seq.final == seq.length and seq.final < seq.limit:
@@ -105,4 +135,5 @@ class Planner(base.Planner):
 
     def _open_block(self, seq: Sequence) -> None:
         end = (seq.length // self.size + 1) * self.size
-        seq.extend(end - seq.length, self.mask_token, masked=True)
+        blocks.open_positions(seq, end - seq.length, self.traits)
+        blocks.begin_block(seq, end - self.size, end)

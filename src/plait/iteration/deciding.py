@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from plait.core.window import NOTHING, Floats, Update
+import numpy as np
+
+from plait.core.window import NOTHING, Floats, Update, Window
 from plait.decoding.base import Decoder, Item
 from plait.iteration.base import Job
+from plait.iteration.smoothing import SOFT
 
 
 def decide(jobs: list[Job], rows: list[Floats | Exception]) -> list[Update | Exception]:
@@ -17,11 +20,35 @@ def decide(jobs: list[Job], rows: list[Floats | Exception]) -> list[Update | Exc
         elif len(logits):
             indices, items = groups.setdefault(job.request.decoder, ([], []))
             indices.append(index)
-            items.append(Item(logits, job.request.seq, job.window))
+            items.append(Item(_guided(logits, job.window), job.request.seq, job.window))
     for decoder, (indices, items) in groups.items():
-        for index, update in zip(indices, _decide_all(decoder, items), strict=True):
-            updates[index] = update
+        for index, item, update in zip(indices, items, _decide_all(decoder, items), strict=True):
+            updates[index] = _remember(item, update) if item.window.remember else update
     return updates
+
+
+def _guided(logits: Floats, window: Window) -> Floats:
+    """One row per target: of a window with guidance the two halves become one."""
+    if not window.guidance:
+        return logits
+    half = len(logits) // 2
+    without = logits[half:]
+    mixed: Floats = without + np.float32(window.guidance + 1.0) * (logits[:half] - without)
+    return mixed
+
+
+def _remember(item: Item, update: Update | Exception) -> Update | Exception:
+    """Keep the best probabilities of every target that stays open, for iteration/smoothing.py."""
+    if isinstance(update, Exception):
+        return update
+    targets = item.window.targets
+    is_open = item.seq.masked[targets] & ~np.isin(targets, update.positions)
+    logits = item.logits[is_open]
+    count = min(item.window.remember, logits.shape[1])
+    best = np.argpartition(-logits, count - 1, axis=1)[:, :count].astype(np.int32)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    shares = np.take_along_axis(shifted, best, axis=1) / shifted.sum(axis=1, keepdims=True)
+    return update._replace(memory={**update.memory, SOFT: (targets[is_open], best, shares)})
 
 
 def _decide_all(decoder: Decoder, items: list[Item]) -> list[Update | Exception]:

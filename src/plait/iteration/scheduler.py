@@ -2,8 +2,8 @@
 
 It is blind to how a request generates. All it sees are windows: a prompt chunk, a decode token and a
 diffusion block differ in their length only. A request that has begun and is no further behind than two smallest
-windows **streams**: somebody waits for its next token. The rest is prompt, also the canvas of a request that
-was preempted. Each step has a budget of positions, spent in this order:
+windows **streams**: somebody waits for its next token; so does one whose canvas cannot be fed in pieces. The
+rest is prompt, also the canvas of a request that was preempted. Each step has a budget of positions, spent in this order:
 
 1. running requests by (priority, step in which they were last served, positions they are behind): who was
    left out goes first, and among equals small windows go before large ones, so a long prompt takes what the
@@ -34,6 +34,7 @@ from plait.core.errors import CapacityError
 from plait.core.sequence import Sequence
 from plait.iteration import fairness
 from plait.iteration.base import Account, Job, Request
+from plait.iteration.capacity import check
 from plait.iteration.pace import Load, Pace
 from plait.iteration.queues import Queues
 from plait.kvcache.base import Cache
@@ -78,18 +79,7 @@ class Scheduler:
 
     def check(self, request: Request) -> None:
         """Raise CapacityError for a request that could never run. Changes nothing."""
-        span = request.planner.span(request.seq)
-        if span > self.cache.num_slots:
-            raise CapacityError(
-                f"the request may need {span} slots of KV cache, but there are {self.cache.num_slots}",
-                "ask for fewer tokens, or raise kv_memory",
-            )
-        if not self.cache.keeps and span > self.max_num_batched_tokens:
-            raise CapacityError(
-                f"this cache computes the whole canvas in every step: the request may reach {span} "
-                f"positions, but a step feeds at most {self.max_num_batched_tokens}",
-                "ask for fewer tokens, raise max_num_batched_tokens, or use the cache 'paged'",
-            )
+        check(request, self.cache, self.max_num_batched_tokens)
 
     def add(self, request: Request) -> None:
         """Queue a request that has passed `check`."""
@@ -177,8 +167,8 @@ class Scheduler:
 
     def _streams(self, request: Request) -> bool:
         stored = self.cache.length(request.seq)
-        has_begun = request.served > 0 or stored > 0
-        return has_begun and request.seq.length - stored <= 2 * request.planner.smallest_window
+        has_begun = request.served > 0 or stored > 0 or request.planner.is_whole
+        return has_begun and request.planner.streams(request.seq, stored)
 
     def _spend(self) -> None:
         for request in sorted(self.running, key=self._turn):
@@ -250,15 +240,16 @@ class Scheduler:
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
         budget = allowed if cache.keeps else self.max_num_batched_tokens
         stored = self._catch_up(seq)
+        held = cache.held(seq) if request.planner.approximates else stored
         try:
-            window = request.planner.next(seq, stored, budget)
+            window = request.planner.next(seq, held, budget)
         except Exception as error:  # a faulty planner ends this request and nobody else's
             return self._refuse(request, error)
         if window is None or window.length > allowed:
             return
         if window.start < stored:
             cache.truncate(seq, window.start)
-        if not self._make_room(request, window.end):
+        if not self._make_room(request, window.reach):
             return
         self._budget -= window.length
         if is_prompt:

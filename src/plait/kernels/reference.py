@@ -69,13 +69,14 @@ def visible(
     positions: Ints,
     window: int,
 ) -> NDArray[np.bool_]:
-    """Which slots each row of a window sees, bool [rows, start + rows]; see core.window.Pattern.
+    """Which slots each row of a window sees, bool [rows, reach]; see core.window.Pattern and Window.reach.
 
     positions: int32 [rows]. window: slots a row looks back over (its own included), 0 for all.
     """
     rows = len(positions)
     end = start + rows
-    slots, own = np.arange(end)[None, :], np.arange(start, end)[:, None]
+    reach = max(end, size) if kind is PatternKind.FULL else end
+    slots, own = np.arange(reach)[None, :], np.arange(start, end)[:, None]
     if kind is PatternKind.CAUSAL:
         limit = own + 1
     elif kind is PatternKind.BLOCK:
@@ -83,7 +84,7 @@ def visible(
     elif kind is PatternKind.PREFIX:
         limit = np.minimum(end, np.maximum(size, own + 1))
     else:
-        limit = np.full_like(own, end)
+        limit = np.full_like(own, reach)
     seen = slots < limit
     if kind is PatternKind.TREE:
         assert mask is not None

@@ -11,7 +11,7 @@ forward over the final canvas would give) or APPROX (useful, but its visible con
 **Life of a window.** The scheduler calls, in this order and for one window at a time
 
     truncate(seq, window.start)    only when the window feeds slots that were already stored
-    reserve(seq, window.end)       False -> somebody has to give pages back; nothing has changed
+    reserve(seq, window.reach)     False -> somebody has to give pages back; nothing has changed
     view(seq, window)              after the forward the pages of [start, end) have been written
     stored(seq, window)            [start, keep) become window.mark, [keep, end) EMPTY
 
@@ -85,7 +85,7 @@ class Cache(ABC):
 
     @abstractmethod
     def view(self, seq: Sequence, window: Window) -> KVView:
-        """Where `window` finds and leaves its K/V; needs a reservation up to window.end."""
+        """Where `window` finds and leaves its K/V; needs a reservation up to window.reach."""
 
     @abstractmethod
     def stored(self, seq: Sequence, window: Window) -> None:
@@ -94,6 +94,10 @@ class Cache(ABC):
     @abstractmethod
     def length(self, seq: Sequence) -> int:
         """Number of leading EXACT slots."""
+
+    @abstractmethod
+    def held(self, seq: Sequence) -> int:
+        """Number of leading slots that are EXACT or APPROX."""
 
     @abstractmethod
     def slots(self, seq: Sequence) -> bytes:

@@ -36,12 +36,15 @@ class Cache(base.Cache):
 
     def view(self, seq: Sequence, window: Window) -> KVView:
         assert window.start == 0, "a cache that keeps nothing needs whole windows"
-        return KVView(np.array(self._pages[seq.request_id][: num_pages(window.end)], np.int32))
+        return KVView(np.array(self._pages[seq.request_id][: num_pages(window.reach)], np.int32))
 
     def stored(self, seq: Sequence, window: Window) -> None:
         """Nothing is stored."""
 
     def length(self, seq: Sequence) -> int:
+        return 0
+
+    def held(self, seq: Sequence) -> int:
         return 0
 
     def slots(self, seq: Sequence) -> bytes:

@@ -63,7 +63,7 @@ class Cache(base.Cache):
 
     def view(self, seq: Sequence, window: Window) -> KVView:
         table = self._tables[seq.request_id]
-        needed = num_pages(window.end)
+        needed = num_pages(window.reach)
         assert needed <= len(table.pages), f"request {seq.request_id}: no reservation for {window}"
         if table.view is None or len(table.view.pages) != needed:
             table.view = KVView(np.array(table.pages[:needed], np.int32))
@@ -84,6 +84,11 @@ class Cache(base.Cache):
     def length(self, seq: Sequence) -> int:
         table = self._tables.get(seq.request_id)
         return table.length if table else 0
+
+    def held(self, seq: Sequence) -> int:
+        marks = self.slots(seq)
+        empty = marks.find(Slot.EMPTY)
+        return len(marks) if empty < 0 else empty
 
     def slots(self, seq: Sequence) -> bytes:
         table = self._tables.get(seq.request_id)

@@ -46,7 +46,8 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
     first_row = first_mask = 0
     for sequence, window, view, num_best in inputs:
         start, end, pattern = window.start, window.end, window.pattern
-        tokens.frombytes(sequence.tokens[start:end].tobytes())
+        fed = sequence.tokens[start:end] if window.tokens is None else window.tokens
+        tokens.frombytes(fed.tobytes())
         positions.extend(range(start, end) if window.positions is None else window.positions)
         has_mask = pattern.kind is _TREE
         mask = first_mask if has_mask else -1

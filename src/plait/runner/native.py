@@ -8,13 +8,14 @@ from collections.abc import Sequence as Listing
 import numpy as np
 
 from plait.core.step import StepInput
-from plait.core.window import Floats
+from plait.core.window import Floats, Ints
 from plait.kernels.plan import Plan, Pool, make_plan
 from plait.kvcache import pool as kv_pool
 from plait.models.base import AttentionSpec, Graph, Rope, Value
 from plait.runner import fine
 from plait.runner.batch import Batch, flatten
 from plait.runner.fuse import Fused, Op, fuse
+from plait.runner.soften import as_window, soften
 from plait.runner.weights import Weights
 from plait.weights.base import Checkpoint
 
@@ -60,7 +61,7 @@ class NativeRunner:
 
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [rows wanted, vocab] per input."""
-        batch = flatten(inputs)
+        batch = flatten(soften(inputs, self._embeddings))
         out = self._room(len(batch.wanted))
         self._run(batch, out, 0, self._plan.num_ops, None)
         rows: list[Floats] = []
@@ -69,6 +70,9 @@ class NativeRunner:
             rows.append(out[first : first + count])
             first += count
         return rows
+
+    def _embeddings(self, tokens: Ints) -> Floats:
+        return self.hidden([as_window(tokens)], until="layer.0")
 
     def hidden(
         self,

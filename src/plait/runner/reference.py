@@ -17,6 +17,7 @@ from plait.kvcache.pool import Pool
 from plait.models.base import AttentionSpec, Graph, Node, Rope, Value
 from plait.runner import fine
 from plait.runner.batch import WINDOW_FIELDS, Batch, flatten
+from plait.runner.soften import soften
 from plait.weights.base import Checkpoint
 
 _FLOAT_FORMATS = ("f32", "f16", "bf16")
@@ -38,12 +39,18 @@ class ReferenceRunner:
 
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [rows wanted, vocab] per input."""
+        inputs = soften(inputs, self._embeddings)
         batch = flatten(inputs)
         result = self._graph.result
         assert result is not None
         logits = self._walk(inputs, batch, len(self._graph.nodes))[result.buffer]
         ends = np.cumsum(batch.counts).tolist()
         return [logits[end - n : end] for end, n in zip(ends, batch.counts, strict=True)]
+
+    def _embeddings(self, tokens: Ints) -> Floats:
+        node = next(node for node in self._graph.nodes if node.kind == "embed")
+        rows: Floats = self._tensor(node.weights[0])[tokens] * np.float32(node.attrs["scale"])
+        return rows
 
     def counters(self) -> dict[str, int]:
         """Nothing is counted."""
@@ -165,9 +172,9 @@ class ReferenceRunner:
         for item, first in step.windows():
             rows = slice(first, first + item.window.length)
             positions = np.array(step.batch.positions[rows])
-            pages, start, end = item.view.pages, item.window.start, item.window.end
+            pages, start, reach = item.view.pages, item.window.start, item.window.reach
             store_kv(self._kv, spec.layer, pages, start, k[rows], v[rows])
-            keys, values = load_kv(self._kv, spec.layer, pages, end, spec.head_dim)
+            keys, values = load_kv(self._kv, spec.layer, pages, reach, spec.head_dim)
             pattern = item.window.pattern
             seen = ops.visible(
                 pattern.kind, pattern.size, pattern.mask, start, positions, spec.window

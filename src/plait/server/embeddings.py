@@ -78,10 +78,12 @@ async def _read(worker: Worker, reading: Reading, pooling: str, sums: dict[int, 
 def _pooled(before: Sums | None, rows: Floats, pooling: str) -> Sums:
     """The sum of a text's rows up to now, or the last of them."""
     if pooling == "last":
-        return rows[-1].astype(np.float64)
+        last: Sums = rows[-1].astype(np.float64)
+        return last
     # Row after row from the first on: the same bits wherever a text was divided.
     rest: list[Any] = [rows] if before is None else [before, rows]
-    return np.vstack(rest).sum(axis=0, dtype=np.float64)
+    total: Sums = np.vstack(rest).sum(axis=0, dtype=np.float64)
+    return total
 
 
 def _normed(vector: Sums) -> Floats:

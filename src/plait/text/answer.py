@@ -35,6 +35,8 @@ class CompletionOutput:
     token_ids ends with the stop token, if there was one; a stop string takes the tokens that hold nothing
     but it away. finish_reason: None while it runs, then stop, length, cancelled, deadline or error (see `error`).
     stop_reason: the stop string or the stop token id that ended it; None for the model's own end.
+    canvas: of a request that is watched and runs, the tokens behind those of `token_ids` that may still
+        change, None where a position is open.
     """
 
     index: int
@@ -45,6 +47,7 @@ class CompletionOutput:
     finish_reason: str | None = None
     stop_reason: int | str | None = None
     error: str | None = None
+    canvas: list[int | None] | None = None
 
 
 @dataclass(slots=True)
@@ -142,6 +145,7 @@ class _Choice:
     def take(self, event: Event) -> bool:
         """Add an event. True when it has brought a stop string."""
         out = self.output
+        out.canvas = None if event.canvas is None else list(event.canvas)
         if self._text.stopped is None:
             self._add(event)
             if event.finish_reason:

@@ -1,0 +1,34 @@
+"""What a request can ever need, against what there is."""
+
+from __future__ import annotations
+
+from plait.core.errors import CapacityError, UserError
+from plait.iteration.base import Request
+from plait.kvcache.base import Cache
+
+
+def check(request: Request, cache: Cache, max_num_batched_tokens: int) -> None:
+    """Raise UserError for a request that could never run with this cache and this budget of positions."""
+    span = request.planner.span(request.seq)
+    if span > cache.num_slots:
+        raise CapacityError(
+            f"the request may need {span} slots of KV cache, but there are {cache.num_slots}",
+            "ask for fewer tokens, or raise kv_memory",
+        )
+    if request.planner.needs_slots and not cache.keeps:
+        raise UserError(
+            "the planner goes on from what earlier steps computed, and this cache keeps nothing",
+            "use the cache 'paged' or 'auto', or the planner's defaults (reuse=none, merge=true)",
+        )
+    if request.planner.is_whole and span > max_num_batched_tokens:
+        raise CapacityError(
+            f"the model sees its whole canvas at once: the request may feed {span} positions, but a step "
+            f"feeds at most {max_num_batched_tokens}",
+            "ask for fewer tokens, or raise max_num_batched_tokens",
+        )
+    if not cache.keeps and span > max_num_batched_tokens:
+        raise CapacityError(
+            f"this cache computes the whole canvas in every step: the request may reach {span} "
+            f"positions, but a step feeds at most {max_num_batched_tokens}",
+            "ask for fewer tokens, raise max_num_batched_tokens, or use the cache 'paged'",
+        )

@@ -1,0 +1,1 @@
+"""Programs on top of the engine: what can be said in requests."""
