@@ -16,7 +16,7 @@ struct Window {
   int32_t num_rows;
   int32_t start;  // slot of the first row
   int32_t pattern;
-  int32_t size;        // length of a block or prefix; full: where the slots end that rows see at least
+  int32_t size;  // length of a block or prefix; full: where the slots end that rows see at least
   int32_t first_page;  // index into Batch::pages; covers slots [0, reach_of(window))
   int32_t first_mask;  // index into Batch::masks of a [num_rows][num_rows] tree mask, or -1
 };
