@@ -59,9 +59,7 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("plait.weights.hub.resolve", lambda model: script)
     roof = roofline.Roof(roofline.Peaks(1e9, 1e9, 1 << 20), Work(10, 8, 5, 4, ()), "f16")
     monkeypatch.setattr(roofline, "roof", lambda path, config: (roof, "peaks"))
-    yield peers
-    for name in ("engines", "peers", "workloads"):
-        sys.modules.pop(name, None)
+    return peers
 
 
 def arguments(tmp_path: Path, *workloads: str) -> argparse.Namespace:
