@@ -8,12 +8,16 @@ FORMATTED := $(shell find csrc tests/native -name '*.cpp' -o -name '*.h' 2>/dev/
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: demo test build lint native-test docs clean
+.PHONY: demo test build lint native-test python-test docs clean
 
 demo: build
 	@$(BIN)/plait run smollm2-135m "Write a short poem about the sea." -n 96 --stats
 
-test: lint native-test
+# Side by side, for the Python tests leave one processor idle half of the time.
+test: lint
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target native-test python-test
+
+python-test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 build: $(VENV)/.installed
@@ -28,7 +32,7 @@ lint: $(VENV)/.test
 native-test: $(VENV)/.tools
 	@cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
 	  -DPLAIT_NATIVE_TESTS=ON -DPLAIT_SANITIZE=ON -DCMAKE_BUILD_TYPE=Release >/dev/null
-	cmake --build build/sanitize
+	nice cmake --build build/sanitize
 	ctest --test-dir build/sanitize --output-on-failure
 
 # Pages that are written by a script (a test compares them with their source).
