@@ -45,8 +45,11 @@ class Planner(ABC):
     """See the module's text for the contract. Siblings are built as `Planner(options, traits)`.
 
     default_decoder: the sibling in `decoding` that "auto" means with this planner.
-    generates: False for one that only computes log-probabilities. fills: whether it honours `SamplingParams.infill`. waits: whether it keeps a block open for a decoder that
-    edits. approximates: goes on from APPROX slots too. is_whole: a canvas cannot be fed in pieces.
+    generates: False for one that only computes log-probabilities.
+    fills: whether it honours `SamplingParams.infill`.
+    waits: whether it keeps a block open for a decoder that edits.
+    is_whole: a canvas cannot be fed in pieces.
+    approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
     """
 
