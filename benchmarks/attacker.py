@@ -196,7 +196,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not before the server has ended
-    setting = Setting(Path(args.model), args.slots, args.context, args.threads, Path())
+    setting = Setting(args.model, Path(), args.slots, args.context, args.threads, Path())
     keys = [word for key in (*VICTIMS, FOURTH) for word in ("--api-key", key)]
     server = Server("plait", setting, args.patience, keys)
     try:

@@ -131,7 +131,7 @@ def row(name: str, record: dict[str, Any]) -> str:
 
 def run(model: str, args: argparse.Namespace) -> None:
     """Measure a model; what is done is on disk even if a later load fails."""
-    setting = Setting(hub.resolve(model), args.slots, args.context, args.threads, args.home)
+    setting = Setting(model, hub.resolve(model), args.slots, args.context, args.threads, args.home)
     out = args.results / f"serve-{model}.json"
     record = json.loads(out.read_text()) if out.exists() else {"model": model, "loads": {}}
     servers: list[Server] = []

@@ -23,8 +23,11 @@ TARGET = "llama-server"
 
 @dataclass(frozen=True)
 class Setting:
-    """context: tokens of each of the slots. home: where the peers live."""
+    """name: of the model, for Plait: what `plait bench step` measured is kept under it. model: its file, for the
+    others. context: tokens of each of the slots. home: where the peers live.
+    """
 
+    name: str
     model: Path
     slots: int
     context: int
@@ -34,7 +37,7 @@ class Setting:
 
 def plait(setting: Setting, port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "plait", "serve", str(setting.model)),
+        *(sys.executable, "-m", "plait", "serve", setting.name),
         *("--port", str(port), "--threads", str(setting.threads)),
         *("--ctx", str(setting.context), "--max-num-seqs", str(setting.slots)),
     ]

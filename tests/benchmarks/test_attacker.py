@@ -76,7 +76,7 @@ def test_every_turn_is_measured_and_the_attack_ends_with_it(bench: Any, tmp_path
     sizes = {"clients": 2, "flood": 5, "slots": 4, "context": 2000, "threads": 1}
     times = {"seconds": 0.6, "warm": 0.1, "patience": 20.0, "rounds": 2}
     args = argparse.Namespace(model="m", **sizes, **times)
-    setting = bench.Setting(Path("m"), 1, 1, 1, tmp_path)
+    setting = bench.Setting("m", Path("m"), 1, 1, 1, tmp_path)
     keys = [word for key in (*bench.VICTIMS, bench.FOURTH) for word in ("--api-key", key)]
     server = bench.Server("plait", setting, 20.0, keys)
     try:

@@ -97,7 +97,7 @@ def test_a_server_that_says_nothing_is_ended(bench: Any, tmp_path: Path) -> None
 
 
 def setting(bench: Any) -> Any:
-    return bench.Setting(Path("m"), 1, 1, 1, Path())
+    return bench.Setting("m", Path("m"), 1, 1, 1, Path())
 
 
 def test_medians_and_ratios_are_those_of_the_rounds(bench: Any) -> None:

@@ -27,6 +27,13 @@ def answers_of(engine: Engine, params: SamplingParams, prompt: int = 10) -> list
     return [answers[first + choice] for choice in range(params.n)]
 
 
+def test_more_choices_than_tokens_are_refused() -> None:
+    engine = make_engine(max_request_tokens=2)
+    with pytest.raises(UserError, match="3 choices.* 2 tokens"):
+        engine.add([1], replace(FREE, n=3, temperature=1.0))
+    assert not engine.has_work
+
+
 @BOTH
 def test_the_cap_of_tokens_ends_a_request_that_named_no_number(traits: Traits) -> None:
     engine = make_engine(traits, max_request_tokens=30)

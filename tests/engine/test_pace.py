@@ -46,7 +46,13 @@ def test_a_measurement_is_the_pace_of_its_setup_alone(home: Path) -> None:
     assert (pace.stretch, pace.time.setup) == (3.0, cost.setup)
     assert "3 times" in words
     assert pace.time.setup.isa == "avx2"
-    for other in ({"model": "other"}, {"threads": 1}, {"kv": "int8"}, {"isa": "generic"}):
+    for other in (
+        {"model": "other"},
+        {"threads": 1},
+        {"kv": "int8"},
+        {"isa": "generic"},
+        {"executor": "reference"},
+    ):
         assert measured_pace(replace(CONFIG, **other)) == (None, ())
 
 

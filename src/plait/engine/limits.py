@@ -43,6 +43,11 @@ class Limits:
             )
         if asked is None and most:
             asked = most // params.n
+            if asked == 0:
+                raise UserError(
+                    f"{params.n} choices were asked for, but one may generate {most} tokens in all",
+                    f"n of at most {most}",
+                )
         return context_length if asked is None else min(prompt_length + asked, context_length)
 
     def hold_kv(self, requests: list[Request]) -> None:

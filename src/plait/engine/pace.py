@@ -12,10 +12,11 @@ from plait.weights.hub import cache_root
 def setup(config: EngineConfig) -> Setup:
     """What the measured cost of a step depends on."""
     here = machine()
+    isa = here.isas[-1] if config.isa == "auto" else config.isa
     return Setup(
         config.model,
         here.processor,
-        here.isas[-1] if config.isa == "auto" else config.isa,
+        "reference" if config.executor == "reference" else isa,
         config.threads or here.threads,
         config.activations,
         config.kv_type,
