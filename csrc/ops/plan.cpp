@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -90,6 +91,7 @@ void Plan::check(const Batch& batch, int64_t num_pages_listed, int64_t num_masks
     demand(w.first_row == next && w.num_rows > 0, "windows must cover the rows in order");
     next += w.num_rows;
     demand(next <= batch.num_rows && w.start >= 0, "a window outside the batch");
+    demand(w.start <= std::numeric_limits<int32_t>::max() - w.num_rows, "a window without an end");
     demand(w.pattern >= 0 && w.pattern <= static_cast<int32_t>(Pattern::tree), "no such pattern");
     demand(static_cast<Pattern>(w.pattern) != Pattern::block || w.size > 0, "a block of size 0");
     const int64_t pages = (static_cast<int64_t>(reach_of(w)) + kPage - 1) / kPage;

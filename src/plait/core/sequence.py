@@ -34,7 +34,8 @@ class Event(NamedTuple):
 
     logprobs: one per token when the request asked for them. stop_token: the id that ended the request;
     it is the last of its token_ids. error: what went wrong, with reason ERROR.
-    prompt_logprobs: one per prompt token, None for the first; sent once, with the first tokens.
+    prompt_logprobs: one per prompt token, None for the first and, with the planner 'score', for those that were
+        not asked about; sent once, with the first tokens.
     metrics: only with the last event, the one that has a finish_reason.
     canvas: of a request that is watched, what stands behind its final tokens after a step that decided
         something: provisional tokens, None where a position is open. None for a request that is not.

@@ -12,8 +12,8 @@ e = s + block size:
 While a block is being decided stored = s, so the window is the block and nothing is kept, because what a
 slot saw may still change. When it is decided and the next one opens, stored lies a block behind, and the
 same rule feeds both: the forward that stores the decided block is the first of the new one (the merged
-commit of dInfer; with `merge` off a forward of its own stores the block). A long prompt is the same thing in pieces that are whole blocks. The last block is never
-stored.
+commit of dInfer; with `merge` off a forward of its own stores the block). A long prompt is the same thing in
+pieces that are whole blocks. The last block is never stored.
 
 For a model that predicts the NEXT token, the row of target i is i - 1; when the block's first position is
 masked, the window begins one slot earlier.

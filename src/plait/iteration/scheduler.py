@@ -3,7 +3,8 @@
 It is blind to how a request generates. All it sees are windows: a prompt chunk, a decode token and a
 diffusion block differ in their length only. A request that has begun and is no further behind than two smallest
 windows **streams**: somebody waits for its next token; so does one whose canvas cannot be fed in pieces. The
-rest is prompt, also the canvas of a request that was preempted. Each step has a budget of positions, spent in this order:
+rest is prompt, also the canvas of a request that was preempted. Each step has a budget of positions, spent in
+this order:
 
 1. running requests by (priority, step in which they were last served, positions they are behind): who was
    left out goes first, and among equals small windows go before large ones, so a long prompt takes what the
@@ -45,7 +46,8 @@ class Scheduler:
 
     running: requests that hold pages. waiting: they hold none.
     refused: requests that turned out to need more memory than there is, or whose planner failed, with the
-        reason; the engine takes them from here and ends them. is_short_of_memory: whether the last plan wanted more pages.
+        reason; the engine takes them from here and ends them.
+    is_short_of_memory: whether the last plan wanted more pages.
     num_lookups: admissions. num_prefix_hits, num_prefix_tokens: those that found a part of their canvas in the
         cache, and how much they and the running ones found.
     """

@@ -24,7 +24,7 @@ from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.core.sequence import Event
 from plait.core.traits import Traits
-from plait.core.window import PatternKind
+from plait.core.window import PatternKind, TokenLogprobs
 from plait.engine.worker import Worker
 
 METHODS = ("monte_carlo", "any_order")
@@ -119,11 +119,15 @@ def _values(worker: Worker, terms: list[_Term]) -> Iterator[tuple[_Term, float]]
             term = running.pop(event.request_id)
             if event.prompt_logprobs is None:
                 raise RuntimeError(event.error or f"a forward ended early: {event.finish_reason}")
-            found = [event.prompt_logprobs[position] for position in term.counted]
-            yield term, sum(entry.token for entry in found if entry is not None)
+            yield term, sum(_scored(event.prompt_logprobs[p]) for p in term.counted)
     finally:
         for key in running:
             worker.cancel(key)
+
+
+def _scored(entry: TokenLogprobs | None) -> float:
+    assert entry is not None, "a masked position was not scored"
+    return entry.token
 
 
 def _spans(positions: list[int]) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.server.schema.common import (
+    ONE_TIER,
     PLAIN_TEXT,
     STORE,
     TOOLS,
@@ -76,16 +77,7 @@ class ChatRequest(Penalties):
     web_search_options: Annotated[Any, Unsupported("this server searches nothing")] = None
     store: Annotated[Any, Unsupported(STORE, (False,))] = None
     metadata: Annotated[Any, Unsupported(STORE, ({},))] = None
-    service_tier: Annotated[
-        Any,
-        Unsupported(
-            "there is one tier",
-            (
-                "auto",
-                "default",
-            ),
-        ),
-    ] = None
+    service_tier: Annotated[Any, ONE_TIER] = None
 
     def params(self) -> SamplingParams:
         """Raises UserError for values out of range, or that contradict each other."""

@@ -58,6 +58,9 @@ class Unsupported:
         )
 
 
+ONE_TIER = Unsupported("there is one tier", ("auto", "default"))
+
+
 TOOLS = "tool calls are not available yet"
 STORE = "nothing is stored on this server"
 PLAIN_TEXT = {"type": "text"}

@@ -10,6 +10,7 @@ from pydantic import Field
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.server.schema.common import (
+    ONE_TIER,
     PLAIN_TEXT,
     STORE,
     TOOLS,
@@ -65,14 +66,7 @@ class ResponseRequest(Sampling):
     max_output_tokens: int | None = None
     metadata: dict[str, str] | None = Field(None, max_length=16, description="Given back as it is.")
     text: Annotated[
-        Any,
-        Unsupported(
-            "only text is available yet",
-            (
-                {},
-                {"format": PLAIN_TEXT},
-            ),
-        ),
+        Any, Unsupported("only text is available yet", ({}, {"format": PLAIN_TEXT}))
     ] = None
     tools: Annotated[Any, Unsupported(TOOLS, ([],))] = None
     tool_choice: Annotated[Any, Unsupported(TOOLS, ("none",))] = None
@@ -91,16 +85,7 @@ class ResponseRequest(Sampling):
     truncation: Annotated[
         Any, Unsupported("a prompt that is too long is refused", ("disabled",))
     ] = None
-    service_tier: Annotated[
-        Any,
-        Unsupported(
-            "there is one tier",
-            (
-                "auto",
-                "default",
-            ),
-        ),
-    ] = None
+    service_tier: Annotated[Any, ONE_TIER] = None
 
     def messages(self) -> list[dict[str, Any]]:
         """The conversation, the instructions first."""
