@@ -219,6 +219,17 @@ void test_bad_batches_are_refused() {
          "a view outside its buffer is refused");
 }
 
+// Its last slot would have a number that does not exist.
+void test_a_window_without_an_end_is_refused() {
+  auto plan = make_plan(Isa::generic, 1, KvType::f32);
+  const Window window{0, 4, INT32_MAX - 2, static_cast<int32_t>(Pattern::causal), 0, 0, -1};
+  Batch batch;
+  batch.num_rows = window.num_rows;
+  batch.num_windows = 1;
+  batch.windows = &window;
+  expect(refuses([&] { plan->check(batch, 0, 0); }), "a window without an end is refused");
+}
+
 }  // namespace
 
 int main() {
@@ -228,6 +239,7 @@ int main() {
   test_patterns_in_one_batch(KvType::f16);
   test_patterns_in_one_batch(KvType::int8);
   test_bad_batches_are_refused();
+  test_a_window_without_an_end_is_refused();
   if (failures == 0) std::printf("plan: all passed\n");
   return failures != 0;
 }
