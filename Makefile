@@ -32,7 +32,7 @@ lint: $(VENV)/.test
 native-test: $(VENV)/.tools
 	@cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
 	  -DPLAIT_NATIVE_TESTS=ON -DPLAIT_SANITIZE=ON -DCMAKE_BUILD_TYPE=Release >/dev/null
-	nice cmake --build build/sanitize
+	MAKEFLAGS= nice cmake --build build/sanitize  # ninja is no part of make's job server
 	ctest --test-dir build/sanitize --output-on-failure
 
 # Pages that are written by a script (a test compares them with their source).
