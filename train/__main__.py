@@ -8,13 +8,16 @@ from pathlib import Path
 
 import torch
 
-from train import sudoku
+from train import sudoku, trimode
 from train.body import Shape
 from train.recipe import Recipe, Run
 
 RECIPES = {
     "sudoku": Recipe(
         Shape(len(sudoku.ALPHABET)), functools.partial(sudoku.loss, seed=1, batch=64), steps=4500
+    ),
+    "trimode": Recipe(
+        Shape(len(trimode.ALPHABET)), functools.partial(trimode.loss, size=64), steps=4000
     ),
 }
 
