@@ -102,19 +102,19 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
     """Raises UserError for a planner and a decoder that do not fit the request or each other."""
     if params.infill and not planner.fills:
         raise UserError(
-            "this way of generating cannot fill in stretches of a prompt",
+            "infill needs a way of generating that fills in stretches of a prompt",
             "use a model with full attention and the planner 'canvas', or leave infill out",
         )
     if not decoder.edits:
         return
     if not planner.waits:
         raise UserError(
-            "a decoder that edits needs a planner that keeps blocks open",
+            "decoder: one that edits needs a planner that keeps blocks open",
             "use the planner 'block' or 'canvas', or the decoder 'auto'",
         )
     if params.infill:
         raise UserError(
-            "a decoder that edits could change what was given", "use another decoder with infill"
+            "infill: a decoder that edits could change what was given", "use another decoder"
         )
 
 

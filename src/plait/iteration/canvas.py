@@ -77,7 +77,8 @@ class Options(smoothing.Options):
             raise UserError(f"guidance={self.guidance!r} is out of range", "from -1 to 100")
         if self.guidance and self.reuse != "none":
             raise UserError(
-                "guidance computes everything in every step", "leave it out, or use reuse=none"
+                f"guidance has no meaning with reuse={self.reuse}: it computes everything in every step",
+                "leave it out, or use reuse=none",
             )
 
     def _check_reuse(self) -> None:
@@ -107,7 +108,7 @@ class Planner(base.Planner):
         super().__init__(options, traits)
         if traits.pattern.kind is not PatternKind.FULL:
             raise UserError(
-                "this model does not see a whole canvas at once", "use the planner 'auto'"
+                "planner: this model does not see a whole canvas at once", "use the planner 'auto'"
             )
         self.mask_token = blocks.mask_token(traits)
         if options.guidance and traits.starts_from_noise:
