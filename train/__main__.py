@@ -15,10 +15,10 @@ from train.recipe import Recipe, Run
 CONTEXT = 256
 RECIPES = {
     "sudoku": Recipe(
-        Shape(len(sudoku.ALPHABET)), functools.partial(sudoku.loss, seed=1, batch=64), steps=4500
+        Shape(len(sudoku.ALPHABET)), functools.partial(sudoku.loss, seed=1, batch=64), steps=3000
     ),
     "trimode": Recipe(
-        Shape(len(trimode.ALPHABET)), functools.partial(trimode.loss, size=64), steps=4000
+        Shape(len(trimode.ALPHABET)), functools.partial(trimode.loss, size=64), steps=2000
     ),
 }
 

@@ -68,15 +68,16 @@ def build(
         loaded.close()
         raise
     chosen = engine.own_planner.words
-    words = (*loaded.words, *_whole_words(engine, loaded.traits), *pace_words, *chosen)
+    words = (*loaded.words, *_whole_words(engine, loaded.traits.context_length), *pace_words, *chosen)
     return Built(engine, engine.traits, words, loaded.close)
 
 
-def _whole_words(engine: Engine, traits: Traits) -> tuple[str, ...]:
-    """What a step feeds of a canvas that is seen as a whole, and what that means for the context."""
-    if traits.pattern.kind is not PatternKind.FULL:
+def _whole_words(engine: Engine, most: int) -> tuple[str, ...]:
+    """What a step feeds of a canvas that is seen as a whole, and what that means for the context. most: the tokens that
+    model and memory allow."""
+    if engine.traits.pattern.kind is not PatternKind.FULL:
         return ()
-    granted, most = engine.traits.context_length, traits.context_length
+    granted = engine.traits.context_length
     cut = f", so the context is {granted} tokens instead of {most}" if granted < most else ""
     budget = engine.scheduler.max_num_batched_tokens
     return (
@@ -111,6 +112,7 @@ def assemble(
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
     time: what a step costs here, where it was measured.
     """
+    traits = in_mode(traits, config.planner)
     names = part_names(config, traits)
     cache_module = registry.load("kvcache", names["cache"])
     planner = registry.load("iteration", names["planner"]).Planner
@@ -129,6 +131,14 @@ def assemble(
         max_num_seqs=config.max_num_seqs,
     )
     return Engine(scheduler, runner, traits, own.choose, Limits.of(config))
+
+
+def in_mode(traits: Traits, planner: str) -> Traits:
+    """The mode that a planner is for, of a model that has several; else the model as it is."""
+    for mode in traits.modes:
+        if NATIVE_PLANNERS.get(mode.pattern.kind) == planner:
+            return replace(traits, predicts=mode.predicts, pattern=mode.pattern)
+    return traits
 
 
 def part_names(config: EngineConfig, traits: Traits) -> dict[str, str]:
