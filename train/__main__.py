@@ -8,17 +8,19 @@ from pathlib import Path
 
 import torch
 
-from train import export, sudoku, trimode
+from train import export, losses, sudoku, trimode
 from train.body import Shape
 from train.recipe import Recipe, Run
 
 CONTEXT = 256
 RECIPES = {
     "sudoku": Recipe(
-        Shape(len(sudoku.ALPHABET)), functools.partial(sudoku.loss, seed=1, batch=64), steps=3000
+        Shape(len(sudoku.ALPHABET)),
+        functools.partial(losses.sudoku_loss, seed=1, size=64),
+        steps=3000,
     ),
     "trimode": Recipe(
-        Shape(len(trimode.ALPHABET)), functools.partial(trimode.loss, size=64), steps=2000
+        Shape(len(trimode.ALPHABET)), functools.partial(losses.trimode_loss, size=64), steps=2000
     ),
 }
 

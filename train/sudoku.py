@@ -1,4 +1,4 @@
-"""6x6 sudoku (boxes of 2 rows and 3 columns): puzzles with one solution, as text and as training batches.
+"""6x6 sudoku (boxes of 2 rows and 3 columns): puzzles with one solution, as text and as batches.
 
 A puzzle is six lines of a letter and six cells, `a1?34??`...: the letters tell a model that knows only distances where
 it is. A pool of puzzles is searched for once; the symmetries of the grid (digits, rows and columns within bands and
@@ -11,12 +11,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
-
-from train.body import Body
 
 Grid = NDArray[np.int64]
 """[36], digits 1 to 6, 0 where open."""
@@ -154,19 +149,3 @@ def tokens(grids: Grid) -> Grid:
 def text(grid: Grid) -> str:
     """As a prompt: 42 characters, one token each."""
     return "".join(ALPHABET[token] for token in tokens(grid[None])[0])
-
-
-def loss(model: Body, generator: np.random.Generator, *, seed: int, batch: int) -> tuple[Tensor, str]:
-    """Of a batch: k of the open cells masked, k uniform from 1 to all; the mean over them (LLaDA's 1/t weight)."""
-    puzzles, solved = draw(generator, batch, seed, held_out=False)
-    open_cells = puzzles == 0
-    counts = generator.integers(1, open_cells.sum(1) + 1)
-    order = np.where(open_cells, generator.random(puzzles.shape), 2.0).argsort(1).argsort(1)
-    hidden = order < counts[:, None]
-    fed = torch.from_numpy(tokens(np.where(hidden, 0, solved)))
-    wanted = torch.from_numpy(tokens(solved))
-    logits = model(fed, torch.arange(fed.shape[1]), torch.ones(1, 1, *[fed.shape[1]] * 2).bool())
-    losses = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-    masked = (fed == MASK).float()
-    each = (losses.view_as(masked) * masked).sum(1) / masked.sum(1)
-    return each.mean(), "masked"

@@ -17,12 +17,7 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
-
-from train.body import Body
 
 Ids = NDArray[np.int64]
 END, MASK = "\n", "?"
@@ -30,8 +25,6 @@ ALPHABET = END + '0123456789+=rsmj{}":,' + "abcdefghiklnopqtuvwxyz" + MASK
 BLOCK, HELD_OUT = 4, 16
 MOST_EXTRA = 4
 """Canvas positions behind the first END that a whole canvas may have."""
-MODES = ("causal", "block", "full")
-SHARES = (0.25, 0.35, 0.40)
 
 
 def is_held_out(task: str, prompt: str) -> bool:
@@ -102,73 +95,3 @@ def batch(generator: np.random.Generator, size: int) -> tuple[Ids, Ids, Ids]:
     for row, (prompt, answer) in zip(tokens, items, strict=True):
         row[: len(prompt) + len(answer)] = ids(prompt + answer)
     return tokens, starts, ends
-
-
-def loss(model: Body, generator: np.random.Generator, *, size: int) -> tuple[Tensor, str]:
-    mode = str(generator.choice(MODES, p=SHARES))
-    tokens, starts, ends = batch(generator, size)
-    where = np.arange(tokens.shape[1])
-    is_answer = (where >= starts[:, None]) & (where < ends[:, None])
-    if mode == "causal":
-        return _causal(model, tokens, is_answer), mode
-    if mode == "block":
-        return _blocks(model, generator, tokens, starts, ends), mode
-    return _canvas(model, generator, tokens, starts, ends), mode
-
-
-def _causal(model: Body, tokens: Ids, is_answer: NDArray[np.bool_]) -> Tensor:
-    rows = tokens.shape[1]
-    mask = torch.ones(rows, rows).tril().bool()[None, None]
-    logits = model(torch.from_numpy(tokens), torch.arange(rows), mask)
-    return _mean(logits[:, :-1], tokens[:, 1:], is_answer[:, 1:])
-
-
-def _canvas(
-    model: Body, generator: np.random.Generator, tokens: Ids, starts: Ids, ends: Ids
-) -> Tensor:
-    """The answer and up to MOST_EXTRA positions behind it, or all but its END."""
-    where = np.arange(tokens.shape[1])
-    last = ends + generator.integers(-1, MOST_EXTRA + 1, len(ends))
-    is_open = (where >= starts[:, None]) & (where < last[:, None])
-    hidden = _hidden(generator, is_open)
-    sees = torch.from_numpy(where < last[:, None])[:, None, None, :]
-    fed = torch.from_numpy(np.where(hidden, ALPHABET.index(MASK), tokens))
-    logits = model(fed, torch.arange(tokens.shape[1]), sees)
-    return _mean(logits, tokens, hidden)
-
-
-def _blocks(
-    model: Body, generator: np.random.Generator, tokens: Ids, starts: Ids, ends: Ids
-) -> Tensor:
-    """Noisy blocks before which the clean ones stand: [noisy | clean] in one forward (arXiv:2503.09573)."""
-    size, rows = tokens.shape
-    where = np.arange(rows)
-    closed = -(-ends // BLOCK) * BLOCK
-    is_open = (where >= starts[:, None]) & (where < closed[:, None])
-    # Every block has a share of its own, as it has when it is decoded.
-    by_block = is_open.reshape(size * rows // BLOCK, BLOCK)
-    hidden = _hidden(generator, by_block).reshape(size, rows)
-    noisy = np.where(hidden, ALPHABET.index(MASK), tokens)
-    block = where // BLOCK
-    before, same = block[:, None] > block[None, :], block[:, None] == block[None, :]
-    mask = np.block([[same, before], [np.zeros_like(same), before | same]])
-    fed = torch.from_numpy(np.concatenate([noisy, tokens], 1))
-    logits = model(fed, torch.arange(rows).repeat(2), torch.from_numpy(mask)[None, None])
-    return _mean(logits[:, :rows], tokens, hidden)
-
-
-def _hidden(generator: np.random.Generator, is_open: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """k of the open positions of each row, k uniform from 1 to all of them."""
-    counts = np.ceil(generator.random(len(is_open)) * is_open.sum(1))
-    order = np.where(is_open, generator.random(is_open.shape), 2.0).argsort(1).argsort(1)
-    return (order < counts[:, None]) & is_open
-
-
-def _mean(logits: Tensor, wanted: Ids, counted: NDArray[np.bool_]) -> Tensor:
-    """Cross entropy: the mean over the counted positions of a sequence, then over the sequences."""
-    losses = functional.cross_entropy(
-        logits.flatten(0, 1), torch.from_numpy(wanted).flatten(), reduction="none"
-    )
-    weights = torch.from_numpy(counted).float()
-    each = (losses.view_as(weights) * weights).sum(1) / weights.sum(1).clamp(min=1)
-    return each.mean()
