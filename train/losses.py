@@ -16,8 +16,8 @@ MODES = ("causal", "block", "full")
 SHARES = (0.25, 0.35, 0.40)
 
 
-def loss(
-    model: Body, generator: np.random.Generator, *, seed: int, batch: int
+def sudoku_loss(
+    model: Body, generator: np.random.Generator, *, seed: int, size: int
 ) -> tuple[Tensor, str]:
     """Of a batch: k of the open cells masked, k uniform from 1 to all; the mean over them (LLaDA's 1/t weight)."""
     puzzles, solved = sudoku.draw(generator, size, seed, held_out=False)
