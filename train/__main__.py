@@ -17,10 +17,10 @@ RECIPES = {
     "sudoku": Recipe(
         Shape(len(sudoku.ALPHABET)),
         functools.partial(losses.sudoku_loss, seed=1, size=64),
-        steps=3000,
+        steps=2000,
     ),
     "trimode": Recipe(
-        Shape(len(trimode.ALPHABET)), functools.partial(losses.trimode_loss, size=64), steps=2000
+        Shape(len(trimode.ALPHABET)), functools.partial(losses.trimode_loss, size=64), steps=1600
     ),
 }
 

@@ -26,6 +26,8 @@ from train import sudoku, trimode
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 20_000
 """Of the held-out items; training draws from (seed 1, step)."""
+POOL = 500
+"""Puzzles that are searched for, of which the held-out ones are symmetries."""
 Spans = tuple[tuple[int, int], ...]
 
 
@@ -133,7 +135,7 @@ def spans(grid: sudoku.Grid) -> Spans:
 
 
 def puzzles(count: int) -> list[Question]:
-    drawn = sudoku.draw(np.random.default_rng(SEED), count, SEED, held_out=True)
+    drawn = sudoku.draw(np.random.default_rng(SEED), count, sudoku.pool(SEED, POOL), held_out=True)
     return [_puzzle(grid, solution) for grid, solution in zip(*drawn, strict=True)]
 
 
@@ -147,7 +149,7 @@ def _puzzle(grid: sudoku.Grid, solution: sudoku.Grid) -> Question:
 def boards(count: int) -> list[Question]:
     """Six clues of a held-out grid: mostly with many solutions, all of which are right."""
     generator = np.random.default_rng(SEED + 1)
-    _, solved = sudoku.draw(generator, count, SEED, held_out=True)
+    _, solved = sudoku.draw(generator, count, sudoku.pool(SEED, POOL), held_out=True)
     found = []
     for solution in solved:
         grid = np.where(generator.random(36).argsort().argsort() < 6, solution, 0)

@@ -20,7 +20,7 @@ def sudoku_loss(
     model: Body, generator: np.random.Generator, *, seed: int, size: int
 ) -> tuple[Tensor, str]:
     """Of a batch: k of the open cells masked, k uniform from 1 to all; the mean over them (LLaDA's 1/t weight)."""
-    puzzles, solved = sudoku.draw(generator, size, seed, held_out=False)
+    puzzles, solved = sudoku.draw(generator, size, sudoku.pool(seed), held_out=False)
     open_cells = puzzles == 0
     counts = generator.integers(1, open_cells.sum(1) + 1)
     order = np.where(open_cells, generator.random(puzzles.shape), 2.0).argsort(1).argsort(1)

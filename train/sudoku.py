@@ -121,10 +121,10 @@ def symmetries(generator: np.random.Generator, count: int) -> tuple[Grid, Grid]:
 
 
 def draw(
-    generator: np.random.Generator, count: int, seed: int, *, held_out: bool
+    generator: np.random.Generator, count: int, found: tuple[Grid, Grid], *, held_out: bool
 ) -> tuple[Grid, Grid]:
-    """(puzzles, solutions) [count, 36], of one side of the division by hash."""
-    puzzles, solved = pool(seed)
+    """(puzzles, solutions) [count, 36] of the symmetries of a pool, of one side of the division by hash."""
+    puzzles, solved = found
     kept: list[tuple[Grid, Grid]] = []
     while sum(len(part) for part, _ in kept) < count:
         picked = generator.integers(0, len(puzzles), 2 * count)
