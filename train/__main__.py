@@ -20,7 +20,7 @@ RECIPES = {
         steps=2000,
     ),
     "trimode": Recipe(
-        Shape(len(trimode.ALPHABET)), functools.partial(losses.trimode_loss, size=64), steps=1600
+        Shape(len(trimode.ALPHABET)), functools.partial(losses.trimode_loss, size=64), steps=3000
     ),
 }
 

@@ -57,7 +57,7 @@ class Layer(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """[batch, rows, width] -> [batch, heads, rows, width of a head]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class Body(nn.Module):

@@ -10,6 +10,7 @@ TPF is no speed: what a forward costs grows with the positions it feeds. One fil
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ SEED = 20_000
 POOL = 500
 """Puzzles that are searched for, of which the held-out ones are symmetries."""
 Spans = tuple[tuple[int, int], ...]
+Tasks = Mapping[str, tuple[Sequence["Question"], Sequence["Way"]]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ def ask(llm: LLM, questions: Sequence[Question], way: Way) -> dict[str, Any]:
         sum(end - start for start, end in q.spans) or len(o.outputs[0].token_ids)
         for q, o in zip(questions, outputs, strict=True)
     )
+    whole = sum(
+        o.metrics.num_forwards * (len(q.prompt) + (0 if q.spans else q.max_tokens or 0))
+        for q, o in zip(questions, outputs, strict=True)
+    )
     return {
         "label": way.label,
         "planner": way.planner,
@@ -93,6 +99,7 @@ def ask(llm: LLM, questions: Sequence[Question], way: Way) -> dict[str, Any]:
         "forwards_per_item": round(forwards / len(questions), 2),
         "positions_per_item": round(positions / len(questions), 1),
         "tokens_per_position": round(tokens / positions, 4),
+        "share_of_canvas": round(positions / whole, 3),
     }
 
 
@@ -112,7 +119,7 @@ def show(task: str, row: Mapping[str, Any]) -> None:
     print(
         f"{task:12} {row['label']:34} {row['percent']:6.2f} % [{low:.1f}, {high:.1f}]  "
         f"TPF {row['tokens_per_forward']:5.2f}  NFE {row['forwards_per_item']:6.2f}  "
-        f"positions {row['positions_per_item']:8.1f}{groups}",
+        f"positions {row['positions_per_item']:8.1f} {row['share_of_canvas']:6.1%}{groups}",
         flush=True,
     )
 
@@ -150,13 +157,11 @@ def boards(count: int) -> list[Question]:
     """Six clues of a held-out grid: mostly with many solutions, all of which are right."""
     generator = np.random.default_rng(SEED + 1)
     _, solved = sudoku.draw(generator, count, sudoku.pool(SEED, POOL), held_out=True)
-    found = []
+    found: list[Question] = []
     for solution in solved:
         grid = np.where(generator.random(36).argsort().argsort() < 6, solution, 0)
         prompt, where = sudoku.text(grid), spans(grid)
-        found.append(
-            Question(prompt, lambda text, p=prompt, w=where: is_valid(p, w, text), spans=where)
-        )
+        found.append(Question(prompt, functools.partial(is_valid, prompt, where), spans=where))
     return found
 
 
@@ -243,12 +248,11 @@ def completion_ways() -> list[Way]:
     return [way for way in sudoku_ways() if way.label.startswith(wanted)]
 
 
-def run_sudoku(llm: LLM, items: int) -> dict[str, list[dict[str, Any]]]:
-    tasks = {
+def sudoku_tasks(items: int) -> Tasks:
+    return {
         "sudoku": (puzzles(items), [*sudoku_ways(), *reuse_ways()]),
         "6 clues": (boards(items), completion_ways()),
     }
-    return table(lambda _: llm, tasks)
 
 
 # --- three modes ----------------------------------------------------------------------------------------------------
@@ -256,7 +260,8 @@ def run_sudoku(llm: LLM, items: int) -> dict[str, list[dict[str, Any]]]:
 
 def questions(task: str, count: int) -> list[Question]:
     generator = np.random.default_rng((SEED, len(task)))
-    found, seen = [], set()
+    found: list[Question] = []
+    seen = set()
     while len(found) < count:
         prompt, answer = trimode.item(task, generator, held_out=True)
         if (prompt, answer) in seen:
@@ -301,7 +306,11 @@ def mode_ways(task: str) -> list[Way]:
     ]
     if task not in ("shuffle", "json"):
         return ways
-    drawn = [Way(f"{way.label}, T=1", way.planner, way.decoder, way.options, 1.0) for way in ways]
+    if task == "json":
+        ways += near_ways()
+    drawn = [
+        Way(f"{way.label}, T=1", way.planner, way.decoder, way.options, 1.0) for way in ways[:6]
+    ]
     spread = [
         Way(
             f"random, {n} steps, T=1",
@@ -315,21 +324,23 @@ def mode_ways(task: str) -> list[Way]:
     return [*ways, *drawn, *spread]
 
 
-def run_trimode(load: Callable[[str], LLM], items: int) -> dict[str, list[dict[str, Any]]]:
-    tasks = {task: (questions(task, items), mode_ways(task)) for task in trimode.TASKS}
-    return table(load, tasks)
+def near_ways() -> list[Way]:
+    """Blocks one token at a time, everything computed in every step or only what is near."""
+    blocks = {"block_size": "6", "threshold": "2"}
+    reuse = {
+        "all": {},
+        "prefix": {"reuse": "prefix"},
+        "dual": {"reuse": "dual"},
+        "vicinity": {"reuse": "vicinity", "look_behind": "1", "look_ahead": "1"},
+    }
+    return [
+        Way(f"blocks of 6, {name}", "canvas", "threshold", {**blocks, **options})
+        for name, options in reuse.items()
+    ]
 
 
-def table(
-    load: Callable[[str], LLM], tasks: Mapping[str, tuple[Sequence[Question], Sequence[Way]]]
-) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for task, (asked, ways) in tasks.items():
-        for way in ways:
-            row = ask(load(way.planner), asked, way)
-            found.setdefault(task, []).append(row)
-            show(task, row)
-    return found
+def trimode_tasks(items: int) -> Tasks:
+    return {task: (questions(task, items), mode_ways(task)) for task in trimode.TASKS}
 
 
 def main() -> None:
@@ -337,28 +348,29 @@ def main() -> None:
     parser.add_argument("model", choices=("sudoku6", "trimode"))
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--folder", type=Path, help="of the checkpoint (models/MODEL)")
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as are useful")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
     folder = args.folder or ROOT / "models" / args.model
-    kept: dict[str, LLM] = {}
-
-    def load(planner: str) -> LLM:
-        if planner not in kept:
-            kept[planner] = LLM(model=folder, planner=planner, activations="f32", max_num_seqs=64)
-        return kept[planner]
-
-    rows = (
-        run_sudoku(load("canvas"), args.items)
-        if args.model == "sudoku6"
-        else run_trimode(load, args.items)
-    )
-    record = {
-        "model": args.model,
-        "date": time.strftime("%Y-%m-%d"),
-        "tasks": rows,
-    }
-    out = args.results / f"diffusion-{args.model}.json"
-    out.write_text(json.dumps(record, indent=1) + "\n")
+    tasks = sudoku_tasks(args.items) if args.model == "sudoku6" else trimode_tasks(args.items)
+    record: dict[str, Any] = {"model": args.model, "date": time.strftime("%Y-%m-%d"), "tasks": {}}
+    for planner in ("autoregressive", "block", "canvas"):  # the engine is in one mode at a time
+        own = [
+            (task, asked, way)
+            for task, (asked, ways) in tasks.items()
+            for way in ways
+            if way.planner == planner
+        ]
+        if not own:
+            continue
+        llm = LLM(model=folder, planner=planner, max_num_seqs=64, threads=args.threads)
+        for task, asked, way in own:
+            row = ask(llm, asked, way)
+            record["tasks"].setdefault(task, []).append(row)
+            show(task, row)
+            out = args.results / f"diffusion-{args.model}.json"
+            out.write_text(json.dumps(record, indent=1) + "\n")
+        llm.close()
 
 
 if __name__ == "__main__":

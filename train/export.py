@@ -11,8 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from train import picture
 from train.body import Shape
 
+FILES = ("model.safetensors", "config.json", "tokenizer.json", "curve.json")
+"""That SHA256SUMS speaks of."""
 LLADA = {
     "token_embd": "model.transformer.wte",
     "output_norm": "model.transformer.ln_f",
@@ -121,10 +124,9 @@ def export(
     _write(folder / "config.json", {**config, **ends})
     _write(folder / "tokenizer.json", tokenizer(alphabet))
     _write(folder / "curve.json", state["curve"])
-    names_of_files = ("model.safetensors", "config.json", "tokenizer.json", "curve.json")
+    picture.draw(state["curve"], folder.name, folder / "curve.png")
     hashes = [
-        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}"
-        for name in names_of_files
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in FILES
     ]
     (folder / "SHA256SUMS").write_text("\n".join(hashes) + "\n")
 

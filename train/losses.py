@@ -91,7 +91,8 @@ def _hidden(generator: np.random.Generator, is_open: NDArray[np.bool_]) -> NDArr
     """k of the open positions of each row, k uniform from 1 to all of them."""
     counts = np.ceil(generator.random(len(is_open)) * is_open.sum(1))
     order = np.where(is_open, generator.random(is_open.shape), 2.0).argsort(1).argsort(1)
-    return (order < counts[:, None]) & is_open
+    hidden: NDArray[np.bool_] = (order < counts[:, None]) & is_open
+    return hidden
 
 
 def _mean(logits: Tensor, wanted: Ids, counted: NDArray[np.bool_]) -> Tensor:
