@@ -195,13 +195,9 @@ def sudoku_ways() -> list[Way]:
     ]
     return [
         Way("surest, 1 per step", "canvas", "threshold", ONE),
-        steps("margin"),
-        steps("entropy"),
         steps("random"),
-        Way("left to right", "canvas", "threshold", {"block_size": "1"}),
-        steps("confidence", "1"),
-        *(steps(score, count) for score in ("confidence", "random") for count in ("2", "4", "8")),
         *thresholds,
+        *(steps(score, count) for score in ("confidence", "random") for count in ("1", "4", "8")),
         Way("factor 1", "canvas", "factor", {**whole, "factor": "1"}),
         Way(
             "hierarchical .4/.9",
@@ -217,6 +213,8 @@ def sudoku_ways() -> list[Way]:
         ),
         Way("credit(threshold .9)", "canvas", "credit(threshold)", {**whole, "threshold": "0.9"}),
         Way("credit(threshold .99)", "canvas", "credit(threshold)", {**whole, "threshold": "0.99"}),
+        steps("margin"),
+        Way("left to right", "canvas", "threshold", {"block_size": "1", "threshold": "2"}),
     ]
 
 
@@ -235,17 +233,9 @@ def reuse_ways() -> list[Way]:
 
 
 def completion_ways() -> list[Way]:
-    wanted = (
-        "surest, 1",
-        "confidence, 1 ",
-        "confidence, 2",
-        "confidence, 4",
-        "confidence, 8",
-        "threshold .9",
-        "threshold 0.9",
-        "threshold 0.99",
-    )
-    return [way for way in sudoku_ways() if way.label.startswith(wanted)]
+    wanted = ("surest, 1 per step", "confidence, 1 steps", "confidence, 8 steps")
+    more = ("threshold 0.9", "threshold 0.99")
+    return [way for way in sudoku_ways() if way.label in (*wanted, *more)]
 
 
 def sudoku_tasks(items: int) -> Tasks:

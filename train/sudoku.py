@@ -45,7 +45,8 @@ def solutions(grid: list[int], most: int, generator: np.random.Generator | None)
     grid = list(grid)
 
     def search() -> None:
-        best, choices = -1, []
+        best = -1
+        choices: list[int] = []
         for cell in range(CELLS):
             if grid[cell]:
                 continue
