@@ -178,10 +178,6 @@ def is_valid(prompt: str, where: Spans, text: str) -> bool:
     return all({cells[cell] for cell in unit} == set("123456") for unit in sudoku.UNITS)
 
 
-ONE = {"threshold": "2", "block_size": "42"}
-"""No confidence reaches 2: the surest token alone is written."""
-
-
 def sudoku_ways() -> list[Way]:
     whole = {"block_size": "42"}
 
@@ -194,7 +190,7 @@ def sudoku_ways() -> list[Way]:
         for t in ("0.5", "0.7", "0.9", "0.95", "0.99", "0.999")
     ]
     return [
-        Way("surest, 1 per step", "canvas", "threshold", ONE),
+        steps("confidence"),
         steps("random"),
         *thresholds,
         *(steps(score, count) for score in ("confidence", "random") for count in ("1", "4", "8")),
@@ -214,7 +210,7 @@ def sudoku_ways() -> list[Way]:
         Way("credit(threshold .9)", "canvas", "credit(threshold)", {**whole, "threshold": "0.9"}),
         Way("credit(threshold .99)", "canvas", "credit(threshold)", {**whole, "threshold": "0.99"}),
         steps("margin"),
-        Way("left to right", "canvas", "threshold", {"block_size": "1", "threshold": "2"}),
+        Way("left to right", "canvas", "fixed_steps", {"block_size": "1"}),
     ]
 
 
@@ -233,7 +229,7 @@ def reuse_ways() -> list[Way]:
 
 
 def completion_ways() -> list[Way]:
-    wanted = ("surest, 1 per step", "confidence, 1 steps", "confidence, 8 steps")
+    wanted = ("confidence, as many steps", "confidence, 1 steps", "confidence, 8 steps")
     more = ("threshold 0.9", "threshold 0.99")
     return [way for way in sudoku_ways() if way.label in (*wanted, *more)]
 
@@ -288,9 +284,9 @@ def mode_ways(task: str) -> list[Way]:
     many = {"block_size": "64"}
     ways = [
         Way("autoregressive", "autoregressive", "auto"),
-        Way("block, 1 per step", "block", "threshold", {"threshold": "2"}),
+        Way("block, 1 per step", "block", "fixed_steps"),
         Way("block, threshold .9", "block", "threshold", {"threshold": "0.9"}),
-        Way("canvas, 1 per step", "canvas", "threshold", {**many, "threshold": "2"}),
+        Way("canvas, 1 per step", "canvas", "fixed_steps", many),
         Way("canvas, threshold .9", "canvas", "threshold", {**many, "threshold": "0.9"}),
         Way("canvas, one step", "canvas", "fixed_steps", {**many, "steps": "1"}),
     ]
@@ -316,7 +312,7 @@ def mode_ways(task: str) -> list[Way]:
 
 def near_ways() -> list[Way]:
     """Blocks one token at a time, everything computed in every step or only what is near."""
-    blocks = {"block_size": "6", "threshold": "2"}
+    blocks = {"block_size": "6"}
     reuse = {
         "all": {},
         "prefix": {"reuse": "prefix"},
@@ -324,7 +320,7 @@ def near_ways() -> list[Way]:
         "vicinity": {"reuse": "vicinity", "look_behind": "1", "look_ahead": "1"},
     }
     return [
-        Way(f"blocks of 6, {name}", "canvas", "threshold", {**blocks, **options})
+        Way(f"blocks of 6, {name}", "canvas", "fixed_steps", {**blocks, **options})
         for name, options in reuse.items()
     ]
 
