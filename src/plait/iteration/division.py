@@ -56,6 +56,15 @@ class Division:
             budget = self._prompt_budget(streams, fed, prompts, pace)
             self._purse.fill(needs, {request.tenant for request in streams}, budget)
 
+    def beside(self, running: Sequence[Request], pace: Pace | None) -> int:
+        """Positions of a prompt that would fit into a step with the running requests."""
+        streams = [request for request in running if self.streams(request)]
+        total = Share()
+        for request in streams:
+            count = max(1, self.behind(request))
+            total.add(Share(count, count * request.seq.length, 1))
+        return self._prompt_budget(streams, total, [], pace)
+
     def open(self) -> None:
         """Let everybody take what the step has: nobody's part was enough."""
         self._purse.open()

@@ -85,6 +85,11 @@ class Scheduler:
         self.is_short_of_memory = False
 
     @property
+    def beside(self) -> int:
+        """Positions that could be computed for others beside what runs, as if they were a prompt's."""
+        return self._division.beside(self.running, self.pace)
+
+    @property
     def has_work(self) -> bool:
         return bool(self.running or self.waiting)
 
