@@ -25,7 +25,7 @@ from plait.engine import admission, emission, isolation
 from plait.engine.backlog import Backlog
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
-from plait.engine.reading import Reading
+from plait.engine.reading import Reading, Toll
 from plait.iteration.base import ChooseParts, Job, Request, check_fit
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
@@ -52,6 +52,7 @@ class Engine:
         self.limits = limits
         self.backlog = Backlog(limits)
         self.metrics = EngineMetrics()
+        self.toll = Toll()
         self._choose = choose
         self._requests: dict[int, Request] = {}
         self._unborn: dict[int, list[Request]] = {}
@@ -162,7 +163,9 @@ class Engine:
         if self._deadlines:
             # After the forward: one that fails for everybody would lose the events of these.
             events += self._expired(time.perf_counter())
-        self.metrics.step_seconds += time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        self.metrics.step_seconds += seconds
+        self.toll.pay(seconds, self.scheduler.pace)
         self.metrics.count(jobs, events)
         self.metrics.copy_totals(self.scheduler)
         return events
@@ -193,13 +196,17 @@ class Engine:
         self.scheduler.adopt(child, parent)
         return child_id
 
-    def read(self, prompts: Listing[Listing[int] | Ints], *, cache_salt: str = "") -> Reading:
-        """The hidden states of texts, to be taken forward by forward between the steps. Raises UserError.
-
-        cache_salt: as for `prepare`; like it this may be called from any thread at any time.
-        """
+    def read(
+        self,
+        prompts: Listing[Listing[int] | Ints],
+        cache_salt: str = "",
+        deadline: float | None = None,
+    ) -> Reading:
+        """Hidden states of texts, forward by forward between the steps; arguments and threads as for `prepare`."""
         salt, first = admission.checked_salt(cache_salt), self._take_ids(len(prompts))
-        return Reading(prompts, first, self.scheduler, self.runner, self.traits, salt)
+        end = self.limits.deadline(admission.checked_deadline(deadline))
+        runner, traits = self.runner, self.traits
+        return Reading(prompts, first, self.scheduler, runner, traits, self.toll, salt, end)
 
     def preempt(self, request_id: int) -> None:
         """Take a request's memory; it goes on later. Nothing happens to one that is not running."""

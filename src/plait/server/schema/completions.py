@@ -30,14 +30,22 @@ class CompletionRequest(Penalties):
     suffix: Annotated[Any, Unsupported("the model only continues a text", ("",))] = None
     best_of: Annotated[Any, Unsupported("ask for n answers and choose", (1,))] = None
 
-    def params(self) -> SamplingParams:
-        """Raises UserError for values out of range."""
+    def params(self, most: int = 0) -> SamplingParams:
+        """most: tokens that a request may generate, 0 for any. Raises UserError for values out of range."""
         scores = self.echo and (self.logprobs is not None or self.max_tokens == 0)
         return self.sampling(
-            max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
+            max_tokens=self._default(most) if self.max_tokens is None else self.max_tokens,
             logprobs=self.logprobs,
             prompt_logprobs=(self.logprobs or 0) if scores else None,
             logit_bias=self.biases,
+        )
+
+    def _default(self, most: int) -> int | None:
+        """None, which is as many as may be, when there are more choices than tokens: the engine refuses that."""
+        return (
+            min(DEFAULT_MAX_TOKENS, most // max(1, self.n or 1)) or None
+            if most
+            else DEFAULT_MAX_TOKENS
         )
 
 
