@@ -106,14 +106,14 @@ def test_others_go_on_while_a_prompt_waits_for_the_same() -> None:
     assert first == [same[0], other]
 
 
-def test_who_is_slower_is_not_waited_for() -> None:
-    """A tenant's own share may be larger than what is left to another that computes the same."""
+def test_who_brings_less_than_a_prompt_could_do_itself_is_not_waited_for() -> None:
     engine = make_engine(num_pages=200, max_num_batched_tokens=6 * PAGE)
-    for tenant in ("a", "b"):
-        engine.add(random_tokens(20 * PAGE), PARAMS, tenant=tenant)
+    tokens = random_tokens(20 * PAGE)
+    engine.add(tokens[: 2 * PAGE + 1], PARAMS, tenant="a")
+    engine.add(tokens, PARAMS, tenant="b")
     engine.step()
     lengths = [window.length for _, window in runner_of(engine).batches[0]]
-    assert lengths == [3 * PAGE]
+    assert lengths == [2 * PAGE + 1, 4 * PAGE - 1]
 
 
 def test_of_a_cached_prompt_one_position_is_computed() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from plait.iteration import fairness
 from plait.iteration.base import Account, Request
-from plait.iteration.pace import Pace
+from plait.iteration.pace import Pace, StepTime
 from plait.iteration.queues import Queues
 from plait.iteration.turns import Guess, Share, Turns
 from plait.kvcache.base import Cache
@@ -45,7 +45,7 @@ class Division:
         prompts: list[Request] = []
         for request in running:
             (streams if self.streams(request) else prompts).append(request)
-        time = pace.time if pace else Guess()
+        time: StepTime = pace.time if pace else Guess()
         fed = self._turns.begin([(r, max(1, self.behind(r))) for r in streams], time)
         needs: Counter[Account] = Counter()
         for request in prompts:

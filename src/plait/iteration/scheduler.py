@@ -236,7 +236,7 @@ class Scheduler:
     def _is_coming(self, seq: Sequence, window: Window) -> bool:
         """Whether this step computes what `window` would for another: then to wait for it is no slower."""
         cache = self.cache
-        least = max(WORTH_WAITING, window.length // PAGE)
+        least = max(WORTH_WAITING, (window.length - 1) // PAGE)
         return cache.shares and any(
             cache.coming(seq, request.seq, fed) >= least
             for request, fed, _ in self._jobs.values()
