@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from plait.iteration import fairness
 from plait.iteration.base import Account, Request
-from plait.iteration.pace import Pace, StepTime
+from plait.iteration.pace import Pace, StepTime, share_due
 from plait.iteration.queues import Queues
 from plait.iteration.turns import Guess, Share, Turns
 from plait.kvcache.base import Cache
@@ -53,7 +53,9 @@ class Division:
         if waiting:
             self._add_waiting(needs, running, waiting, max_running)
         if needs:
-            budget = self._prompt_budget(streams, fed, prompts, pace)
+            places = max(0, max_running - len(running))
+            due = self._due(streams, prompts, waiting, places)
+            budget = self._prompt_budget(streams, fed, prompts, pace, due)
             self._purse.fill(needs, {request.tenant for request in streams}, budget)
 
     def beside(self, running: Sequence[Request], pace: Pace | None) -> int:
@@ -93,11 +95,25 @@ class Division:
         for head in heads:
             needs[head.account] += waiting.need(head.account, self._most)
 
+    def _due(
+        self, streams: list[Request], prompts: list[Request], waiting: Queues, places: int
+    ) -> float:
+        """What prompts are due of a step, those among them that would find a place in it."""
+        counts = Counter(request.tenant for request in prompts)
+        for head in waiting.heads() if places else ():
+            counts[head.tenant] += min(places, waiting.count(head.account))
+        return share_due(Counter(request.tenant for request in streams), counts)
+
     def _prompt_budget(
-        self, streams: list[Request], fed: Share, prompts: list[Request], pace: Pace | None
+        self,
+        streams: list[Request],
+        fed: Share,
+        prompts: list[Request],
+        pace: Pace | None,
+        due: float = 0.0,
     ) -> int:
         if pace is None or not streams:
             return self._most
         context = sum(self._cache.length(r.seq) for r in prompts) // max(1, len(prompts))
-        budget = pace.prompt_budget(fed.load, fed.num_streams, context, self._most)
+        budget = pace.prompt_budget(fed.load, fed.num_streams, context, self._most, due)
         return max(budget, *(request.planner.smallest_window for request in streams))
