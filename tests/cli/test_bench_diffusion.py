@@ -88,7 +88,7 @@ def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
         (["--vary", "threshold"], "name=value"),
         (["--vary", "threshold=high"], "threshold='high' is not valid"),
         (["--sweep", "treshold"], "no decoding called 'treshold'"),
-        (["--sweep", "sample"], "sample"),
+        (["--sweep", "threshold(credit)"], "nothing can stand inside"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_before_anything_is_measured(

@@ -16,7 +16,7 @@ from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, FULL_TRAITS
 from tests.llm.fakes import make_llm
 
 ITEMS = [Item(text, "?", 12) for text in ("ab", "bcd", "a", "dcba")]
-PARAMS = SamplingParams(temperature=1.0, ignore_eos=True, seed=5)
+PARAMS = SamplingParams(temperature=0.0, ignore_eos=True, seed=5)
 WAY = Way("auto", "threshold", (("block_size", "4"), ("threshold", "0.3")))
 
 

@@ -85,7 +85,8 @@ def baselines(llm: LLM) -> list[Way]:
         Way("auto", "threshold", (("block_size", "1"),), True),
         Way("auto", "threshold", (("threshold", ONE_TOKEN),), True),
     ]
-    return [way for way in (*causal, *masked) if is_possible(llm, way)]
+    has_masks = llm.traits.mask_token is not None
+    return [way for way in (*causal, *(masked if has_masks else ())) if is_possible(llm, way)]
 
 
 def is_possible(llm: LLM, way: Way) -> bool:
