@@ -138,20 +138,9 @@ class Planner(base.Planner):
 
     @property
     def words(self) -> tuple[str, ...]:
-        time, size = self._measured, self.block_size
-        if time is None or self.options.block_size is not None:
+        if self._measured is None or self.options.block_size is not None:
             return ()
-        each = [
-            f"{1e3 * block_length.seconds(time, one, self._around):.1f} with {one}"
-            for one in block_length.SIZES
-        ]
-        around = (
-            f", {self.looks[0]} before and {self.looks[1]} behind them" if any(self.looks) else ""
-        )
-        return (
-            f"blocks of {size} positions{around}, from the measured cost of a step: milliseconds a token are "
-            f"expected to be {', '.join(each)} (block_size chooses)",
-        )
+        return (block_length.explained(self._measured, self.block_size, self._around, self.looks),)
 
     def admit(self, seq: Sequence) -> None:
         """Lays out the canvas. Raises ContextLengthError for one longer than the context."""
