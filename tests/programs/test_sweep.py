@@ -17,7 +17,7 @@ from tests.llm.fakes import make_llm
 
 ITEMS = [Item(text, "?", 12) for text in ("ab", "bcd", "a", "dcba")]
 PARAMS = SamplingParams(temperature=0.0, ignore_eos=True, seed=5)
-WAY = Way("auto", "threshold", (("block_size", "4"), ("threshold", "0.3")))
+WAY = Way("auto", "threshold", (("block_size", "4"), ("threshold", "0.1")))
 
 
 def opened(traits: Traits) -> Iterator[LLM]:

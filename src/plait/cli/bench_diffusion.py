@@ -32,8 +32,8 @@ VALUES: dict[str, list[str]] = {
     "bound": ["0.05", "0.2", "0.5", "1"],
 }
 """What is tried of those that are not given."""
-TASK = "{:44}{:7.1%} [{:5.1%}, {:6.1%}]{:7.2f}{:8.1f}{:8.3f}{:9.1f}{:8.1f}{:8.1f}{:8.1f}"
-HEAD = "{:44}{:>7} {:>16}{:>7}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}"
+ROW = "{:{width}}{:7.1%} [{:5.1%}, {:6.1%}]{:7.2f}{:8.1f}{:8.3f}{:9.1f}{:8.1f}{:8.1f}{:8.1f}"
+HEAD = "{:{width}}{:>7} {:>16}{:>7}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}"
 
 
 @takes(engine=ENGINE)
@@ -196,11 +196,12 @@ def _areas(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _print(rows: Sequence[dict[str, Any]], areas: Mapping[str, float], title: str) -> None:
     print(title)
     names = ("accuracy", "95%", "TPF", "NFE", "effic.", "tok/s", "p50 ms", "p95 ms", "p99 ms")
-    print(HEAD.format("", *names))
+    width = 4 + max(len(row["label"]) for row in rows)
+    print(HEAD.format("", *names, width=width))
     for row in rows:
         latency = [1e3 * seconds for seconds in row["latency"].values()]
         print(
-            TASK.format(
+            ROW.format(
                 ("* " if row["curve"] is None else "  ") + row["label"],
                 row["accuracy"],
                 *row["interval"],
@@ -209,6 +210,7 @@ def _print(rows: Sequence[dict[str, Any]], areas: Mapping[str, float], title: st
                 row["position_efficiency"],
                 row["tokens_per_second"],
                 *latency,
+                width=width,
             )
         )
     print("* one token at a time; area below accuracy over tokens per forward:")

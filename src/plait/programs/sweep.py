@@ -58,7 +58,7 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Sums over `total` requests. tokens: that became final. forwards: of a request, prompt and refreshes included
+    """Sums over `total` requests. tokens: that the model wrote. forwards: of a request, prompt and refreshes included
     (NFE). positions: fed by them. seconds: wall clock of all. latencies: seconds of each from submission on."""
 
     solved: int
