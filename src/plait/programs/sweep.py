@@ -105,7 +105,7 @@ def measure(
     llm: LLM, items: Sequence[Task], way: Way, params: SamplingParams, *, batch: int = 1
 ) -> Cost:
     """Answer all items, `batch` at a time. params: of each, but for max_tokens and the seed, which is that of `params`
-    (not given: 0) + the item's number. Nothing is taken from the prefix cache.
+    (not given: 0) + the item's number. The prefix cache begins empty.
 
     Raises UserError for what is refused, and RuntimeError when a request breaks off.
     """
