@@ -26,7 +26,7 @@ from plait.engine.backlog import Backlog
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
 from plait.engine.reading import Reading, Toll
-from plait.iteration.base import ChooseParts, Job, Request, check_fit
+from plait.iteration.base import ChooseParts, Job, Planner, Request, check_fit
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
 
@@ -63,6 +63,11 @@ class Engine:
     @property
     def has_work(self) -> bool:
         return self.scheduler.has_work
+
+    @property
+    def own_planner(self) -> Planner:
+        """That of requests which name none."""
+        return self._choose("auto", "auto")[0]
 
     @property
     def counters(self) -> dict[str, int]:

@@ -12,6 +12,7 @@ from plait.core.traits import Traits
 from plait.decoding.base import Decoder, Wrapper
 from plait.engine.options import resolve
 from plait.iteration.base import Planner
+from plait.iteration.pace import StepTime
 from plait.kernels.plan import Pool as Threads
 
 AUTO = "auto"
@@ -32,18 +33,18 @@ def chain(decoder: str) -> list[str]:
     names = decoder.rstrip(")").split("(")
     if decoder.count(")") != len(names) - 1 or ")" in "(".join(names):
         raise UserError(
-            f"decoder {decoder!r} is no name", "such as threshold, or credit(threshold)"
+            f"decoder={decoder!r} is no name", "such as threshold, or credit(threshold)"
         )
     if len(names) > MOST_WRAPPERS:
-        raise UserError(f"decoder {decoder!r} is {len(names)} deep", f"{MOST_WRAPPERS} at most")
+        raise UserError(f"decoder={decoder!r} is {len(names)} deep", f"{MOST_WRAPPERS} at most")
     classes = [registry.load("decoding", name).Decoder for name in names]
     for name, kind in zip(names[:-1], classes, strict=False):
         if not issubclass(kind, Wrapper):
             raise UserError(
-                f"nothing can stand inside the decoder {name!r}", "leave out the brackets"
+                f"decoder={decoder!r}: nothing can stand inside {name!r}", "leave out the brackets"
             )
     if len(set(names)) < len(names):
-        raise UserError(f"decoder {decoder!r} holds a name twice", "each once")
+        raise UserError(f"decoder={decoder!r} holds a name twice", "each once")
     last = classes[-1]
     return [*names, last.default_inner] if issubclass(last, Wrapper) else names
 
@@ -66,12 +67,15 @@ class Parts:
         names: Mapping[str, str],
         options: Mapping[str, Any],
         threads: Threads | None,
+        time: StepTime | None = None,
     ) -> None:
-        """names, options: the engine's own; any other part begins with its default options."""
+        """names, options: the engine's own; any other part begins with its default options. time: what a step costs,
+        where it was measured."""
         self.traits = traits
         self.budget = budget
         self.names = names
         self._threads = threads
+        self._time = time
         self._options = dict(options)
         self._build = lru_cache(MOST_BUILT)(self._build_uncached)
 
@@ -113,6 +117,7 @@ class Parts:
 
     def _planner(self, name: str, options: Any) -> Planner:
         planner: Planner = registry.load("iteration", name).Planner(options, self.traits)
+        planner.time = self._time
         if planner.smallest_window > self.budget:
             raise UserError(
                 f"max_num_batched_tokens={self.budget} is too small for the planner {name!r}",

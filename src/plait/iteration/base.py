@@ -34,6 +34,7 @@ from plait.core.step import StepInput
 from plait.core.traits import Traits
 from plait.core.window import KVView, Update, Window
 from plait.decoding.base import Decoder
+from plait.iteration.pace import StepTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Planner(ABC):
     is_whole: a canvas cannot be fed in pieces.
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
+    time: what a step costs on this machine, where it was measured; set before the first request.
     """
 
     default_decoder: ClassVar[str] = "sample"
@@ -60,11 +62,22 @@ class Planner(ABC):
     is_whole: ClassVar[bool] = False
     approximates: bool = False
     needs_slots: bool = False
+    time: StepTime | None = None
 
     def __init__(self, options: Any, traits: Traits) -> None:
         """Raises UserError when a model with these traits cannot generate this way."""
         self.options = options
         self.traits = traits
+
+    @property
+    def name(self) -> str:
+        """Its public name: that of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it chose itself, a line each, for people."""
+        return ()
 
     @property
     def smallest_window(self) -> int:
@@ -102,19 +115,19 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
     """Raises UserError for a planner and a decoder that do not fit the request or each other."""
     if params.infill and not planner.fills:
         raise UserError(
-            "this way of generating cannot fill in stretches of a prompt",
+            "infill needs a way of generating that fills in stretches of a prompt",
             "use a model with full attention and the planner 'canvas', or leave infill out",
         )
     if not decoder.edits:
         return
     if not planner.waits:
         raise UserError(
-            "a decoder that edits needs a planner that keeps blocks open",
+            "decoder: one that edits needs a planner that keeps blocks open",
             "use the planner 'block' or 'canvas', or the decoder 'auto'",
         )
     if params.infill:
         raise UserError(
-            "a decoder that edits could change what was given", "use another decoder with infill"
+            "infill: a decoder that edits could change what was given", "use another decoder"
         )
 
 
