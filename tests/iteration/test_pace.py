@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from plait.iteration import division
 from plait.iteration.pace import LEAST, MOST_DUE, Load, Pace, share_due
 from tests.fakes import BLOCK_TRAITS
 from tests.iteration.simulation import Cost, Simulation
@@ -82,11 +83,18 @@ def test_a_tenant_loses_no_more_to_the_prompts_of_another_than_a_tenants_part() 
     assert share_due({"a": 1, "b": 9, "c": 3}, {"attacker": 500}) < 1 / 4
 
 
-def test_many_prompts_at_once_are_not_fed_in_crumbs_beside_a_few_streams() -> None:
-    """Simulated: 16 requests come together, all of the same tenant; most of the steps are full ones."""
-    sim = Simulation(scheduler(budget=512, num_pages=400, pace=Pace(Cost(), 1.6)))
-    keys = [sim.send(lambda key: request(key, 200, 40)) for _ in range(16)]
-    sim.run(400)
-    assert all(len(sim.times[key].tokens) == 40 for key in keys)
-    alone = Cost().predict(512, 100) * 16 * 200 / 512 + 40 * Cost().predict(16, 220)
-    assert sim.now < 1.4 * alone
+def test_many_prompts_at_once_are_not_fed_in_crumbs_beside_a_few_streams(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Simulated: 16 requests of one tenant come together; with crumbs it was 1.81 s instead of 1.52."""
+
+    def seconds() -> float:
+        sim = Simulation(scheduler(budget=512, num_pages=400, pace=Pace(Cost(), 1.6)))
+        keys = [sim.send(lambda key: request(key, 200, 40)) for _ in range(16)]
+        sim.run(400)
+        assert all(len(sim.times[key].tokens) == 40 for key in keys)
+        return sim.now
+
+    ours = seconds()
+    monkeypatch.setattr(division, "share_due", lambda streams, prompts: 0.0)
+    assert ours < 0.9 * seconds()
