@@ -379,21 +379,32 @@ double mass_about(std::span<const float> logits, float best, float divisor) {
   return mass;
 }
 
+// A score that lies so many nats below the best, or a little lower: whatever is no further below
+// once its exponent has been rounded reaches it.
+float floor_at(int nats, float best, float divisor) {
+  const double floor = best - nats * 0x1.0001p0 * divisor;
+  return std::nextafter(static_cast<float>(floor), -kInf);
+}
+
 // top_p, for a surveyed row of which nothing else is asked before it. The mass to be reached is
 // known well enough without the order in which filter() adds it up; only tokens within a few nats
 // of the best are looked at, or within a few more if those do not reach it. False when all of these
-// do not, or when the doubt is about a token: then filter() decides. What is kept is the same to
-// the bit.
+// do not, when the doubt is about a token, or when so much of the row is near that looking at all
+// of it is no slower: then filter() decides. What is kept is the same to the bit.
 bool keep_nucleus(std::span<const float> logits, const SampleSettings& settings, float best,
                   SampleScratch& s) {
+  constexpr int kReaches[] = {6, 8};     // nats
+  constexpr ptrdiff_t kMostPieces = 20;  // one in so many
   const float divisor = divisor_of(settings.temperature);
+  const float first = floor_at(kReaches[0], best, divisor);
+  const auto num_near = std::ranges::count_if(s.highest, [&](float x) { return x >= first; });
+  if (num_near * kMostPieces > std::ssize(s.highest)) return false;
+
   const double wanted = settings.top_p * mass_about(logits, best, divisor);
   const double least = wanted * (1.0 - kDoubt), most = wanted * (1.0 + kDoubt);
   const auto key = distance(s);
-  for (int nats : {8, 12}) {
-    // All tokens so near are loaded, however their exponents are rounded, and a few beyond.
-    const double floor = best - nats * 0x1.0001p0 * divisor;
-    load_from(logits, std::nextafter(static_cast<float>(floor), -kInf), s);
+  for (int nats : kReaches) {
+    load_from(logits, floor_at(nats, best, divisor), s);
     weigh(all_places(s), best, settings.temperature, s);
     keep_all(s);
     keep_possible(s);
