@@ -222,15 +222,16 @@ struct Masses {
 // The weights in each bucket, added up in ascending order of place.
 template <typename Key>
 Masses masses(SampleScratch& s, Key key) {
-  Masses mass;
+  Masses local;  // whose address nobody has: the loop need not read what `s` holds again and again
   s.bucket.resize(s.places.size());
   int16_t* bucket_at = s.bucket.data();
+  const float* weight = s.weight.data();
   for (int32_t place : s.places) {
     const int number = bucket_of(place, key);
     *bucket_at++ = static_cast<int16_t>(number);
-    mass.of[number] += s.weight[place];
+    local.of[number] += weight[place];
   }
-  return mass;
+  return Masses(local);
 }
 
 // Keeps the shortest prefix, in ascending order of key (ties by lower place), whose weights reach
@@ -281,8 +282,9 @@ void keep_share(SampleScratch& s, double share, Key key) {
   keep_mass(s, mass, kBuckets, wanted, wanted, key);
 }
 
+// How far each place lies below the best, in nats; until the next weigh().
 auto distance(const SampleScratch& s) {
-  return [&s](int32_t place) { return -s.exponent[place]; };
+  return [exponent = s.exponent.data()](int32_t place) { return -exponent[place]; };
 }
 
 void keep_top_p(SampleScratch& s, double top_p) {
@@ -402,13 +404,13 @@ bool keep_nucleus(std::span<const float> logits, const SampleSettings& settings,
 
   const double wanted = settings.top_p * mass_about(logits, best, divisor);
   const double least = wanted * (1.0 - kDoubt), most = wanted * (1.0 + kDoubt);
-  const auto key = distance(s);
   for (int nats : kReaches) {
     load_from(logits, floor_at(nats, best, divisor), s);
     weigh(all_places(s), best, settings.temperature, s);
     keep_all(s);
     keep_possible(s);
     const int num_buckets = kBucketsPerNat * nats;
+    const auto key = distance(s);
     const Masses mass = masses(s, key);
     if (std::accumulate(mass.of, mass.of + num_buckets, 0.0) < most) continue;
     return keep_mass(s, mass, num_buckets, least, most, key);
