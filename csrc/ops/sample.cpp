@@ -1,6 +1,7 @@
 #include "plait/sample.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -9,13 +10,62 @@
 #include <numeric>
 #include <ranges>
 
-#include "exponential.h"
-
 namespace plait {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kMax = std::numeric_limits<float>::max();
+
+// exp(x) for x <= 0, 0 below -87 (where results would be subnormal); within 2^-21 of the true
+// value. x = k ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial of degree 7, times
+// 2^k through the exponent bits.
+inline float small_exp(float x) {
+  constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest whole number in the low bits
+  const float bounded = x > -87.0f ? x : -87.0f;
+  const float shifted = bounded * 0x1.715476p0f + kRound;
+  const float k = shifted - kRound;
+  const float r = (bounded - k * 0x1.63p-1f) - k * -0x1.bd0106p-13f;
+  float y = 1.0f / 5040.0f;
+  y = y * r + 1.0f / 720.0f;
+  y = y * r + 1.0f / 120.0f;
+  y = y * r + 1.0f / 24.0f;
+  y = y * r + 1.0f / 6.0f;
+  y = y * r + 0.5f;
+  y = y * r + 1.0f;
+  y = y * r + 1.0f;
+  const uint32_t power = (std::bit_cast<uint32_t>(shifted) + 127) << 23;
+  const float result = y * std::bit_cast<float>(power);
+  return x >= -87.0f ? result : 0.0f;
+}
+
+// The same in float64, within 2 ulp: degree 13, 0 below -708.
+inline double exact_exp(double x) {
+  constexpr double kInverse[] = {1.0 / 6227020800.0,
+                                 1.0 / 479001600.0,
+                                 1.0 / 39916800.0,
+                                 1.0 / 3628800.0,
+                                 1.0 / 362880.0,
+                                 1.0 / 40320.0,
+                                 1.0 / 5040.0,
+                                 1.0 / 720.0,
+                                 1.0 / 120.0,
+                                 1.0 / 24.0,
+                                 1.0 / 6.0,
+                                 0.5,
+                                 1.0,
+                                 1.0};
+  constexpr double kRound = 0x1.8p52;
+  const double bounded = x > -708.0 ? x : -708.0;
+  const double shifted = bounded * 0x1.71547652b82fep0 + kRound;
+  const double k = shifted - kRound;
+  const double r = (bounded - k * 0x1.62e42feep-1) - k * 0x1.a39ef35793c76p-33;
+  double y = kInverse[0];
+#pragma GCC unroll 13
+  for (int i = 1; i < 14; ++i) y = y * r + kInverse[i];
+  const uint64_t power = (std::bit_cast<uint64_t>(shifted) + 1023) << 52;
+  const double result = y * std::bit_cast<double>(power);
+  return x >= -708.0 ? result : 0.0;
+}
 
 // What one look at some scores says of them; the highest of none is -inf.
 struct Look {
@@ -51,30 +101,17 @@ Look look_at(std::span<const float> scores) {
   return look;
 }
 
-constexpr size_t kPiece = 128;
-
-// Notes the highest score of each piece of a row. False when a logit is NaN or +inf.
-bool survey(std::span<const float> logits, SampleScratch& scratch) {
-  scratch.highest.clear();
-  for (size_t from = 0; from < logits.size(); from += kPiece) {
-    const Look look = look_at(logits.subspan(from, std::min(kPiece, logits.size() - from)));
-    if (!look.is_fine) return false;
-    scratch.highest.push_back(look.highest);
-  }
-  return true;
-}
-
-// Takes over the scores that reach the floor, from the pieces of a row whose highest does.
-void load_from(std::span<const float> logits, float floor, SampleScratch& scratch) {
+// The scores that reach the floor, from the pieces of a row whose highest does.
+void load_from(std::span<const float> logits, float floor, size_t piece, SampleScratch& scratch) {
   auto& score = scratch.score;
   auto& token = scratch.token;
-  const auto& highest = scratch.highest;
+  const auto& highest = scratch.weight;
   size_t count = 0;
   for (size_t i = 0; i < highest.size(); ++i) {
     if (highest[i] < floor) continue;
-    score.resize(count + kPiece);
-    token.resize(count + kPiece);
-    const size_t from = i * kPiece, end = std::min(from + kPiece, logits.size());
+    score.resize(count + piece);
+    token.resize(count + piece);
+    const size_t from = i * piece, end = std::min(from + piece, logits.size());
     for (size_t id = from; id < end; ++id) {
       score[count] = logits[id];
       token[count] = static_cast<int32_t>(id);
@@ -85,21 +122,30 @@ void load_from(std::span<const float> logits, float floor, SampleScratch& scratc
   token.resize(count);
 }
 
-// Takes the scores of a surveyed row over; with needed > 0 only those that can be among so many of
-// the best. If so many pieces of the row hold a score that reaches the floor, nothing below it is
-// one of the best, and most pieces need no second look.
-void load(std::span<const float> logits, size_t needed, SampleScratch& scratch) {
+// Takes the scores of a row over; with needed > 0 only those that can be among so many of the best.
+// If so many pieces of the row hold a score that reaches the floor, nothing below it is one of the
+// best, and most pieces need no second look. False when a logit is NaN or +inf.
+bool load(std::span<const float> logits, size_t needed, SampleScratch& scratch) {
+  constexpr size_t kPiece = 128;
+  auto& highest = scratch.weight;  // of each piece
+  highest.clear();
+  for (size_t from = 0; from < logits.size(); from += kPiece) {
+    const Look look = look_at(logits.subspan(from, std::min(kPiece, logits.size() - from)));
+    if (!look.is_fine) return false;
+    highest.push_back(look.highest);
+  }
   float floor = -kInf;
-  if (needed > 0 && needed < scratch.highest.size()) {
+  if (needed > 0 && needed < highest.size()) {
     auto& sorted = scratch.exponent;
-    sorted = scratch.highest;
+    sorted = highest;
     const auto last = sorted.begin() + static_cast<ptrdiff_t>(needed) - 1;
     std::nth_element(sorted.begin(), last, sorted.end(), std::greater{});
     floor = *last;
   }
   scratch.token.clear();
-  if (floor > -kInf) return load_from(logits, floor, scratch);
+  if (floor > -kInf) return load_from(logits, floor, kPiece, scratch), true;
   scratch.score.assign(logits.begin(), logits.end());
+  return true;
 }
 
 // Where an id stands in the scratch; -1: it is not among the scores.
@@ -159,14 +205,11 @@ auto all_places(const SampleScratch& s) {
   return std::views::iota(int32_t{0}, static_cast<int32_t>(s.score.size()));
 }
 
-float divisor_of(double temperature) {
-  return std::max(static_cast<float>(temperature), std::numeric_limits<float>::min());
-}
-
 // For the given places: exponent = (score - best) / temperature, weight = exp(exponent).
 template <typename Places>
 void weigh(const Places& places, float best, double temperature, SampleScratch& s) {
-  const float divisor = divisor_of(temperature);
+  const float divisor =
+      std::max(static_cast<float>(temperature), std::numeric_limits<float>::min());
   s.exponent.resize(s.score.size());
   s.weight.resize(s.score.size());
   const float* score = s.score.data();
@@ -207,43 +250,27 @@ void keep_best(SampleScratch& s, size_t k) {
   s.places.resize(k);
 }
 
-constexpr int kBuckets = 256;  // of a key >= 0: a quarter each, the last without an end
-constexpr int kBucketsPerNat = 4;
-
+// Keeps the shortest prefix, in ascending order of key (>= 0; ties by lower place), whose weights
+// reach `share` of the total. Nothing is sorted but the bucket in which the prefix ends: the mass
+// of the buckets before it is all that matters of them.
 template <typename Key>
-int bucket_of(int32_t place, Key key) {
-  return static_cast<int>(std::min<double>(kBucketsPerNat * key(place), kBuckets - 1));
-}
-
-struct Masses {
-  double of[kBuckets] = {};
-};
-
-// The weights in each bucket, added up in ascending order of place.
-template <typename Key>
-Masses masses(SampleScratch& s, Key key) {
-  Masses local;  // whose address nobody has: the loop need not read what `s` holds again and again
+void keep_share(SampleScratch& s, double share, Key key) {
+  constexpr int kBuckets = 256;  // a quarter of a nat each
+  auto bucket = [&](int32_t place) {
+    return static_cast<int>(std::min<double>(4.0 * key(place), kBuckets - 1));
+  };
+  double mass_of[kBuckets] = {};
   s.bucket.resize(s.places.size());
   int16_t* bucket_at = s.bucket.data();
-  const float* weight = s.weight.data();
   for (int32_t place : s.places) {
-    const int number = bucket_of(place, key);
+    const int number = bucket(place);
     *bucket_at++ = static_cast<int16_t>(number);
-    local.of[number] += weight[place];
+    mass_of[number] += s.weight[place];
   }
-  return Masses(local);
-}
-
-// Keeps the shortest prefix, in ascending order of key (ties by lower place), whose weights reach
-// `least`, or all places of the first num_buckets buckets. Nothing is sorted but the bucket in
-// which the prefix ends: the mass of the buckets before it is all that matters of them. False when
-// the weights do not reach `most`: then a prefix for something in between could be longer.
-template <typename Key>
-bool keep_mass(SampleScratch& s, const Masses& masses, int num_buckets, double least, double most,
-               Key key) {
+  const double wanted = share * std::accumulate(mass_of, mass_of + kBuckets, 0.0);
   int last = 0;
   double mass = 0.0;
-  while (last < num_buckets - 1 && mass + masses.of[last] < least) mass += masses.of[last++];
+  while (last < kBuckets - 1 && mass + mass_of[last] < wanted) mass += mass_of[last++];
 
   auto less = [&](int32_t a, int32_t b) {
     const double ka = key(a), kb = key(b);
@@ -264,31 +291,16 @@ bool keep_mass(SampleScratch& s, const Masses& masses, int num_buckets, double l
   s.places.resize(num_kept);
   std::sort(s.edge.begin(), s.edge.end(), less);
   size_t taken = 0;
-  while (taken < s.edge.size() && mass < least) mass += s.weight[s.edge[taken++]];
+  while (taken < s.edge.size() && mass < wanted) mass += s.weight[s.edge[taken++]];
   s.edge.erase(s.edge.begin(), s.edge.begin() + static_cast<ptrdiff_t>(taken));
-  if (s.edge.empty()) return mass >= most;
+  if (s.edge.empty()) return;
   const int32_t first_out = s.edge.front();
-  std::erase_if(s.places, [&](int32_t place) {
-    return bucket_of(place, key) == last && !less(place, first_out);
-  });
-  return mass >= most;
-}
-
-// The same for a share of the weights of all places.
-template <typename Key>
-void keep_share(SampleScratch& s, double share, Key key) {
-  const Masses mass = masses(s, key);
-  const double wanted = share * std::accumulate(mass.of, mass.of + kBuckets, 0.0);
-  keep_mass(s, mass, kBuckets, wanted, wanted, key);
-}
-
-// How far each place lies below the best, in nats; until the next weigh().
-auto distance(const SampleScratch& s) {
-  return [exponent = s.exponent.data()](int32_t place) { return -exponent[place]; };
+  std::erase_if(s.places,
+                [&](int32_t place) { return bucket(place) == last && !less(place, first_out); });
 }
 
 void keep_top_p(SampleScratch& s, double top_p) {
-  keep_share(s, top_p, distance(s));
+  keep_share(s, top_p, [&](int32_t place) { return -s.exponent[place]; });
 }
 
 void keep_min_p(SampleScratch& s, double min_p) {
@@ -316,12 +328,6 @@ void keep_possible(SampleScratch& s) {
   s.places.resize(count);
 }
 
-// What comes after top_p.
-void filter_further(const SampleSettings& settings, SampleScratch& s) {
-  if (settings.min_p > 0.0) keep_min_p(s, settings.min_p);
-  if (settings.typical_p < 1.0) keep_typical(s, settings.typical_p);
-}
-
 void filter(const SampleSettings& settings, float best, SampleScratch& s) {
   if (settings.top_k > 0 && static_cast<size_t>(settings.top_k) < s.score.size()) {
     keep_best(s, static_cast<size_t>(settings.top_k));
@@ -333,7 +339,8 @@ void filter(const SampleSettings& settings, float best, SampleScratch& s) {
   }
   keep_possible(s);
   if (settings.top_p < 1.0) keep_top_p(s, settings.top_p);
-  filter_further(settings, s);
+  if (settings.min_p > 0.0) keep_min_p(s, settings.min_p);
+  if (settings.typical_p < 1.0) keep_typical(s, settings.typical_p);
 }
 
 // Inverse CDF: the first place, in ascending order, at which the mass passes random * total.
@@ -359,63 +366,6 @@ int32_t choose(const SampleSettings& settings, float best, double random, Sample
   }
   weigh(all_places(s), best, settings.temperature, s);
   return draw(all_places(s), s.weight, random);
-}
-
-// What the weights of all tokens add up to, wrong by less than a share of kDoubt: a product in
-// place of the quotient moves an exponent, of 87 at most, by three roundings, a weight by 2^-15 of
-// itself. Pieces are added up in lanes of float32, half upon half.
-constexpr double kDoubt = 0x1p-14;
-
-double mass_about(std::span<const float> logits, float best, float divisor) {
-  constexpr size_t kLanes = 16;
-  const float factor = 1.0f / divisor;
-  double mass = 0.0;
-  for (size_t from = 0; from < logits.size(); from += kPiece) {
-    float weight[kPiece] = {};
-    const size_t count = std::min(kPiece, logits.size() - from);
-    for (size_t i = 0; i < count; ++i) weight[i] = small_exp((logits[from + i] - best) * factor);
-    for (size_t half = kPiece / 2; half >= kLanes; half /= 2)
-      for (size_t i = 0; i < half; ++i) weight[i] += weight[half + i];
-    for (size_t i = 0; i < kLanes; ++i) mass += weight[i];
-  }
-  return mass;
-}
-
-// A score that lies so many nats below the best, or a little lower: whatever is no further below
-// once its exponent has been rounded reaches it.
-float floor_at(int nats, float best, float divisor) {
-  const double floor = best - nats * 0x1.0001p0 * divisor;
-  return std::nextafter(static_cast<float>(floor), -kInf);
-}
-
-// top_p, for a surveyed row of which nothing else is asked before it. The mass to be reached is
-// known well enough without the order in which filter() adds it up; only tokens within a few nats
-// of the best are looked at, or within a few more if those do not reach it. False when all of these
-// do not, when the doubt is about a token, or when so much of the row is near that looking at all
-// of it is no slower: then filter() decides. What is kept is the same to the bit.
-bool keep_nucleus(std::span<const float> logits, const SampleSettings& settings, float best,
-                  SampleScratch& s) {
-  constexpr int kReaches[] = {6, 8};     // nats
-  constexpr ptrdiff_t kMostPieces = 20;  // one in so many
-  const float divisor = divisor_of(settings.temperature);
-  const float first = floor_at(kReaches[0], best, divisor);
-  const auto num_near = std::ranges::count_if(s.highest, [&](float x) { return x >= first; });
-  if (num_near * kMostPieces > std::ssize(s.highest)) return false;
-
-  const double wanted = settings.top_p * mass_about(logits, best, divisor);
-  const double least = wanted * (1.0 - kDoubt), most = wanted * (1.0 + kDoubt);
-  for (int nats : kReaches) {
-    load_from(logits, floor_at(nats, best, divisor), s);
-    weigh(all_places(s), best, settings.temperature, s);
-    keep_all(s);
-    keep_possible(s);
-    const int num_buckets = kBucketsPerNat * nats;
-    const auto key = distance(s);
-    const Masses mass = masses(s, key);
-    if (std::accumulate(mass.of, mass.of + num_buckets, 0.0) < most) continue;
-    return keep_mass(s, mass, num_buckets, least, most, key);
-  }
-  return false;
 }
 
 // The sum of exp(score - best) in float64, in ascending id order. A chunk at a time, so that the
@@ -459,33 +409,14 @@ float exp_nonpositive(float x) {
 
 namespace {
 
-bool changes_scores(const SampleSettings& s) {
-  return s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0 ||
-         !s.bias.empty();
-}
-
 // How many of the best logits decide, whatever the others are; 0: all do.
 size_t best_needed(const SampleSettings& s, bool is_held) {
+  const bool has_penalty =
+      s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
   const bool is_greedy = s.temperature <= 0.0;
-  if (changes_scores(s) || (!is_greedy && s.top_k <= 0)) return 0;
+  if (has_penalty || !s.bias.empty() || (!is_greedy && s.top_k <= 0)) return 0;
   const size_t count = is_greedy ? 1 : static_cast<size_t>(s.top_k);
   return count + s.forbidden.size() + (is_held ? s.held.size() : 0);
-}
-
-// Whether top_p meets the row as it is.
-bool begins_with_top_p(const SampleSettings& s, bool is_held) {
-  return s.temperature > 0.0 && s.top_k <= 0 && s.top_p < 1.0 && !changes_scores(s) &&
-         s.forbidden.empty() && (!is_held || s.held.empty());
-}
-
-// Whether the token could be chosen from what is near the best.
-bool choose_near(std::span<const float> logits, const SampleSettings& settings, double random,
-                 SampleScratch& scratch, int32_t& token) {
-  const float best = look_at(scratch.highest).highest;
-  if (best == -kInf || !keep_nucleus(logits, settings, best, scratch)) return false;
-  filter_further(settings, scratch);
-  token = token_at(draw(scratch.places, scratch.weight, random), scratch);
-  return true;
 }
 
 }  // namespace
@@ -493,18 +424,15 @@ bool choose_near(std::span<const float> logits, const SampleSettings& settings, 
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice) {
-  if (!survey(logits, scratch)) return RowState::kNotANumber;
-  const double random = uniform(settings.seed, position);
-  if (!want_confidence && begins_with_top_p(settings, is_held) &&
-      choose_near(logits, settings, random, scratch, choice.token))
-    return RowState::kFine;
-  load(logits, want_confidence ? 0 : best_needed(settings, is_held), scratch);
+  const size_t needed = want_confidence ? 0 : best_needed(settings, is_held);
+  if (!load(logits, needed, scratch)) return RowState::kNotANumber;
   process(settings, is_held, scratch);
   const auto& score = scratch.score;
   const float best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;
   auto place = static_cast<int32_t>(std::find(score.begin(), score.end(), best) - score.begin());
-  if (settings.temperature > 0.0) place = choose(settings, best, random, scratch);
+  if (settings.temperature > 0.0)
+    place = choose(settings, best, uniform(settings.seed, position), scratch);
   choice.token = token_at(place, scratch);
   if (want_confidence) {
     weigh(all_places(scratch), best, 1.0, scratch);
@@ -515,8 +443,7 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
 
 RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_top,
                       SampleScratch& scratch, RowLogprobs& result) {
-  if (!survey(logits, scratch)) return RowState::kNotANumber;
-  load(logits, 0, scratch);
+  if (!load(logits, 0, scratch)) return RowState::kNotANumber;
   const auto& score = scratch.score;
   const double best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;

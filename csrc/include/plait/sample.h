@@ -57,7 +57,6 @@ enum class RowState { kFine, kNotANumber, kNothingLeft };
 // token[i], ascending, or of i where `token` is empty because all scores are there.
 struct SampleScratch {
   std::vector<float> score, exponent, weight;
-  std::vector<float> highest;  // of each piece of the row
   std::vector<int32_t> token, places, edge, counts;
   std::vector<int16_t> bucket;
   std::vector<double> logprob;
