@@ -167,7 +167,7 @@ class Torch:
         self.setting = setting
         model = Llada(Path(setting["folder"]), getattr(torch, setting["dtype"]))
         if setting["compile"]:
-            model.forward = torch.compile(model.forward, dynamic=False)  # type: ignore[method-assign]
+            model.forward = torch.compile(model.forward, dynamic=False)
         self.sampler = Sampler(model, setting)
         self.about = {
             "version": torch.__version__,
