@@ -21,7 +21,7 @@ from plait.core.sequence import Event, Sequence
 from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.core.window import FinishReason, Floats, Ints, Update
-from plait.engine import admission, emission, isolation
+from plait.engine import admission, emission, isolation, proposing
 from plait.engine.backlog import Backlog
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
@@ -68,6 +68,8 @@ class Engine:
         """What the executor and the prefix cache counted since the model was loaded, for people."""
         return {
             **self.runner.counters(),
+            "drafted": self.metrics.num_drafted,
+            "accepted": self.metrics.num_accepted,
             "prefix_lookups": self.metrics.num_lookups,
             "prefix_hit_tokens": self.metrics.num_cached_tokens,
             "prefix_evicted_pages": self.metrics.num_evicted_pages,
@@ -95,6 +97,7 @@ class Engine:
         deadline: float | None = None,
         planner: str = "auto",
         decoder: str = "auto",
+        proposer: str | None = None,
         options: Mapping[str, str] | None = None,
         cache_salt: str = "",
         watch: bool = False,
@@ -104,7 +107,7 @@ class Engine:
         priority: lower goes first. tenant: for whom; tenants share what a step has. deadline: seconds from
         now after which the request ends with reason DEADLINE, with what it has.
         planner, decoder: names of siblings ("auto": the engine's own), for decoders also within wrappers,
-        "credit(threshold)". options: their settings by name, as text; the others are as the engine has them.
+        "credit(threshold)". proposer: of drafts; None: the engine's own. options: their settings by name, as text; the others are as the engine has them.
         watch: whether events also show tokens that may still change (`Event.canvas`).
         cache_salt: a secret or a name; cached prefixes are shared only among requests with the same.
         Touches nothing that a step uses, so it may be called from any thread at any time.
@@ -116,6 +119,7 @@ class Engine:
         salt = admission.checked_salt(cache_salt)
         seconds = self.limits.deadline(admission.checked_deadline(deadline))
         end = None if seconds is None else time.perf_counter() + seconds
+        planner, options = proposing.of_request(planner, proposer, options)
         parts = self._choose(planner, decoder, admission.checked_options(options))
         check_fit(*parts, params)
         first = self._take_ids(params.n)
@@ -218,7 +222,9 @@ class Engine:
             return []
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
-        self.metrics.forward_seconds += time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        self.scheduler.company.observe(sum(job.window.length for job in jobs), seconds)
+        self.metrics.forward_seconds += seconds
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:
@@ -226,7 +232,7 @@ class Engine:
         if isinstance(update, Exception):
             return [self._fail(request, update)]
         try:
-            self.scheduler.cache.stored(seq, window)
+            self.scheduler.cache.stored(seq, window.kept(update.accepted))
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
             event = emission.take(seq, self.traits)
@@ -236,6 +242,8 @@ class Engine:
             return [self._fail(request, error)]
         seq.metrics.num_forwards += 1
         seq.metrics.num_forwarded_positions += window.length
+        if len(window.parents):
+            self.metrics.verified(seq, window, update)
         if self._unborn and len(update.positions):
             self._give_birth(request)
         if event and event.finish_reason:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from plait.core.sequence import Event, Sequence
+from plait.core.window import Update, Window
 from plait.iteration.base import Job
 from plait.iteration.scheduler import Scheduler
 
@@ -43,6 +44,8 @@ class EngineMetrics:
     num_positions: positions fed. num_tokens: tokens that became final. finished: requests by reason.
     num_lookups: requests admitted or resumed. num_cached_tokens: positions that these found in the cache.
     num_evicted_pages: pages kept for later requests that others needed first.
+    num_drafted, num_accepted: tokens that were drafted, and those that were right. drafts, accepted: the same by
+    place in the draft, from 0.
     time_to_first_token: from submission, per request. time_per_token: between the first token and the end,
     per request that has more than one.
     """
@@ -55,6 +58,10 @@ class EngineMetrics:
     num_lookups: int = 0
     num_cached_tokens: int = 0
     num_evicted_pages: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
+    drafts: Counter[int] = field(default_factory=Counter)
+    accepted: Counter[int] = field(default_factory=Counter)
     forward_seconds: float = 0.0
     step_seconds: float = 0.0
     finished: Counter[str] = field(default_factory=Counter)
@@ -86,6 +93,16 @@ class EngineMetrics:
             self.num_positions += job.window.length
         for event in events:
             self.num_tokens += len(event.token_ids)
+
+    def verified(self, seq: Sequence, window: Window, update: Update) -> None:
+        """Take one verified draft into the totals, and into those of its request."""
+        drafted, accepted = len(window.parents), len(update.positions) - 1
+        seq.metrics.num_drafted += drafted
+        seq.metrics.num_accepted += accepted
+        self.num_drafted += drafted
+        self.num_accepted += accepted
+        self.drafts.update(range(drafted))
+        self.accepted.update(range(accepted))
 
     def observe(self, seq: Sequence, event: Event) -> None:
         """Take the times of a request into the totals, with the first of its events and with the last."""

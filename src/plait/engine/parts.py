@@ -11,7 +11,7 @@ from plait.core.errors import UserError
 from plait.core.traits import Traits
 from plait.decoding.base import Decoder, Wrapper
 from plait.engine.options import resolve
-from plait.iteration.base import Planner
+from plait.iteration.base import Equipment, Planner
 from plait.kernels.plan import Pool as Threads
 
 AUTO = "auto"
@@ -66,8 +66,10 @@ class Parts:
         names: Mapping[str, str],
         options: Mapping[str, Any],
         threads: Threads | None,
+        equipment: Equipment,
     ) -> None:
         """names, options: the engine's own; any other part begins with its default options."""
+        self._equipment = equipment
         self.traits = traits
         self.budget = budget
         self.names = names
@@ -118,4 +120,5 @@ class Parts:
                 f"max_num_batched_tokens={self.budget} is too small for the planner {name!r}",
                 f"at least {planner.smallest_window}",
             )
+        planner.equip(self._equipment)
         return planner

@@ -95,9 +95,10 @@ class Generation:
         tenant: str,
         deadline: float | None,
         cache_salt: str,
+        proposer: str | None = None,
     ) -> None:
-        """Submits all prompts, for a tenant, to be answered within `deadline` seconds. cache_salt: as for
-        `Engine.prepare`.
+        """Submits all prompts, for a tenant, to be answered within `deadline` seconds. cache_salt, proposer:
+        as for `Engine.prepare`.
 
         Raises UserError when one of them is refused; then none goes on running.
         """
@@ -105,7 +106,12 @@ class Generation:
         self.prompts = list(prompts)
         self.answers: list[Answer] = []
         self.choices: list[Choice] = []
-        self._choices = {"tenant": tenant, "deadline": deadline, "cache_salt": cache_salt}
+        self._choices = {
+            "tenant": tenant,
+            "deadline": deadline,
+            "cache_salt": cache_salt,
+            "proposer": proposer,
+        }
         self._streams: list[AsyncStream] = []
         self._served = served
         self._deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
