@@ -34,6 +34,7 @@ def window_of(seq: Sequence, drafted: list[int], parents: list[int]) -> Window:
         np.array(depths, np.int32) + seq.length,
         CAUSAL if is_chain else Pattern(PatternKind.TREE, 0, mask),
         seq.length,
+        positions=None if is_chain else np.array(depths, np.int32) + start,
         tokens=tokens,
         parents=np.array(parents, np.int32),
     )
@@ -55,8 +56,8 @@ def peaks(*best: int) -> Floats:
         ([1, 2], [0, 1], (1, 2, 4), [1, 2, 4], 2),
         ([1, 2], [0, 1], (1, 5, 4), [1, 5], 1),
         ([1, 2], [0, 1], (5, 2, 4), [5], 0),
-        ([1, 2, 4], [0, 1, 0], (4, 2, 4, 5), [4, 5], 1),
-        ([1, 2, 4, 4], [0, 1, 0, 1], (1, 4, 0, 0, 3), [1, 4, 3], 2),
+        ([1, 2, 4], [0, 1, 0], (4, 2, 4, 5), [4, 5], 0),
+        ([1, 2, 4, 4], [0, 1, 0, 1], (1, 4, 0, 0, 3), [1, 4, 3], 1),
         ([], [], (1,), [1], 0),
     ],
 )
@@ -67,7 +68,17 @@ def test_the_longest_branch_that_was_right_is_written(
     update = DECODER.decide(peaks(*best), seq, window_of(seq, drafted, parents))
     assert update.tokens.tolist() == written
     assert update.positions.tolist() == list(range(1, 1 + len(written)))
-    assert len(update.positions) - 1 == accepted
+    assert update.accepted == accepted
+
+
+def test_a_row_off_the_first_branch_is_not_believed_where_rounding_could_decide() -> None:
+    seq = sequence(temperature=0.0)
+    rows = peaks(4, 2, 5)
+    rows[2, 3] = 4.9
+    update = DECODER.decide(rows, seq, window_of(seq, [1, 4], [0, 0]))
+    assert (update.tokens.tolist(), update.accepted) == ([4], 0)
+    exact = DECODER.decide(rows, seq, window_of(seq, [4, 1], [0, 0]))
+    assert exact.tokens.tolist() == [4, 2]
 
 
 def test_penalties_know_the_drafted_tokens_before_a_row() -> None:

@@ -14,7 +14,7 @@ from plait.engine.engine import Engine
 from plait.iteration.company import Company
 from plait.iteration.speculative import Options
 from plait.iteration.width import Record, best_width, expected
-from plait.proposers.base import MOST, Proposal, Proposer, Resources, chain
+from plait.proposers.base import MOST, Proposal, Proposer, Resources, chain, tree
 from tests.engine.test_equalities import cases, run
 from tests.fakes import VOCAB, Answer, drain, make_engine, step
 
@@ -24,18 +24,22 @@ WIDE = {"planner": "speculative", "options": {"width": "5"}}
 class Prophet(Proposer):
     """Knows the answers and is wrong now and then."""
 
+    def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
+        """It knows everything already."""
+
     def __init__(self, answers: dict[tuple[int, ...], list[int]], mistakes: int) -> None:
         super().__init__(Resources())
         self.answers = answers
         self.mistakes = mistakes
 
-    def propose(self, seq: Sequence, most: int) -> Proposal:
+    def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
         answer = self.answers[tuple(seq.tokens[: seq.prompt_length].tolist())]
         done = seq.length - seq.prompt_length
         tokens = [*answer[done : done + most], *[0] * most][:most]
         if self.mistakes and seq.length % self.mistakes == 0:
             tokens[len(tokens) // 2] = (tokens[len(tokens) // 2] + 1) % VOCAB
-        return chain(tokens)
+        wrong = [(tokens[0] + 1) % VOCAB]
+        return chain(tokens) if branches == 1 else tree([wrong, tokens[: most - 1]])
 
 
 def prophesy(engine: Engine, answers: dict[tuple[int, ...], list[int]], mistakes: int) -> None:
@@ -75,11 +79,29 @@ def test_all_kinds_of_requests_get_what_plain_decoding_gives(
         assert engine.metrics.tokens_per_forward > 2
 
 
+@pytest.mark.parametrize("cache", ["radix", "paged", "none"])
+def test_a_tree_gives_what_plain_decoding_gives(cache: str) -> None:
+    """The right branch is always the second one."""
+    rng = np.random.default_rng(3)
+    params = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
+    requests = [(rng.integers(0, VOCAB, n).tolist(), params) for n in (1, 5, 30, 31, 64, 100)]
+    outcomes = run(make_engine(num_pages=200), requests)
+    answers = {tuple(p): o[0] for (p, _), o in zip(requests, outcomes, strict=True)}
+    options = {"width": "6", "branches": "2"}
+    engine = make_engine(num_pages=200, planner="speculative", options=options, cache=cache)
+    prophesy(engine, answers, 0)
+    assert run(engine, requests) == outcomes
+    assert engine.metrics.num_accepted > 50
+
+
 @pytest.mark.parametrize("proposer", ["none", "lookahead", "auto"])
 @pytest.mark.parametrize("width", ["0", "1", str(MOST)])
-def test_every_proposer_gives_what_plain_decoding_gives(proposer: str, width: str) -> None:
+@pytest.mark.parametrize("branches", ["1", "3"])
+def test_every_proposer_gives_what_plain_decoding_gives(
+    proposer: str, width: str, branches: str
+) -> None:
     outcomes, _ = plain()
-    options = {"proposer": proposer, "width": width}
+    options = {"proposer": proposer, "width": width, "branches": branches}
     engine = make_engine(num_pages=400, planner="speculative", options=options)
     assert run(engine, cases()) == outcomes
 

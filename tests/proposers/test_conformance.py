@@ -43,11 +43,16 @@ def write(seq: Sequence, tokens: list[int]) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 3, MOST])
-def test_a_proposal_is_a_tree_of_no_more_than_was_asked_for(proposer: Proposer, most: int) -> None:
+@pytest.mark.parametrize("branches", [1, 3])
+def test_a_proposal_is_a_tree_of_no_more_than_was_asked_for(
+    proposer: Proposer, most: int, branches: int
+) -> None:
     rng = np.random.default_rng(0)
     seq = sequence([1, 2, 3] * 10)
     for _ in range(50):
-        tokens, parents = proposer.propose(seq, most)
+        tokens, parents = proposer.propose(seq, most, branches)
+        beginnings = tokens[parents == 0].tolist()
+        assert len(set(beginnings)) == len(beginnings) <= branches
         assert len(tokens) == len(parents) <= most
         assert tokens.dtype == parents.dtype == np.int32
         assert all(0 <= parent <= place for place, parent in enumerate(parents.tolist()))

@@ -20,7 +20,7 @@ def follow(tokens: list[int], most: int = 4) -> list[int]:
     [
         ([1, 2, 3, 4, 5, 6, 9, 1, 2], [3, 4, 5, 6]),
         ([1, 2, 3, 4], []),
-        ([5, 1, 2, 7, 5, 1, 2, 8, 5, 1, 2, 8, 4, 1, 2], [8, 5, 1, 2]),  # most went to 8
+        ([5, 1, 2, 7, 5, 1, 2, 8, 5, 1, 2, 8, 4, 1, 2], [8, 4, 1, 2]),  # most went to 8
         ([1, 2, 7, 0, 1, 2, 8, 0, 1, 2], [8, 0, 1, 2]),  # the latest among equals
         ([1, 2] * 6, [1, 2, 1, 2]),  # what repeats itself goes on
         ([3, 1, 2, 7, 0, 4, 1, 2, 8, 0, 3, 1, 2], [7, 0, 4, 1]),  # the longer run tells more
@@ -28,6 +28,13 @@ def follow(tokens: list[int], most: int = 4) -> list[int]:
 )
 def test_what_follows(tokens: list[int], expected: list[int]) -> None:
     assert follow(tokens) == expected
+
+
+def test_branches_begin_with_different_tokens() -> None:
+    tokens = [5, 1, 2, 7, 5, 1, 2, 8, 5, 1, 2, 8, 4, 1, 2]
+    tree = PROPOSER.propose(sequence(tokens), 5, 2)
+    assert tree.tokens.tolist() == [8, 4, 1, 7, 5]
+    assert tree.parents.tolist() == [0, 1, 2, 0, 4]
 
 
 def test_the_answer_is_read_as_it_grows() -> None:

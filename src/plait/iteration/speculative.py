@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plait.core import registry
 from plait.core.errors import UserError
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import Ints, Update, Window
+from plait.core.window import Ints, Pattern, PatternKind, Update, Window
 from plait.iteration import autoregressive
 from plait.iteration.base import Equipment
 from plait.iteration.width import Record, best_width
@@ -38,14 +39,18 @@ PROBE, PROBE_WIDTH = 32, 2
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """proposer: a sibling in `proposers`, or auto. width: tokens to draft each time; 0: as many as pay."""
+    """proposer: a sibling in `proposers`, or auto. width: tokens to draft each time; 0: as many as pay. branches: at
+    most so many ways to go on from the canvas, for greedy requests."""
 
     proposer: str = "auto"
     width: int = 0
+    branches: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.width <= MOST:
             raise UserError(f"width={self.width} is out of range", f"0 (automatic) to {MOST}")
+        if not 1 <= self.branches <= MOST:
+            raise UserError(f"branches={self.branches} is out of range", f"1 to {MOST}")
 
 
 class Planner(autoregressive.Planner):
@@ -65,6 +70,10 @@ class Planner(autoregressive.Planner):
         made = {name: registry.load("proposers", name).Proposer for name in names}
         self.proposers = {name: kind(equipment.proposing) for name, kind in made.items()}
 
+    def streams(self, seq: Sequence, stored: int) -> bool:
+        """Tokens that were right in a branch of their own are fed once more; that is no prompt."""
+        return seq.length - stored <= 1 + MOST
+
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
         window = super().next(seq, stored, budget)
         if window is None or not _decides(seq, window):
@@ -73,7 +82,8 @@ class Planner(autoregressive.Planner):
         room = min(budget // company.num_running - window.length, seq.limit - seq.length - 1, MOST)
         for name, proposer in self.proposers.items() if room > 0 else ():
             width = self._width(seq, name, proposer, room)
-            proposal = proposer.propose(seq, width) if width else Proposal()
+            branches = self.options.branches if _may_branch(seq) else 1
+            proposal = proposer.propose(seq, width, branches) if width else Proposal()
             if len(proposal.tokens):
                 seq.memo["proposer"] = name
                 return _drafted(seq, window, proposal)
@@ -103,19 +113,44 @@ def _record(seq: Sequence, name: str) -> Record:
     return known or BEGIN.get(name, Record(2.0, 4.0))
 
 
+def _may_branch(seq: Sequence) -> bool:
+    """Whether a row off the first branch can be believed (decoding/verify.py)."""
+    params = seq.params
+    return params.is_greedy and not params.has_penalties and params.logprobs is None
+
+
 def _decides(seq: Sequence, window: Window) -> bool:
     """Whether the window does nothing but choose the next token."""
     return window.length <= MOST and window.targets.tolist() == [seq.length]
 
 
 def _drafted(seq: Sequence, window: Window, proposal: Proposal) -> Window:
-    """The window with a branch of drafted tokens at its end."""
+    """The window with drafted tokens at its end: one branch, or a tree whose rows see their own branch alone."""
     end, count = window.end, len(proposal.tokens)
     rows: Ints = np.arange(window.length - 1, window.length + count, dtype=np.int32)
-    return window._replace(
+    drafted = window._replace(
         end=end + count,
         rows=rows,
         targets=rows + np.int32(window.start + 1),
         tokens=np.concatenate([seq.tokens[window.start : end], proposal.tokens]),
         parents=proposal.parents,
     )
+    if (proposal.parents == np.arange(count)).all():
+        return drafted
+    mask = _tree_mask(proposal.parents, window.length)
+    positions = window.start - 1 + mask.sum(axis=1, dtype=np.int32)
+    return drafted._replace(
+        pattern=Pattern(PatternKind.TREE, 0, mask),
+        positions=positions,
+        targets=positions[rows] + np.int32(1),
+    )
+
+
+def _tree_mask(parents: Ints, before: int) -> NDArray[np.bool_]:
+    """What each row of a window sees of it, bool [rows, rows]: `before` rows of canvas, then the tree."""
+    size = before + len(parents)
+    mask: NDArray[np.bool_] = np.tri(size, dtype=np.bool_)
+    for row, parent in enumerate(parents.tolist(), before):
+        mask[row] = mask[before - 1 + parent]
+        mask[row, row] = True
+    return mask

@@ -69,12 +69,24 @@ class Proposer(ABC):
         return 0.0
 
     @abstractmethod
-    def propose(self, seq: Sequence, most: int) -> Proposal:
-        """At most `most` >= 1 tokens to follow the canvas of a request whose every token is decided."""
+    def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
+        """At most `most` >= 1 tokens to follow the canvas of a request whose every token is decided, in one
+        branch, or in up to `branches` that begin with different tokens, the likeliest first."""
 
     @abstractmethod
     def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
         """What became of the last proposal for this request."""
+
+
+def tree(branches: list[list[int]]) -> Proposal:
+    """Branches that begin with different tokens, each of at least one."""
+    tokens: list[int] = []
+    parents: list[int] = []
+    for branch in branches:
+        start = len(tokens)
+        tokens += branch
+        parents += [0, *range(start + 1, start + len(branch))]
+    return Proposal(np.array(tokens, np.int32), np.array(parents, np.int32))
 
 
 def chain(tokens: list[int]) -> Proposal:

@@ -34,7 +34,8 @@ class Proposer(base.Proposer):
     def seconds(self) -> float:
         return self._drafter.seconds
 
-    def propose(self, seq: Sequence, most: int) -> Proposal:
+    def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
+        """One branch: a second way to go on would need forwards of its own."""
         threshold = seq.memo.get("draft_threshold", FIRST_THRESHOLD)
         tokens = self._drafter.draft(seq, most, threshold)
         return chain(tokens) if tokens else NO_PROPOSAL

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from plait.core.sequence import Sequence
 from plait.proposers import base
-from plait.proposers.base import NO_PROPOSAL, Proposal, chain
+from plait.proposers.base import NO_PROPOSAL, Proposal, tree
 
 SUMMARY = "what followed the last tokens earlier in the prompt or the answer"
 
@@ -52,13 +52,24 @@ class _Index:
         places.append(end)
         del places[:-MOST_PLACES]
 
-    def follow(self, most: int) -> list[int]:
-        """What most likely comes next."""
+    def follow(self, most: int, branches: int) -> list[list[int]]:
+        """What most likely comes next, in up to `branches` ways of at most `most` tokens in all."""
         for order in ORDERS:
             places = self.places.get(tuple(self.tokens[-order:]))
             if places and len(self.tokens) >= order:
-                return self._vote(places, most)
+                return self._branches(places, most, branches)
         return []
+
+    def _branches(self, places: list[int], most: int, branches: int) -> list[list[int]]:
+        """The likeliest way gets half of the tokens, the next half of the rest; the last takes what is left."""
+        found: list[list[int]] = []
+        while places and most and branches:
+            is_last = branches == 1 or len({self.tokens[place] for place in places}) == 1
+            best = self._vote(places, most if is_last else (most + 1) // 2)
+            places = [place for place in places if self.tokens[place] != best[0]]
+            found.append(best)
+            most, branches = most - len(best), branches - 1
+        return found
 
     def _vote(self, places: list[int], most: int) -> list[int]:
         found: list[int] = []
@@ -80,13 +91,13 @@ class _Index:
 class Proposer(base.Proposer):
     """See the module's text."""
 
-    def propose(self, seq: Sequence, most: int) -> Proposal:
+    def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
         index: _Index | None = seq.memo.get("lookahead")
         if index is None:
             index = seq.memo["lookahead"] = _Index()
         index.read(seq.tokens[len(index.tokens) :].tolist())
-        tokens = index.follow(most)
-        return chain(tokens) if tokens else NO_PROPOSAL
+        found = index.follow(most, branches)
+        return tree(found) if found else NO_PROPOSAL
 
     def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
         """There is nothing to adjust."""

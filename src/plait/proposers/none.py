@@ -12,7 +12,7 @@ SUMMARY = "plain decoding, one token per forward"
 class Proposer(base.Proposer):
     """Has no opinion."""
 
-    def propose(self, seq: Sequence, most: int) -> Proposal:
+    def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
         return NO_PROPOSAL
 
     def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
