@@ -10,7 +10,16 @@ import pytest
 
 SRC = Path(__file__).resolve().parent.parent / "src" / "plait"
 
-BELOW_ENGINE = {"runner", "iteration", "proposers", "decoding", "grammar", "kvcache", "models", "weights"}
+BELOW_ENGINE = {
+    "runner",
+    "iteration",
+    "proposers",
+    "decoding",
+    "grammar",
+    "kvcache",
+    "models",
+    "weights",
+}
 """A room, or one file of a room, and what it may import: rooms, or single files of rooms.
 
 "plait" is the package's own face (its version), "_C" the native module.

@@ -11,7 +11,8 @@ import pytest
 from plait.analysis import drive, steps
 from plait.analysis.step_cost import Setup, StepCost
 from plait.core.errors import UserError
-from tests.fakes import make_engine, runner_of
+from plait.core.traits import Traits
+from tests.fakes import BLOCK_TRAITS, FULL_TRAITS, make_engine, runner_of
 
 SETUP = Setup("a model", "a processor", "generic", 2, "int8", "f16", "0.1")
 COST = StepCost(SETUP, (0, 100), (1, 2, 4), ((1.0, 2.0, 6.0), (2.0, 3.0, 7.0)), (1, 3), (0.5, 0.7))
@@ -115,6 +116,25 @@ def test_the_steps_are_those_that_were_asked_for() -> None:
     assert not engine.has_work
     assert engine.scheduler.max_num_batched_tokens == 64
     engine.scheduler.cache.check()
+
+
+@pytest.mark.parametrize("traits", [FULL_TRAITS, BLOCK_TRAITS], ids=["full", "block"])
+def test_of_a_model_that_sees_ahead_single_windows_are_measured(traits: Traits) -> None:
+    engine = make_engine(traits, cache="paged")
+    cost = steps.measure(
+        engine, SETUP, tokens=(1, 3, 8), contexts=(0, 40, 5000), logits=(1, 4), passes=2
+    )
+    assert (cost.contexts, cost.tokens, cost.logits) == ((0, 40), (1, 3, 8), (1, 4))
+    cost.check()
+    windows = [batch[0][1] for batch in runner_of(engine).batches]
+    assert [(w.start, w.length, len(w.rows)) for w in windows] == [
+        *([(0, 1, 0), (0, 3, 0), (0, 8, 0)] * 3),
+        *([(40, 1, 0), (40, 3, 0), (40, 8, 0)] * 3),
+        *([(0, 4, 0), (0, 4, 1), (0, 4, 4)] * 3),
+    ]
+    assert all(window.pattern == traits.pattern for window in windows)
+    engine.scheduler.cache.check()
+    assert engine.scheduler.cache.pool.num_free == engine.scheduler.cache.pool.num_pages
 
 
 def test_no_context_is_refused() -> None:

@@ -86,7 +86,11 @@ class FakeSession(Session):
     def has_template(self) -> bool:
         return self.name != "base"
 
-    def stream(self, prompt: Any, params: SamplingParams) -> Iterator[str]:
+    @property
+    def has_canvas(self) -> bool:
+        return self.name == "masked"
+
+    def stream(self, prompt: Any, params: SamplingParams, show: Any = None) -> Iterator[str]:
         self.asked.append((prompt, params))
         said = prompt if isinstance(prompt, str) else prompt[-1]["content"]
         if len(said) > self.context_length:
@@ -98,6 +102,8 @@ class FakeSession(Session):
                 raise piece
             text += piece.format(prompt=said)
             yield piece.format(prompt=said)
+            if show is not None:
+                show([None, "maybe", None])
         self.output = self._output(prompt, text, params)
 
     def generate(self, prompt: Any, params: SamplingParams) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import plait.cli.chat as command
 from plait.cli.conversation import Conversation
 from plait.cli.main import app
 from plait.cli.repl import Repl, read_message
+from plait.cli.sketch import Sketch, rows
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from tests.cli.fakes import FakeSession
@@ -50,7 +52,8 @@ def test_the_model_sees_what_was_said_at_the_time() -> None:
     repl = new()
     stream = repl.session.stream
 
-    def spy(prompt: Any, params: SamplingParams) -> Any:
+    def spy(prompt: Any, params: SamplingParams, show: Any) -> Any:
+        assert show is None, "nobody watches"
         seen.append([m["content"] for m in prompt])
         return stream(prompt, params)
 
@@ -94,6 +97,8 @@ def test_stats_are_for_stderr(capsys: pytest.CaptureFixture[str]) -> None:
         ("/", "there is no /"),
         ("/set temperature", "needs a value"),
         ("/set colour red", "'colour' is no setting"),
+        ("/set watch maybe", "watch is on or off"),
+        ("/set watch on", "writes from left to right"),
         ("/save", "/save needs a name"),
         ("/load", "/load needs a name"),
         ("/load never-saved", "no saved conversation"),
@@ -129,6 +134,83 @@ def test_commands(
         assert expected in captured.err
     repl.handle("/bye")
     assert repl.is_over
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_may_still_change_is_shown_below_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    repl = new()
+    repl.session.name = "masked"
+    with pytest.raises(UserError, match="no terminal"):
+        repl.handle("/set watch on")
+    out = Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    repl.handle("/set watch on")
+    repl.handle("hello")
+    assert out.getvalue().count("\u2591maybe\u2591") == 3
+    assert seen_on_screen(out.getvalue()) == ["You said: hello"]
+    assert said(repl)[-1] == ("assistant", "You said: hello")
+    repl.handle("/set watch off")
+    repl.handle("again")
+    assert out.getvalue().count("maybe") == 3
+
+
+def test_ctrl_c_takes_away_what_may_still_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    repl = new(["Once", KeyboardInterrupt()])
+    out = Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    repl.is_watching = True
+    repl.handle("a story")
+    assert seen_on_screen(out.getvalue()) == ["Once"]
+
+
+def seen_on_screen(text: str, lines: int = 4) -> list[str]:
+    """Rows of a small terminal that was sent a text, down to the last that is not empty."""
+    screen, row, column, saved = [""] * lines, 0, 0, (0, 0)
+    for one in re.findall(r"\x1b\[\d*[A-Za-z]|\x1b.|.|\n", text):
+        if one in ("\x1bD", "\n"):
+            column = 0 if one == "\n" else column
+            if row == lines - 1:
+                screen = [*screen[1:], ""]
+            else:
+                row += 1
+        elif one == "\x1b7":
+            saved = row, column
+        elif one == "\x1b8":
+            row, column = saved
+        elif one == "\r":
+            column = 0
+        elif one == "\x1b[J":
+            screen[row:] = [screen[row][:column], *[""] * (lines - row - 1)]
+        elif one.endswith("A") and one.startswith("\x1b["):
+            row -= int(one[2:-1])
+        elif not one.startswith("\x1b"):
+            screen[row] = screen[row].ljust(column)[:column] + one + screen[row][column + 1 :]
+            column += 1
+    return "\n".join(screen).rstrip("\n").split("\n")
+
+
+def test_at_the_end_of_the_screen_the_rows_below_push_the_answer_up() -> None:
+    out = Terminal()
+    sketch = Sketch(out)
+    out.write("1\n2\n3\n4")
+    for _ in range(3):
+        sketch.show(["a" * 200, None])
+    drawn = seen_on_screen(out.getvalue())
+    assert drawn[0].startswith("4")
+    sketch.clear()
+    out.write("5")
+    assert seen_on_screen(out.getvalue()) == ["45"]
+
+
+def test_rows_are_as_wide_as_the_terminal_and_hold_nothing_it_obeys() -> None:
+    assert rows(["ab\x1b[2Jc", None, "d\ne"], 4, 9) == ["ab[2", "Jc\u2591d", "\u21b5e"]
+    assert rows(["\u4e2d\u6587\u5b57"], 5, 9) == ["\u4e2d\u6587", "\u5b57"]
+    assert rows([None] * 100, 10, 3) == ["\u2591" * 10] * 3
+    assert rows([], 10, 3) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ TINY = ModelFacts(
     heads=4,
     kv_heads=2,
     head_dim=16,
+    experts=0,
+    experts_per_token=0,
     vocab_size=96,
     context_length=2048,
     sliding_window=512,
@@ -45,6 +48,13 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     path.write_bytes(b"")
     monkeypatch.setattr(facts, "model_facts", lambda given: TINY if given == path else None)
     return str(path)
+
+
+def test_experts_are_named_where_there_are_any(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\nexperts " not in plait(model).stdout
+    sparse = replace(TINY, experts=64, experts_per_token=8)
+    monkeypatch.setattr(facts, "model_facts", lambda given: sparse)
+    assert "experts        64 a layer, of which a token meets 8\n" in plait(model).stdout
 
 
 def test_a_model_in_words(model: str) -> None:

@@ -27,7 +27,7 @@ from plait.core.errors import UserError
         ("max_model_len", -1, "at least 0"),
         ("kv_memory", -1, "at least 0"),
         ("max_num_seqs", 0, "at least 1"),
-        ("max_num_batched_tokens", 0, "at least 1"),
+        ("max_num_batched_tokens", -1, "at least 0"),
         ("max_step_stretch", 0.9, "at least 1"),
         ("max_step_stretch", "2", "at least 1"),
         ("max_queued_requests", -1, "at least 0"),

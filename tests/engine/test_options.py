@@ -63,7 +63,7 @@ def test_what_is_not_given_is_as_in_the_base() -> None:
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(UserError, match="no part in use has an option 'treshold'") as refusal:
+    with pytest.raises(UserError, match="treshold='1': no part in use") as refusal:
         resolve({"treshold": "1"}, KINDS)
     assert refusal.value.hint == (
         "available: size (planner), eager (planner), threshold (decoder), size (decoder), name (decoder)"

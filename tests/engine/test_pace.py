@@ -62,7 +62,7 @@ def test_build_hands_it_to_the_scheduler(
 ) -> None:
     pool = Pool(LAYOUT, 8)
     runner, threads = FakeRunner(pool, CAUSAL_TRAITS), start_threads(1)
-    loaded = Loaded(runner, CAUSAL_TRAITS, pool, threads, ("loaded",), lambda: None)
+    loaded = Loaded(runner, CAUSAL_TRAITS, pool, threads, ("loaded",), lambda: None, 512)
     monkeypatch.setattr(build, "load", lambda config, path, read_ends: loaded)
     monkeypatch.setattr(build.hub, "resolve", lambda model, offline, progress: home)
     if is_measured:

@@ -160,3 +160,13 @@ def test_tensors_that_do_not_fit_are_named(name: str, shape: tuple[int, ...]) ->
     shapes = {n: given.info(n).shape for n in given.names()}
     with pytest.raises(FormatError):
         trace(model_for("safetensors", LLAMA), {**shapes, name: shape})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("declared", [95, 97])
+def test_an_embedding_has_a_row_for_each_token(name: str, declared: int) -> None:
+    stored = checkpoint(CONFIGS[name])
+    shapes = {one: stored.info(one).shape for one in stored.names()}
+    model = model_for("safetensors", {**CONFIGS[name], "vocab_size": declared})
+    with pytest.raises(FormatError, match=rf"{declared} tokens .* has 96 rows"):
+        trace(model, shapes)

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from plait.core.errors import FormatError
 from plait.quant import base as quant
 from plait.runner.facts import FormatShare, machine, model_facts
-from tests.synthetic import LLAMA, checkpoint
+from tests.synthetic import CONFIGS, LLAMA, checkpoint
 
 TEMPLATE = "{{ messages[0].content }}"
 
@@ -91,6 +91,16 @@ def test_a_folder_is_described(tmp_path: Path, extra: dict[str, str], has_templa
     assert facts.parameters == sum(tensor.size for tensor in tensors.values())
     assert facts.formats["f32"].bytes == 4 * facts.parameters
     assert facts.has_chat_template is has_template
+
+
+@pytest.mark.parametrize(("name", "experts"), [("llada-moe", (16, 4)), ("llada2", (16, 4))])
+def test_experts_are_counted(tmp_path: Path, name: str, experts: tuple[int, int]) -> None:
+    stored = checkpoint(CONFIGS[name])
+    tensors = {one: stored.dequantized(one) for one in stored.names()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS[name]))
+    facts = model_facts(tmp_path)
+    assert (facts.experts, facts.experts_per_token) == experts
 
 
 def test_half_a_file_is_refused(tmp_path: Path, gguf_file: Path) -> None:

@@ -21,15 +21,18 @@ plait_kv_cache_usage 0.25
 plait_requests_running 1
 plait_requests_waiting 2
 """
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 TIMINGS = {"predicted_per_second": 61.5, "cache_n": 4}
 
 
 class FakeServer:
-    """bodies: of all chats. has_left: set when a client has gone before the end. key: wanted of clients."""
+    """bodies: of all chats. has_left: set when a client has gone before the end. key: wanted of clients.
+    may_go_on: released for each canvas that is to be sent."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.has_left = threading.Event()
+        self.may_go_on = threading.Semaphore(0)
         self.key = ""
         self.app = FastAPI()
         self.app.middleware("http")(self._check)
@@ -79,9 +82,16 @@ class FakeServer:
         return StreamingResponse(self._events(said), media_type="text/event-stream")
 
     async def _events(self, said: str) -> AsyncIterator[bytes]:
-        """ "say X": X; "forever": until the client leaves; "break", "die": an answer that ends badly."""
+        """ "say X": X; "forever": until the client leaves; "break", "die": an answer that ends badly; "canvas": a little
+        of a canvas, until the client asks for more."""
         word, _, rest = said.partition(" ")
         try:
+            if word == "canvas":
+                for canvas in ([None, None, None], [" bl", None, HOSTILE], []):
+                    await asyncio.to_thread(self.may_go_on.acquire)
+                    yield _event(
+                        {"choices": [{"delta": {}, "finish_reason": None, "canvas": canvas}]}
+                    )
             if word == "forever":
                 for number in range(600):
                     yield _piece(f"{number} ")

@@ -14,9 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from plait.server.page import FILES, FOLDER
 from tests.server.browser import chromium
-from tests.server.fake_app import FakeServer
+from tests.server.fake_app import HOSTILE, FakeServer
 
-HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).slice(0, 3).map((v) => {
     const c = v / 255;
@@ -107,6 +106,31 @@ def test_text_is_there_before_the_end_and_escape_stops_it(page: Page, server: Fa
     expect(page.locator("#messages")).to_have_attribute("aria-busy", "false")
     expect(page.locator("#prompt")).to_be_focused()
     assert server.has_left.wait(10), "the server was not told"
+
+
+def test_a_canvas_is_shown_while_it_changes_and_not_kept(page: Page, server: FakeServer) -> None:
+    page.locator("summary").click()
+    page.get_by_label("Watch a diffusion model").select_option("yes")
+    say(page, "canvas blue")
+    canvas = answers(page).locator(".canvas")
+    server.may_go_on.release()
+    expect(canvas).to_have_text("\u2591\u2591\u2591")
+    server.may_go_on.release()
+    expect(canvas).to_have_text(f"bl\u2591{HOSTILE}")
+    assert server.bodies[0]["watch"] is True
+    server.may_go_on.release()
+    expect(answers(page).locator("div")).to_have_text("blue")
+    expect(page.locator("#status")).to_contain_text("Answer complete")
+    expect(canvas).to_be_hidden()
+    kept = page.evaluate("JSON.stringify(Object.values(localStorage))")
+    assert "blue" in kept
+    assert "canvas" not in kept.replace("canvas blue", "")
+    page.reload()
+    expect(page.locator("#watch")).to_have_value("true")
+    page.locator("#watch").evaluate("(one) => { one.value = ''; }")
+    say(page, "say plain")
+    expect(answers(page).last).to_contain_text("plain")
+    assert "watch" not in server.bodies[1]
 
 
 def test_the_stop_button_keeps_what_was_said(page: Page, server: FakeServer) -> None:

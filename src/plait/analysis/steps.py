@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from statistics import median
+
+import numpy as np
 
 from plait.analysis import drive
 from plait.analysis.step_cost import Setup, StepCost
 from plait.core.errors import UserError
+from plait.core.sequence import Sequence
+from plait.core.step import StepInput
+from plait.core.window import PatternKind, Window
 from plait.engine.engine import Engine
 
 TOKENS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512)
@@ -27,6 +33,8 @@ def measure(
 ) -> StepCost:
     """Medians over `passes` passes after one warm-up. Contexts that the model has not are left out.
 
+    Of a model that sees ahead forwards of single windows are measured: its steps may feed anything anywhere.
+
     The engine must be idle; afterwards it is again, with the budget it had.
     """
     room = engine.traits.context_length - max(tokens) - 2
@@ -35,6 +43,11 @@ def measure(
         raise UserError("no context to measure at", "a larger --ctx, and the cache 'paged'")
     if engine.scheduler.cache.shares:
         raise UserError("a chunk that is measured again would be found cached", "the cache 'paged'")
+    if engine.traits.pattern.kind is not PatternKind.CAUSAL:
+        rows = [_windows(engine, context, tokens, (0,), passes) for context in fitting]
+        least, *heads = _windows(engine, 0, (max(logits),), (0, *logits), passes)
+        over = [max(0.0, seconds - least) for seconds in heads]
+        return StepCost(setup, fitting, tokens, rows, logits, over)
     rows = [_chunks(engine, context, tokens, passes) for context in fitting]
     bare = StepCost(setup, fitting, tokens, rows, (), ())
     heads = [_decoding(engine, count, passes) - bare.predict(count, SHORT, 0) for count in logits]
@@ -66,6 +79,41 @@ def _chunks(engine: Engine, context: int, tokens: tuple[int, ...], passes: int) 
     finally:
         scheduler.max_num_batched_tokens = budget
         engine.cancel(request.seq.request_id)
+
+
+def _windows(
+    engine: Engine, context: int, tokens: tuple[int, ...], logits: tuple[int, ...], passes: int
+) -> list[float]:
+    """Seconds of forwards of a window behind `context` tokens, for all lengths and for each all numbers of rows with
+    logits; what lies before the window is read as it stands."""
+    cache, end = engine.scheduler.cache, context + max(tokens)
+    seq = Sequence(-1, drive.random_prompt(engine, end, context), drive.GREEDY, limit=end, seed=0)
+    windows = [
+        Window(
+            context,
+            context + count,
+            np.arange(rows, dtype=np.int32),
+            context + np.arange(rows, dtype=np.int32),
+            engine.traits.pattern,
+            context,
+        )
+        for count in tokens
+        for rows in logits
+    ]
+    if not cache.reserve(seq, end):
+        raise UserError(f"{end} tokens do not fit into the KV cache", "more kv_memory")
+    try:
+        inputs = [StepInput(seq, window, cache.view(seq, window)) for window in windows]
+        samples = [[_forward(engine, one) for one in inputs] for _ in range(passes + 1)]
+        return [median(row) for row in zip(*samples[1:], strict=True)]
+    finally:
+        cache.release(seq)
+
+
+def _forward(engine: Engine, one: StepInput) -> float:
+    began = time.perf_counter()
+    engine.runner.forward([one])
+    return time.perf_counter() - began
 
 
 def _decoding(engine: Engine, batch: int, passes: int) -> float:

@@ -6,6 +6,7 @@ import typer
 
 from plait.cli import (
     bench_attention,
+    bench_diffusion,
     bench_gemm,
     bench_latency,
     bench_serve,
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     group.command()(bench_gemm.gemm)
     group.command()(bench_attention.attention)
     group.command()(bench_step.step)
+    group.command()(bench_diffusion.diffusion)
     group.command()(bench_serve.serve)
     group.command()(bench_speculative.speculative)
     app.add_typer(group, name="bench")

@@ -116,7 +116,9 @@ ENGINE = Panel(
             parser=size,
             metavar="SIZE",
         ),
-        "max_num_batched_tokens": Flag("Positions that one forward may feed."),
+        "max_num_batched_tokens": Flag(
+            "Positions that one forward may feed; 0 is 512, or the context where a canvas is fed as a whole."
+        ),
         "max_num_seqs": Flag("Requests that may run at once."),
         "max_step_stretch": Flag(
             "How many times as long prompts may make a step of running requests (see `plait bench step`)."

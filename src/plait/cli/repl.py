@@ -11,6 +11,7 @@ from pathlib import Path
 
 from plait.cli.conversation import Conversation
 from plait.cli.session import Session
+from plait.cli.sketch import Sketch
 from plait.cli.stats import footer
 from plait.cli.terminal import Answer, complain, is_interactive, note
 from plait.core.errors import UserError
@@ -25,6 +26,7 @@ class Repl:
         self.session = session
         self.conversation = conversation
         self.stats = stats
+        self.is_watching = False
         self.is_over = False
 
     def loop(self) -> None:
@@ -52,11 +54,9 @@ class Repl:
 
     def _answer(self, text: str) -> None:
         self.conversation.say("user", text)
-        answer, pieces = Answer(), []
+        answer, pieces = Answer(), list[str]()
         try:
-            for piece in self.session.stream(self.conversation.prompt(), self.conversation.params):
-                pieces.append(piece)
-                answer.write(piece)
+            self._follow(answer, pieces)
         except KeyboardInterrupt:
             answer.close()
             note("(stopped)")
@@ -69,6 +69,18 @@ class Repl:
         if self.stats and self.session.output is not None:
             note(footer(self.session.output))
 
+    def _follow(self, answer: Answer, pieces: list[str]) -> None:
+        """Show an answer as it comes, and add to the pieces."""
+        sketch = Sketch()
+        asked = self.conversation.prompt(), self.conversation.params
+        try:
+            for piece in self.session.stream(*asked, sketch.show if self.is_watching else None):
+                pieces.append(piece)
+                sketch.clear()
+                answer.write(piece)
+        finally:
+            sketch.clear()
+
     def _command(self, name: str, rest: str) -> None:
         name = {"?": "help", "exit": "bye", "quit": "bye"}.get(name, name)
         command = getattr(self, f"do_{name}", None) if name.isidentifier() else None
@@ -77,15 +89,30 @@ class Repl:
         command(rest)
 
     def do_set(self, rest: str) -> None:
-        """/set [NAME VALUE]: change a sampling parameter, or show them all."""
+        """/set [NAME VALUE]: change a sampling parameter (or watch on|off: a canvas at work), or show them all."""
         name, _, value = rest.partition(" ")
         if not name:
-            for key, current in asdict(self.conversation.params).items():
+            shown = asdict(self.conversation.params) | {"watch": on_or_off(self.is_watching)}
+            for key, current in shown.items():
                 note(f"{key} {current}")
         elif not value:
             raise UserError(f"/set {name} needs a value", f"for example: /set {name} 1")
+        elif name == "watch":
+            self._watch(value.strip())
         else:
             self.conversation.set(name, value.strip())
+
+    def _watch(self, value: str) -> None:
+        if value not in ("on", "off"):
+            raise UserError(f"watch is on or off, not {value!r}")
+        if value == "on" and not self.session.has_canvas:
+            raise UserError(
+                f"{self.session.name} writes from left to right: nothing of it changes again",
+                "a diffusion model can be watched",
+            )
+        if value == "on" and not sys.stdout.isatty():
+            raise UserError("there is no terminal to watch it on", "leave stdout as it is")
+        self.is_watching = value == "on"
 
     def do_show(self, _: str) -> None:
         """/show: the model, the system message and how much has been said."""
@@ -120,6 +147,10 @@ class Repl:
         for name in sorted(dir(self)):
             if name.startswith("do_"):
                 note((getattr(self, name).__doc__ or "").rstrip("."))
+
+
+def on_or_off(value: bool) -> str:
+    return "on" if value else "off"
 
 
 def _needed(command: str, rest: str) -> str:

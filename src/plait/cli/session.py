@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 Prompt = str | list[Message] | Mapping[str, Any]
 """A text to go on from, a conversation, or {"prompt_token_ids": ids}."""
+
+ShowSketch = Callable[[Sequence[str | None]], None]
+"""Takes pieces of what may still change, None for an open position (text/sketch.py)."""
 
 MAX_TEMPLATE_BYTES = 1 << 20
 
@@ -66,17 +69,30 @@ class Session:
         """Whether the model knows messages (an instruct model) or only continues text."""
         return self.template is not None or self.llm.has_chat_template
 
-    def stream(self, prompt: Prompt, params: SamplingParams) -> Iterator[str]:
+    @property
+    def has_canvas(self) -> bool:
+        """Whether what it writes may still change (a diffusion model)."""
+        return self.llm.traits.mask_token is not None or self.llm.traits.starts_from_noise
+
+    def stream(
+        self, prompt: Prompt, params: SamplingParams, show: ShowSketch | None = None
+    ) -> Iterator[str]:
         """The answer's text as it becomes final; `output` holds the record so far.
 
+        show: called with what stands behind a piece, after the piece was taken.
         Leaving the loop early cancels the request. Raises FailedError when the engine gave up on it.
         """
+        from plait.text.sketch import sketched
+
         num_shown = 0
-        for output in self.llm.stream(self._rendered(prompt), params):
+        watch = show is not None
+        for output in self.llm.stream(self._rendered(prompt), params, watch=watch):
             self.output = output
-            text = output.outputs[0].text
+            text, canvas = output.outputs[0].text, output.outputs[0].canvas
             yield text[num_shown:]
             num_shown = len(text)
+            if show is not None and canvas is not None:
+                show(sketched(self.llm.tokenizer, canvas))
         self._check()
 
     def generate(self, prompt: Prompt, params: SamplingParams) -> RequestOutput:
@@ -86,6 +102,17 @@ class Session:
         self._check()
         assert self.output is not None
         return self.output
+
+    def encoded(self, prompt: str | list[Message]) -> list[int]:
+        """The token ids of what `ask` gave."""
+        if isinstance(prompt, str):
+            self.llm.tokenizer.refuse_longer(prompt, self.context_length)
+            return self.llm.tokenizer.encode(prompt, parse_special=True)
+        from plait.text.chat import encode_chat
+
+        return encode_chat(
+            self.llm.tokenizer, prompt, template=self.template, most_tokens=self.context_length
+        )
 
     def ask(self, text: str, *, system: str, raw: bool) -> str | list[Message]:
         """A prompt for `stream`: messages for an instruct model, the bare text otherwise."""
@@ -100,12 +127,7 @@ class Session:
     def _rendered(self, prompt: Prompt) -> Prompt:
         if self.template is None or not isinstance(prompt, list):
             return prompt
-        from plait.text.chat import encode_chat
-
-        ids = encode_chat(
-            self.llm.tokenizer, prompt, template=self.template, most_tokens=self.context_length
-        )
-        return {"prompt_token_ids": ids}
+        return {"prompt_token_ids": self.encoded(prompt)}
 
     def _check(self) -> None:
         for one in self.output.outputs if self.output else ():

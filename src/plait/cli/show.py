@@ -68,9 +68,13 @@ def _model_lines(facts: ModelFacts) -> list[tuple[str, str]]:
         (name, f"{share.tensors} tensors, {share.parameters:,} weights, {_bytes(share.bytes)}")
         for name, share in facts.formats.items()
     ]
+    experts = [
+        ("experts", f"{facts.experts} a layer, of which a token meets {facts.experts_per_token}")
+    ]
     return [
         ("model", f"{shown(facts.name)} ({facts.kind})"),
         ("architecture", f"{facts.architecture}, {facts.layers} layers of {facts.width}; {heads}"),
+        *(experts if facts.experts else ()),
         ("parameters", f"{facts.parameters:,} in {_bytes(facts.file_bytes)}"),
         ("context", f"{facts.context_length:,} tokens{window}"),
         ("vocabulary", f"{facts.vocab_size:,} tokens"),

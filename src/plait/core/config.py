@@ -27,7 +27,8 @@ class EngineConfig:
     kv: element type of the KV cache: "f16", "f32", "int8" (half the bytes of f16, a scale per slot and
         head) or "auto" (f16 with int8 activations, else f32).
     threads: 0 means what affinity, cgroup quota and physical cores allow.
-    max_num_batched_tokens: positions one step may feed in all. max_num_seqs: requests running at once.
+    max_num_batched_tokens: positions one step may feed in all; 0 means 512 or, with a planner that feeds a canvas
+        as a whole, as many as the context has, as far as memory goes. max_num_seqs: requests running at once.
     max_step_stretch: how many times as long a step of running requests may become by prompts that ride
         along; needs what `plait bench step` measured on this machine, without it a prompt takes what is left
         of max_num_batched_tokens.
@@ -52,7 +53,7 @@ class EngineConfig:
     executor: str = "native"
     kv: str = "auto"
     threads: int = 0
-    max_num_batched_tokens: int = 512
+    max_num_batched_tokens: int = 0
     max_num_seqs: int = 64
     max_step_stretch: float = 1.6
     max_queued_requests: int = 0
@@ -80,12 +81,11 @@ class EngineConfig:
         _one_of("activations", self.activations, ("int8", "f32"))
         _one_of("executor", self.executor, ("native", "reference"))
         _one_of("kv", self.kv, ("auto", "f16", "f32", "int8"))
-        for name in ("threads", "max_model_len", "kv_memory", *LIMITS):
+        for name in ("threads", "max_num_batched_tokens", "max_model_len", "kv_memory", *LIMITS):
             _at_least(name, getattr(self, name), 0)
         _number("max_step_stretch", self.max_step_stretch, 1)
         _number("max_request_seconds", self.max_request_seconds, 0)
-        for name in ("max_num_batched_tokens", "max_num_seqs"):
-            _at_least(name, getattr(self, name), 1)
+        _at_least("max_num_seqs", self.max_num_seqs, 1)
 
     @property
     def kv_type(self) -> str:

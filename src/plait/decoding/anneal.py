@@ -41,7 +41,7 @@ class Decoder(base.Wrapper):
         super().__init__(options, traits, inner)
         if self.inner.threshold is None:
             raise UserError(
-                "the decoder 'anneal' lowers a threshold, and the one inside it has none",
+                "decoder: 'anneal' lowers a threshold, and the one inside it has none",
                 "anneal(threshold), anneal(hierarchical), anneal(joint) or anneal(credit(threshold))",
             )
 

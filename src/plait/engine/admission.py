@@ -58,8 +58,8 @@ def checked_options(options: Mapping[str, str] | None) -> Mapping[str, str]:
         for text in item
     ):
         raise UserError(
-            "options is not what it should be",
-            f"names to values, all texts of at most {LONGEST_OPTION} characters",
+            "options must hold names and values",
+            f"all of them texts of at most {LONGEST_OPTION} characters",
         )
     return given
 

@@ -19,6 +19,7 @@ from plait.engine.options import resolve
 from plait.engine.pace import measured_pace
 from plait.engine.parts import AUTO
 from plait.iteration.base import Equipment, Planner
+from plait.iteration.pace import StepTime
 from plait.iteration.scheduler import Scheduler
 from plait.kernels.plan import Pool as Threads
 from plait.kvcache.base import Cache
@@ -59,13 +60,20 @@ def build(
         loaded = load(config, path, read_ends)
         opened.callback(loaded.close)
         drafter = _drafter(config, loaded, progress, read_draft, opened)
-        engine = assemble(
-            config, loaded.runner, loaded.traits, loaded.pool, loaded.threads, drafter
-        )
         pace, pace_words = measured_pace(config)
+        engine = assemble(
+            config,
+            loaded.runner,
+            loaded.traits,
+            loaded.pool,
+            loaded.threads,
+            most_positions=loaded.most_positions,
+            time=None if pace is None else pace.time,
+            drafter=drafter,
+        )
         engine.scheduler.pace = pace
-        engine.scheduler.company.time = pace.time if pace else None
-        words = (*loaded.words, *_whole_words(engine, loaded.traits), *pace_words)
+        chosen = engine.own_planner.words
+        words = (*loaded.words, *_whole_words(engine, loaded.traits), *pace_words, *chosen)
         return Built(engine, engine.traits, words, opened.pop_all().close)
 
 
@@ -90,21 +98,27 @@ def _drafter(
             "use a smaller model of the same family",
         )
     if draft.traits.pattern.kind is not PatternKind.CAUSAL:
-        raise UserError(f"{own.model} cannot draft: it does not generate left to right", "another")
+        raise UserError(
+            f"{own.model} cannot draft: it does not generate left to right", "use one that does"
+        )
     return Drafter(draft)
 
 
 def _whole_words(engine: Engine, traits: Traits) -> tuple[str, ...]:
-    """Why the context is shorter than model and memory allow."""
-    granted, most = engine.traits.context_length, traits.context_length
-    if granted >= most or traits.pattern.kind is not PatternKind.FULL:
+    """What a step feeds of a canvas that is seen as a whole, and what that means for the context."""
+    if traits.pattern.kind is not PatternKind.FULL:
         return ()
+    granted, most = engine.traits.context_length, traits.context_length
+    cut = f", so the context is {granted} tokens instead of {most}" if granted < most else ""
     budget = engine.scheduler.max_num_batched_tokens
     return (
-        f"context of {granted} tokens instead of {most}: the model sees its canvas as a whole, and a step "
-        f"feeds {budget} positions (max_num_batched_tokens)",
+        f"the model sees its canvas as a whole, and a step feeds {budget} positions "
+        f"(max_num_batched_tokens){cut}",
     )
 
+
+BUDGET = 512
+"""Positions of a step where nothing calls for more: longer chunks of a prompt are no faster."""
 
 NATIVE_PLANNERS = {
     PatternKind.CAUSAL: "autoregressive",
@@ -119,11 +133,16 @@ def assemble(
     traits: Traits,
     pool: Pool,
     threads: Threads | None = None,
+    *,
+    most_positions: int = BUDGET,
+    time: StepTime | None = None,
     drafter: Drafter | None = None,
 ) -> Engine:
     """An engine from a runner and memory for K/V. Raises UserError for parts that do not fit together.
 
-    threads: what decoders share rows out to. drafter: for proposers. traits: of the model; the engine gets them with the context length that model, memory and cache allow.
+    threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length
+    that model, memory and cache allow. most_positions: that memory allows one step to feed.
+    time: what a step costs here, where it was measured. drafter: for proposers.
     """
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
     config = proposing.settled(config, is_causal=is_causal)
@@ -132,6 +151,8 @@ def assemble(
     planner = registry.load("iteration", names["planner"]).Planner
     kinds = {"cache": cache_module.Options, **parts.kinds(names["planner"], names["decoder"])}
     options = resolve(config.options, kinds)
+    budget = step_budget(config, planner, traits, most_positions)
+    config = replace(config, max_num_batched_tokens=budget)
     refuse_sharing(config, cache_module.Cache, traits)
     cache: Cache = cache_module.Cache(pool, options.pop("cache"))
     traits = replace(traits, context_length=context_length(config, traits, cache, planner))
@@ -140,8 +161,8 @@ def assemble(
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_num_seqs=config.max_num_seqs,
     )
+    scheduler.company.time = time
     equipment = Equipment(scheduler.company, Resources(drafter))
-    budget = config.max_num_batched_tokens
     own = parts.Parts(traits, budget, names, options, threads, equipment)
     own.choose(AUTO, AUTO)
     return Engine(scheduler, runner, traits, own.choose, Limits.of(config))
@@ -191,6 +212,15 @@ def native_planner(traits: Traits) -> str:
             f"planners: {', '.join(registry.names('iteration'))}",
         )
     return NATIVE_PLANNERS[traits.pattern.kind]
+
+
+def step_budget(
+    config: EngineConfig, planner: type[Planner], traits: Traits, most_positions: int
+) -> int:
+    """Positions that a step may feed: as asked for, or (0) what a whole canvas takes and memory allows."""
+    if config.max_num_batched_tokens:
+        return config.max_num_batched_tokens
+    return max(BUDGET, min(traits.context_length, most_positions)) if planner.is_whole else BUDGET
 
 
 def context_length(

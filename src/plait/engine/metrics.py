@@ -78,6 +78,17 @@ class EngineMetrics:
         """Final tokens per forwarded position."""
         return self.num_tokens / max(1, self.num_positions)
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """Of drafts and of the prefix cache, for people."""
+        return {
+            "drafted": self.num_drafted,
+            "accepted": self.num_accepted,
+            "prefix_lookups": self.num_lookups,
+            "prefix_hit_tokens": self.num_cached_tokens,
+            "prefix_evicted_pages": self.num_evicted_pages,
+        }
+
     def copy_totals(self, scheduler: Scheduler) -> None:
         """Take over what the scheduler and its cache count themselves."""
         self.num_preemptions = scheduler.num_preemptions
@@ -94,8 +105,12 @@ class EngineMetrics:
         for event in events:
             self.num_tokens += len(event.token_ids)
 
-    def verified(self, seq: Sequence, window: Window, update: Update) -> None:
-        """Take one verified draft into the totals, and into those of its request."""
+    def forwarded(self, seq: Sequence, window: Window, update: Update) -> None:
+        """Take a forward into the totals of its request, and what became of its draft into those of all."""
+        seq.metrics.num_forwards += 1
+        seq.metrics.num_forwarded_positions += window.length
+        if not len(window.parents):
+            return
         drafted, accepted = len(window.parents), len(update.positions) - 1
         seq.metrics.num_drafted += drafted
         seq.metrics.num_accepted += accepted

@@ -25,7 +25,7 @@ def resolve(
     """
     chosen: dict[str, dict[str, Any]] = {part: {} for part in kinds}
     for name, text in given.items():
-        part, field = _place(name, kinds)
+        part, field = _place(name, text, kinds)
         chosen[part][field] = _parse(name, text, _kind(get_type_hints(kinds[part])[field]))
     return {
         part: replace(base[part], **chosen[part]) if part in base else kind(**chosen[part])
@@ -33,17 +33,17 @@ def resolve(
     }
 
 
-def _place(name: str, kinds: Mapping[str, type[Any]]) -> tuple[str, str]:
+def _place(name: str, text: str, kinds: Mapping[str, type[Any]]) -> tuple[str, str]:
     known = [(part, field.name) for part, kind in kinds.items() for field in fields(kind)]
     places = [(part, field) for part, field in known if name in (field, f"{part}.{field}")]
     if len(places) == 1:
         return places[0]
     if places:
         ways = " or ".join(f"{part}.{field}" for part, field in places)
-        raise UserError(f"option {name!r} could mean more than one part", f"write {ways}")
+        raise UserError(f"{name}={text!r} could mean more than one part", f"write {ways}")
     listing = ", ".join(f"{field} ({part})" for part, field in known)
     raise UserError(
-        f"no part in use has an option {name!r}",
+        f"{name}={text!r}: no part in use has such an option",
         f"available: {listing}" if listing else "these parts have no options",
     )
 
@@ -58,4 +58,4 @@ def _parse(name: str, text: str, kind: Any) -> Any:
         return _BOOLEANS[text.lower()] if kind is bool else kind(text)
     except (ValueError, KeyError) as error:
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
-        raise UserError(f"option {name}={text!r} is not valid", wanted) from error
+        raise UserError(f"{name}={text!r} is not valid", wanted) from error

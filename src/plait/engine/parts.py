@@ -32,18 +32,18 @@ def chain(decoder: str) -> list[str]:
     names = decoder.rstrip(")").split("(")
     if decoder.count(")") != len(names) - 1 or ")" in "(".join(names):
         raise UserError(
-            f"decoder {decoder!r} is no name", "such as threshold, or credit(threshold)"
+            f"decoder={decoder!r} is no name", "such as threshold, or credit(threshold)"
         )
     if len(names) > MOST_WRAPPERS:
-        raise UserError(f"decoder {decoder!r} is {len(names)} deep", f"{MOST_WRAPPERS} at most")
+        raise UserError(f"decoder={decoder!r} is {len(names)} deep", f"{MOST_WRAPPERS} at most")
     classes = [registry.load("decoding", name).Decoder for name in names]
     for name, kind in zip(names[:-1], classes, strict=False):
         if not issubclass(kind, Wrapper):
             raise UserError(
-                f"nothing can stand inside the decoder {name!r}", "leave out the brackets"
+                f"decoder={decoder!r}: nothing can stand inside {name!r}", "leave out the brackets"
             )
     if len(set(names)) < len(names):
-        raise UserError(f"decoder {decoder!r} holds a name twice", "each once")
+        raise UserError(f"decoder={decoder!r} holds a name twice", "each once")
     last = classes[-1]
     return [*names, last.default_inner] if issubclass(last, Wrapper) else names
 
@@ -115,6 +115,7 @@ class Parts:
 
     def _planner(self, name: str, options: Any) -> Planner:
         planner: Planner = registry.load("iteration", name).Planner(options, self.traits)
+        planner.time = self._equipment.company.time
         if planner.smallest_window > self.budget:
             raise UserError(
                 f"max_num_batched_tokens={self.budget} is too small for the planner {name!r}",

@@ -33,7 +33,8 @@ class Planner(base.Planner):
         super().__init__(options, traits)
         if traits.pattern.kind is not PatternKind.CAUSAL or traits.predicts is not Predicts.NEXT:
             raise UserError(
-                "this model does not generate left to right", "use the planner 'block' or 'auto'"
+                "planner: this model does not generate left to right",
+                "use the planner 'block' or 'auto'",
             )
 
     def admit(self, seq: Sequence) -> None:

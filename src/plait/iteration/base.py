@@ -35,6 +35,7 @@ from plait.core.traits import Traits
 from plait.core.window import KVView, Update, Window
 from plait.decoding.base import Decoder
 from plait.iteration.company import Company
+from plait.iteration.pace import StepTime
 from plait.proposers.base import Resources
 
 
@@ -61,6 +62,7 @@ class Planner(ABC):
     is_whole: a canvas cannot be fed in pieces.
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
+    time: what a step costs on this machine, where it was measured; set before the first request.
     """
 
     default_decoder: ClassVar[str] = "sample"
@@ -70,6 +72,7 @@ class Planner(ABC):
     is_whole: ClassVar[bool] = False
     approximates: bool = False
     needs_slots: bool = False
+    time: StepTime | None = None
 
     def __init__(self, options: Any, traits: Traits) -> None:
         """Raises UserError when a model with these traits cannot generate this way."""
@@ -80,6 +83,16 @@ class Planner(ABC):
     def equip(self, equipment: Equipment) -> None:
         """Called once, before the first request. Raises UserError when something is missing."""
         self.equipment = equipment
+
+    @property
+    def name(self) -> str:
+        """Its public name: that of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it chose itself, a line each, for people."""
+        return ()
 
     @property
     def smallest_window(self) -> int:
@@ -117,19 +130,19 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
     """Raises UserError for a planner and a decoder that do not fit the request or each other."""
     if params.infill and not planner.fills:
         raise UserError(
-            "this way of generating cannot fill in stretches of a prompt",
+            "infill needs a way of generating that fills in stretches of a prompt",
             "use a model with full attention and the planner 'canvas', or leave infill out",
         )
     if not decoder.edits:
         return
     if not planner.waits:
         raise UserError(
-            "a decoder that edits needs a planner that keeps blocks open",
+            "decoder: one that edits needs a planner that keeps blocks open",
             "use the planner 'block' or 'canvas', or the decoder 'auto'",
         )
     if params.infill:
         raise UserError(
-            "a decoder that edits could change what was given", "use another decoder with infill"
+            "infill: a decoder that edits could change what was given", "use another decoder"
         )
 
 

@@ -67,7 +67,7 @@ class Planner(base.Planner):
         super().__init__(options, traits)
         if traits.pattern.kind is not PatternKind.BLOCK:
             raise UserError(
-                "this model does not generate by blocks",
+                "planner: this model does not generate by blocks",
                 "use the planner 'autoregressive' or 'auto'",
             )
         blocks.mask_token(traits)

@@ -26,6 +26,7 @@ masked, neither half seeing the other; see `Window.guidance`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,27 +35,32 @@ from plait.core.errors import ContextLengthError, UserError
 from plait.core.sequence import Sequence
 from plait.core.traits import Predicts, Traits
 from plait.core.window import FULL, NO_INTS, Pattern, PatternKind, Slot, Soft, Update, Window, full
-from plait.iteration import base, blocks, smoothing
+from plait.iteration import base, block_length, blocks, smoothing
+from plait.iteration.pace import StepTime
 
 SUMMARY = "masked diffusion: a canvas seen as a whole, decided block by block"
 
 REUSE = ("none", "prefix", "dual", "vicinity")
+BLOCK = 32
 LOOK = 16
+OPEN_BLOCKS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Options(smoothing.Options):
-    """block_size: positions decided together. open_blocks: how many lie open at once, the one at work included;
-    the canvas grows as they are decided. Not given: all that max_tokens allows, from the beginning.
+    """block_size: positions decided together. Not given: 32 or, where a step feeds the block alone or with a window
+    around it (reuse=dual, vicinity) and its cost was measured, the fastest (block_length.py). open_blocks: how many lie open at once, the one at work included;
+    the canvas grows as they are decided. Not given: all that max_tokens allows, from the beginning; of a request
+    without max_tokens 4, since the context may be far longer than the answer.
 
     reuse: none, prefix, dual or vicinity. look_behind, look_ahead: positions around the block that vicinity
-    computes again (not given: 16). warm_up: so many steps of a request compute everything. refresh_every: so
+    computes again; not given: 16, or as many as are nearly free where the cost of a step was measured. warm_up: so many steps of a request compute everything. refresh_every: so
     does every n-th step of a block, 0 for the first alone.
     guidance: weight of classifier-free guidance, 0 for none. early_stop: nothing is decided behind a token
     that ends the answer.
     """
 
-    block_size: int = 32
+    block_size: int | None = None
     open_blocks: int | None = None
     reuse: str = "none"
     look_behind: int | None = None
@@ -66,7 +72,7 @@ class Options(smoothing.Options):
 
     def __post_init__(self) -> None:
         smoothing.Options.__post_init__(self)
-        if self.block_size < 1:
+        if self.block_size is not None and self.block_size < 1:
             raise UserError(f"block_size={self.block_size} is out of range", "1 or more")
         if self.open_blocks is not None and self.open_blocks < 1:
             raise UserError(f"open_blocks={self.open_blocks} is out of range", "1 or more")
@@ -77,7 +83,8 @@ class Options(smoothing.Options):
             raise UserError(f"guidance={self.guidance!r} is out of range", "from -1 to 100")
         if self.guidance and self.reuse != "none":
             raise UserError(
-                "guidance computes everything in every step", "leave it out, or use reuse=none"
+                f"guidance has no meaning with reuse={self.reuse}: it computes everything in every step",
+                "leave it out, or use reuse=none",
             )
 
     def _check_reuse(self) -> None:
@@ -107,13 +114,33 @@ class Planner(base.Planner):
         super().__init__(options, traits)
         if traits.pattern.kind is not PatternKind.FULL:
             raise UserError(
-                "this model does not see a whole canvas at once", "use the planner 'auto'"
+                "planner: this model does not see a whole canvas at once", "use the planner 'auto'"
             )
         self.mask_token = blocks.mask_token(traits)
         if options.guidance and traits.starts_from_noise:
             raise UserError("guidance needs a model with a mask token", "leave it out")
         self.shift = 1 if traits.predicts is Predicts.NEXT else 0
         self.approximates = self.needs_slots = options.reuse != "none"
+
+    @cached_property
+    def block_size(self) -> int:
+        """Positions decided together."""
+        if self.options.block_size is not None:
+            return self.options.block_size
+        return (
+            BLOCK if self._measured is None else block_length.fastest(self._measured, self._around)
+        )
+
+    @cached_property
+    def looks(self) -> tuple[int, int]:
+        """Positions before and behind the block that a step between two refreshes computes again."""
+        return self._looks_at(self.block_size)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        if self._measured is None or self.options.block_size is not None:
+            return ()
+        return (block_length.explained(self._measured, self.block_size, self._around, self.looks),)
 
     def admit(self, seq: Sequence) -> None:
         """Lays out the canvas. Raises ContextLengthError for one longer than the context."""
@@ -177,15 +204,15 @@ class Planner(base.Planner):
     def _grow(self, seq: Sequence, start: int) -> None:
         """Lay out the open blocks from the one that begins at `start` on."""
         count = self.options.open_blocks
-        end = (
-            seq.limit if count is None else min(seq.limit, start + count * self.options.block_size)
-        )
+        if count is None and seq.params.max_tokens is None and not seq.params.infill:
+            count = OPEN_BLOCKS
+        end = seq.limit if count is None else min(seq.limit, start + count * self.block_size)
         if end > seq.length:
             blocks.open_positions(seq, end - seq.length, self.traits)
 
     def _block(self, seq: Sequence) -> tuple[int, int]:
         """The block that holds the first position which is not final."""
-        size, first = self.options.block_size, seq.prompt_length
+        size, first = self.block_size, seq.prompt_length
         start = first + (seq.final - first) // size * size
         return start, min(start + size, seq.length)
 
@@ -198,13 +225,27 @@ class Planner(base.Planner):
     def _reach(self, seq: Sequence, start: int, end: int) -> tuple[int, int]:
         """What the steps of a block feed between two refreshes: the same every time, so that what one of
         them wrote is not needed by the next. The row of a NEXT model's first target lies one before it."""
-        behind, ahead = self.options.look_behind, self.options.look_ahead
-        looks = self.options.reuse == "vicinity"
-        behind = (LOOK if behind is None else behind) if looks else 0
-        ahead = (LOOK if ahead is None else ahead) if looks else 0
+        behind, ahead = self.looks
         if self.options.reuse == "prefix":
             ahead = seq.length
         return max(0, start - max(behind, self.shift)), min(seq.length, end + ahead)
+
+    @property
+    def _measured(self) -> StepTime | None:
+        """What a step costs, where it depends on the block."""
+        return self.time if self.options.reuse in ("dual", "vicinity") else None
+
+    @property
+    def _around(self) -> int:
+        """Positions of a window around a block, as long as the block is not known."""
+        return sum(self._looks_at(BLOCK))
+
+    def _looks_at(self, size: int) -> tuple[int, int]:
+        if self.options.reuse != "vicinity":
+            return 0, 0
+        look = LOOK if self._measured is None else block_length.widest(self._measured, size)
+        behind, ahead = self.options.look_behind, self.options.look_ahead
+        return look if behind is None else behind, look if ahead is None else ahead
 
     def _window(self, seq: Sequence, start: int, end: int, targets: Any) -> Window:
         soft = smoothing.soft_input(self.options, seq, start, end, seq.scratch.get("steps", 0))

@@ -37,7 +37,7 @@ class Planner(base.Planner):
             PatternKind.BLOCK,
         ):
             raise UserError(
-                "this model has no masked positions to score",
+                "planner: this model has no masked positions to score",
                 "use the planner 'auto' with prompt_logprobs",
             )
         self.mask_token = traits.mask_token
@@ -47,7 +47,7 @@ class Planner(base.Planner):
         """Raises UserError for a request that asks for anything else."""
         if not seq.params.infill or seq.params.prompt_logprobs is None:
             raise UserError(
-                "the planner 'score' needs stretches to score",
+                "planner: 'score' needs stretches to score",
                 "give infill, prompt_logprobs and max_tokens=0",
             )
         seq.limit = seq.length

@@ -238,6 +238,10 @@ class Model(ABC):
     def cache_shape(self) -> CacheShape:
         """What the cache needs."""
 
+    def experts(self) -> tuple[int, int]:
+        """How many experts a layer has, and how many of them a row meets; (0, 0) for a model without any."""
+        return 0, 0
+
     @abstractmethod
     def build(self, graph: Graph) -> None:
         """Record the forward pass with checkpoint tensor names as `tensor_name` maps them."""

@@ -43,6 +43,7 @@ def trace(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         raise FormatError(
             f"tensor {missing[0]} is missing ({len(missing)} in all)", "a damaged file?"
         )
+    _check_vocabulary(model, graph, shapes)
     left = sorted(n for n in set(shapes) - used if not n.endswith("rotary_emb.inv_freq"))
     if left:
         raise FormatError(
@@ -50,6 +51,17 @@ def trace(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
             "a variant of the model that Plait does not know",
         )
     return graph
+
+
+def _check_vocabulary(model: Model, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise FormatError for an embedding that has not a row for each token id."""
+    declared = model.config.vocab_size
+    for name in (node.weights[0] for node in graph.nodes if node.kind == "embed"):
+        if shapes[name][0] != declared:
+            raise FormatError(
+                f"the model declares {declared} tokens (vocab_size), but {name} has {shapes[name][0]} rows",
+                "a configuration or a tokenizer of another model",
+            )
 
 
 class _Shapes(dict[str, tuple[int, ...]]):

@@ -49,11 +49,16 @@ class Model(llama.Model):
         reader_of(self.config).only({"norm_head": False, "score_function": "sigmoid"})
         super().build(graph)
 
+    def experts(self) -> tuple[int, int]:
+        reader = reader_of(self.config)
+        used = reader.integer("num_experts_per_tok", default=8, least=1)
+        return expert_count(reader, "num_experts"), used
+
     def feed_forward(self, graph: Graph, index: int, h: Value) -> Value:
         reader, names, activation = reader_of(self.config), self.names(), self.config.activation
         if index < reader.integer("first_k_dense_replace", default=1):
             return feed_forward(graph, names, index, h, activation)
-        count, routing = expert_count(reader, "num_experts"), self._routing(graph, index)
+        (count, _), routing = self.experts(), self._routing(graph, index)
         chosen = sparse_feed_forward(graph, names, index, h, routing, count, activation)
         if not reader.integer("num_shared_experts", default=1):
             return chosen
@@ -63,7 +68,7 @@ class Model(llama.Model):
         reader = reader_of(self.config)
         bias = self.names().layer(index, "ffn_gate_inp", "expert_bias")
         return Routing(
-            top_k=reader.integer("num_experts_per_tok", default=8, least=1),
+            top_k=self.experts()[1],
             score="sigmoid",
             bias=bias if bias in graph.shapes else None,
             groups=reader.integer("n_group", default=8, least=1),

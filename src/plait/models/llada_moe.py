@@ -36,10 +36,14 @@ class Model(qwen2.Model):
         reader_of(self.config).only({**_EXPECTED, "moe_layer_freq": [1] * self.config.layers})
         super().build(graph)
 
-    def feed_forward(self, graph: Graph, index: int, h: Value) -> Value:
+    def experts(self) -> tuple[int, int]:
         reader = reader_of(self.config)
         count = expert_count(reader, self._key("num_experts", "expert_count"))
-        top_k = reader.integer(self._key("num_experts_per_tok", "expert_used_count"), least=1)
+        return count, reader.integer(self._key("num_experts_per_tok", "expert_used_count"), least=1)
+
+    def feed_forward(self, graph: Graph, index: int, h: Value) -> Value:
+        reader = reader_of(self.config)
+        count, top_k = self.experts()
         key = self._key("norm_topk_prob", "expert_weights_norm")
         routing = Routing(top_k, normalize=reader.flag(key, default=False))
         activation = self.config.activation

@@ -33,7 +33,8 @@ class ModelFacts:
     """Everything `plait show` says of a model.
 
     formats: weight format -> its share, the largest first. kv_bytes_per_token: element type of the KV
-    cache -> bytes that each token of context takes.
+    cache -> bytes that each token of context takes. experts: that a layer has, 0 for one without;
+    experts_per_token: how many of them a token meets.
     """
 
     name: str
@@ -47,6 +48,8 @@ class ModelFacts:
     heads: int
     kv_heads: int
     head_dim: int
+    experts: int
+    experts_per_token: int
     vocab_size: int
     context_length: int
     sliding_window: int
@@ -85,6 +88,7 @@ def model_facts(path: Path) -> ModelFacts:
     with open_checkpoint(path) as checkpoint:
         model = model_for(checkpoint.kind, checkpoint.config)
         config, shape = model.config, model.cache_shape()
+        experts, experts_per_token = model.experts()
         formats = _formats(checkpoint)
         per_token = {
             dtype: KVLayout(shape.num_layers, shape.num_kv_heads, shape.head_dim, dtype).page_bytes
@@ -103,6 +107,8 @@ def model_facts(path: Path) -> ModelFacts:
             heads=config.heads,
             kv_heads=config.kv_heads,
             head_dim=config.head_dim,
+            experts=experts,
+            experts_per_token=experts_per_token,
             vocab_size=config.vocab_size,
             context_length=config.context_length,
             sliding_window=config.sliding_window,

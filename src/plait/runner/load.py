@@ -17,7 +17,7 @@ from plait.kvcache.pool import KVLayout, Pool
 from plait.models.base import Model
 from plait.models.choose import model_for, trace
 from plait.runner import tiles
-from plait.runner.memory import available_bytes, fit
+from plait.runner.memory import available_bytes, fit, most_positions
 from plait.runner.native import NativeRunner
 from plait.runner.reference import ReferenceRunner
 from plait.weights.base import Checkpoint
@@ -27,7 +27,8 @@ from plait.weights.open import open_checkpoint
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """traits: with the context length that memory allows. words: what was decided, a line each. close:
-    gives the mapped file back. threads: the runner's, free between its calls."""
+    gives the mapped file back. threads: the runner's, free between its calls. most_positions: that one step may
+    feed, as far as memory goes."""
 
     runner: Runner
     traits: Traits
@@ -35,6 +36,7 @@ class Loaded:
     threads: Threads
     words: tuple[str, ...]
     close: Callable[[], None]
+    most_positions: int
 
 
 ReadEnds = Callable[[Any], frozenset[int]]
@@ -75,13 +77,14 @@ def _read_ends(checkpoint: Checkpoint, read_ends: ReadEnds | None) -> frozenset[
 def _packed(config: EngineConfig, model: Model, checkpoint: Checkpoint) -> Loaded:
     traits = model.traits()
     layout = _layout(config, model)
+    available = max(0, available_bytes() - checkpoint.file_bytes)
     fitted = fit(
         layout,
         context_length=traits.context_length,
         max_model_len=config.max_model_len,
         kv_memory=config.kv_memory,
         max_num_seqs=config.max_num_seqs,
-        available=max(0, available_bytes() - checkpoint.file_bytes),
+        available=available,
     )
     pool = Pool(layout, fitted.num_pages)
     threads = start_threads(config.threads)
@@ -95,6 +98,7 @@ def _packed(config: EngineConfig, model: Model, checkpoint: Checkpoint) -> Loade
         threads,
         (kernels if config.executor == "native" else "reference executor", *fitted.words),
         checkpoint.close,
+        most_positions(model.config, available),
     )
 
 

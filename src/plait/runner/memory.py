@@ -8,9 +8,14 @@ from pathlib import Path
 from plait.core.config import PAGE
 from plait.core.errors import CapacityError, UserError
 from plait.kvcache.pool import KVLayout
+from plait.models.config import ModelConfig
 
 _SHARE = 0.6
 """Of what is free after the weights: the rest is for activations, the page cache and everybody else."""
+
+
+_STEP_SHARE = 0.2
+"""Of the same, for the rows of one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,13 @@ def fit(
         f"({slot_bytes:,} bytes a token); {slots / length:.1f} requests of {length:,} tokens at once"
     )
     return Fit(num_pages, length, tuple(words))
+
+
+def most_positions(config: ModelConfig, available: int) -> int:
+    """Positions that one step may feed if all of its rows want logits and that is not to take more than a fifth of
+    `available` bytes. A row: float32 logits, and about so many values of the layers that live together."""
+    values = config.vocab_size + 8 * config.width + 4 * config.feed_forward
+    return int(available * _STEP_SHARE) // (4 * values)
 
 
 def _pages(slots: int) -> int:

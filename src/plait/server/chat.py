@@ -21,7 +21,7 @@ from plait.server.schema.chat import (
     ChatMessage,
     ChatRequest,
 )
-from plait.server.schema.common import Timings, Usage, new_id, now
+from plait.server.schema.common import Canvas, Timings, Usage, new_id, now
 from plait.server.scores import token_logprobs
 from plait.server.state import Served, state_of
 from plait.server.stream import DONE, PING, event
@@ -75,6 +75,8 @@ class _Maker:
             if delta.text or delta.tokens:
                 said = {"content": delta.text}
                 yield self._event([self._delta(delta.index, said, logprobs=self._scores(delta))])
+            if delta.canvas is not None:
+                yield self._event([self._delta(delta.index, {}, canvas=delta.canvas)])
             if delta.finish_reason is not None:
                 num_open -= 1
                 last = self._delta(delta.index, {}, reason=delta.finish_reason)
@@ -99,12 +101,15 @@ class _Maker:
         *,
         logprobs: ChatLogprobs | None = None,
         reason: str | None = None,
+        canvas: Canvas | None = None,
     ) -> ChatDelta:
+        watched = {} if canvas is None else {"canvas": canvas}
         return ChatDelta(
             index=index,
             delta=ChatMessage(**said),  # type: ignore[arg-type]
             logprobs=logprobs,
             finish_reason=reason,  # type: ignore[arg-type]
+            **watched,
         )
 
     def _scores(self, delta: Delta) -> ChatLogprobs | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from plait.server.schema.completions import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionRequest,
+    WatchedChoice,
 )
 from plait.server.scores import Scored, completion_logprobs
 from plait.server.state import Served, state_of
@@ -28,7 +30,7 @@ async def answer(body: CompletionRequest, request: Request) -> Response:
     state = state_of(request)
     served, most = state.served, state.settings.max_choices
     prompts.check_model(served, body.model)
-    params = body.params()
+    params = body.params(served.worker.engine.limits.max_request_tokens)
     texts = await prompts.encoded(served, body.prompt, most)
     prompts.refuse_many(len(texts), params.n, most)
     generation = generation_for(request, body, texts, params)
@@ -72,12 +74,15 @@ class _Maker:
             self._num_letters[delta.index] = 0
             if self.body.echo:
                 text, tokens = self._echo(delta.index, text, tokens)
-        return CompletionChoice(
-            index=delta.index,
-            text=text,
-            logprobs=None if self.body.logprobs is None else self._scores(delta.index, tokens),
-            finish_reason=delta.finish_reason,  # type: ignore[arg-type]
-        )
+        said: dict[str, Any] = {
+            "index": delta.index,
+            "text": text,
+            "logprobs": None if self.body.logprobs is None else self._scores(delta.index, tokens),
+            "finish_reason": delta.finish_reason,
+        }
+        if delta.canvas is not None:
+            return WatchedChoice(**said, canvas=delta.canvas)
+        return CompletionChoice(**said)
 
     def _echo(self, index: int, text: str, tokens: list[Scored]) -> tuple[str, list[Scored]]:
         """The same with the prompt before it."""

@@ -17,7 +17,8 @@ from plait.core.errors import BusyError, CapacityError, ContextLengthError, NotF
 TYPES = {401: "authentication_error", 408: "timeout_error", 429: "rate_limit_error"}
 LONGEST = 2000
 """Letters of a message: what a client sent is not sent back at any length."""
-_FIELD = re.compile(r"(\w{1,64})(?:=|$| must)")
+_FIELD = re.compile(r"([\w.]{1,64})(?:=|:|$| must| needs | ends at | has no meaning)")
+"""How messages begin that are about one field."""
 
 
 class RefusedError(UserError):

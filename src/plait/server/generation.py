@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 from plait.core.errors import ContextLengthError
 from plait.core.params import SamplingParams
@@ -15,6 +16,10 @@ from plait.engine.worker import AsyncStream
 from plait.server.errors import RefusedError
 from plait.server.state import Served
 from plait.text.answer import Answer, CompletionOutput, Logprobs
+from plait.text.sketch import sketched
+
+MOST_SKETCHES = 16
+"""Views of canvases, with nothing final in them, that may wait for a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +33,19 @@ class Prompt:
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What is new of one choice. index: prompt * n + choice. tokens: those whose text is certain, each with
-    its log-probabilities; only if these were asked for. finish_reason: with the last delta of the choice."""
+    its log-probabilities; only if these were asked for. finish_reason: with the last delta of the choice.
+    canvas: what may still change, of a choice that is watched."""
 
     index: int
     text: str
     tokens: tuple[tuple[int, Logprobs], ...] = ()
     finish_reason: str | None = None
+    canvas: list[str | None] | None = None
+
+    @property
+    def is_sketch(self) -> bool:
+        """Whether nothing of it is final."""
+        return not self.text and not self.tokens and self.finish_reason is None
 
 
 class Choice:
@@ -54,9 +66,11 @@ class Choice:
         self._num_letters += len(text)
         reason = self.output.finish_reason
         tokens = () if self.output.logprobs is None else self._certain(text, event)
-        if not text and not tokens and reason is None:
+        canvas = self.output.canvas
+        if not text and not tokens and reason is None and canvas is None:
             return None
-        return Delta(self.index, text, tokens, reason)
+        sketch = None if canvas is None else sketched(self._tokenizer, canvas)
+        return Delta(self.index, text, tokens, reason, sketch)
 
     def _certain(self, text: str, event: Event) -> tuple[tuple[int, Logprobs], ...]:
         """Tokens that no stop string can take away any more, without the token that ended the answer."""
@@ -91,14 +105,9 @@ class Generation:
         served: Served,
         prompts: Sequence[Prompt],
         params: SamplingParams,
-        *,
-        tenant: str,
-        deadline: float | None,
-        cache_salt: str,
-        proposer: str | None = None,
+        **choices: Any,
     ) -> None:
-        """Submits all prompts, for a tenant, to be answered within `deadline` seconds. cache_salt, proposer:
-        as for `Engine.prepare`.
+        """Submits all prompts. choices: as for `Engine.prepare`.
 
         Raises UserError when one of them is refused; then none goes on running.
         """
@@ -106,12 +115,7 @@ class Generation:
         self.prompts = list(prompts)
         self.answers: list[Answer] = []
         self.choices: list[Choice] = []
-        self._choices = {
-            "tenant": tenant,
-            "deadline": deadline,
-            "cache_salt": cache_salt,
-            "proposer": proposer,
-        }
+        self._choices = choices
         self._streams: list[AsyncStream] = []
         self._served = served
         self._deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
@@ -184,6 +188,10 @@ class Generation:
         for stream in self._streams:
             stream.close()
 
+    @property
+    def _has_room(self) -> bool:
+        return self._deltas.qsize() < MOST_SKETCHES
+
     async def _pump(self, stream: AsyncStream, answer: Answer) -> None:
         first = self.answers.index(answer) * self.params.n
         try:
@@ -194,6 +202,8 @@ class Generation:
                 if event.finish_reason is None and choice.output.finish_reason is not None:
                     continue  # a stop string has ended it; what it cost comes with the last event
                 delta = failure_of(choice.output) or choice.advance(event)
+                if isinstance(delta, Delta) and delta.is_sketch and not self._has_room:
+                    continue  # a newer one will come: who reads slowly must not pile them up
                 if delta is not None:
                     self._deltas.put_nowait(delta)
         except Exception as error:  # whoever waits for the answer must hear of it
@@ -212,7 +222,7 @@ def joined(deltas: Sequence[Delta]) -> Delta:
 
 def refuse_too_long(ids: Sequence[int], params: SamplingParams, most: int) -> None:
     """Raise ContextLengthError for an answer that was asked to be longer than the context allows."""
-    wanted = params.max_tokens or 0
+    wanted = 0 if params.infill else params.max_tokens or 0
     if len(ids) + wanted > most and wanted > 1:
         raise ContextLengthError(
             f"the prompt has {len(ids)} tokens and the answer may have {wanted}, together "
@@ -226,8 +236,13 @@ def failure_of(output: CompletionOutput) -> RefusedError | None:
     if output.finish_reason == FinishReason.ERROR:
         return RefusedError(500, f"the answer broke off: {output.error}", code="engine_error")
     if output.finish_reason == FinishReason.DEADLINE:
-        hint = "ask for fewer tokens, or allow more time"
-        return RefusedError(408, "the time for this request is over", hint, code="deadline")
+        return overdue()
     if output.finish_reason == FinishReason.CANCELLED:
         return RefusedError(503, "the request was cancelled", "the server is ending")
     return None
+
+
+def overdue() -> RefusedError:
+    """What is said at a deadline."""
+    hint = "ask for less, or allow more time"
+    return RefusedError(408, "the time for this request is over", hint, code="deadline")

@@ -38,7 +38,7 @@ def generation_for(
         tenant=tenant_of(request),
         deadline=body.deadline,
         cache_salt=salt_of(request, body.cache_salt),
-        proposer=body.proposer,
+        **body.parts(),
     )
 
 

@@ -10,6 +10,7 @@ export function request(model, messages, settings) {
   const said = messages.map(({ role, content }) => ({ role, content }));
   const body = { model, messages: [...system, ...said], stream: true, stream_options: { include_usage: true } };
   for (const name of NUMBERS) if (settings[name]) body[name] = Number(settings[name]);
+  if (settings.watch) body.watch = true;
   return body;
 }
 
@@ -31,6 +32,8 @@ export async function answer(conversation, { model, settings, signal, changed })
   const replaced = messages.at(-1)?.role === "assistant" ? [messages.pop()] : [];
   const body = request(model, messages, settings);
   const message = { role: "assistant", content: "", note: "unfinished", stats: "" };
+  // What may still change is shown and never kept: JSON leaves out what cannot be enumerated.
+  Object.defineProperty(message, "canvas", { value: [], writable: true });
   const clock = new Clock();
   try {
     for await (const chunk of chat(body, signal)) take(chunk, message, clock, () => {
@@ -44,6 +47,8 @@ export async function answer(conversation, { model, settings, signal, changed })
     message.note = isStop ? "stopped" : "broken off";
     if (!message.content) messages.push(...replaced);
     if (!isStop) throw error;
+  } finally {
+    message.canvas = [];
   }
   return message;
 }
@@ -53,6 +58,10 @@ function take(chunk, message, clock, changed) {
   if (choice?.delta?.content) {
     message.content += choice.delta.content;
     clock.piece();
+    changed();
+  }
+  if (choice?.canvas) {
+    message.canvas = choice.canvas;
     changed();
   }
   if (choice?.finish_reason === "length") message.note = "cut: no more tokens allowed";

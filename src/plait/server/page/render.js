@@ -1,6 +1,7 @@
 /** Messages as elements. A model's text is only ever the text of an element, never HTML. */
 
 const SPEAKERS = { user: "You", assistant: "Answer" };
+const OPEN = "\u2591"; // a position of a canvas that is not decided yet
 
 /** A new element. */
 export function element(tag, properties = {}, children = []) {
@@ -36,6 +37,7 @@ export function article(message) {
   const made = element("article", {}, [
     element("h2", { textContent: SPEAKERS[message.role] }),
     element("div"),
+    element("aside", { className: "canvas", hidden: true, ariaHidden: "true" }),
     element("footer"),
   ]);
   made.dataset.role = message.role;
@@ -44,7 +46,7 @@ export function article(message) {
 
 /** Bring an article up to date. Blocks that did not change stay, and with them what is selected in them. */
 export function fill(made, message) {
-  const [, body, footer] = made.children;
+  const [, body, canvas, footer] = made.children;
   const wanted = blocks(message.content);
   wanted.forEach((block, place) => {
     const there = body.children[place];
@@ -55,6 +57,8 @@ export function fill(made, message) {
     else body.append(shown(block));
   });
   while (body.children.length > wanted.length) body.lastChild.remove();
+  canvas.textContent = (message.canvas ?? []).map((piece) => piece ?? OPEN).join("");
+  canvas.hidden = !canvas.textContent;
   footer.textContent = [message.note, message.stats].filter(Boolean).join(" · ");
 }
 

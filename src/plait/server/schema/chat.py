@@ -15,6 +15,7 @@ from plait.server.schema.common import (
     TOOLS,
     Answer,
     Body,
+    Canvas,
     FinishReason,
     Penalties,
     Timings,
@@ -130,12 +131,13 @@ class ChatCompletion(Answer):
 
 
 class ChatDelta(Answer):
-    """What is new of one answer."""
+    """What is new of one answer. canvas: see `watch`."""
 
     index: int
     delta: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
+    canvas: Canvas | None = None
 
 
 class ChatChunk(Answer):

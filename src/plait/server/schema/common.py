@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
+from plait.core import registry
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 
@@ -66,6 +70,30 @@ STORE = "nothing is stored on this server"
 PLAIN_TEXT = {"type": "text"}
 
 
+def _check_names(room: str, names: Sequence[str]) -> None:
+    known = registry.names(room)
+    for name in names:
+        if name not in known:
+            told = {"name": repr(name), "known": ", ".join(known)}
+            raise PydanticCustomError("unknown", "{name} is none of: {known}", told)
+
+
+def _planner(name: str) -> str:
+    _check_names("iteration", [] if name == "auto" else [name])
+    return name
+
+
+def _decoder(name: str) -> str:
+    _check_names("decoding", [] if name == "auto" else re.split(r"[()]", name.rstrip(")")))
+    return name
+
+
+Planner = Annotated[str, Field(max_length=64), AfterValidator(_planner)]
+Decoder = Annotated[str, Field(max_length=64), AfterValidator(_decoder)]
+Setting = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
+Settings = Annotated[dict[str, Setting], Field(max_length=64)]
+
+
 class StreamOptions(Body):
     """include_usage: send the usage in a last chunk of its own."""
 
@@ -97,6 +125,11 @@ class Sampling(Body):
         description="What drafts tokens: none, lookahead, draft or auto; the answer stays the same.",
     )
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="For the log.")
+    planner: Planner | None = Field(None, description="Order of the work; else the server's own.")
+    decoder: Decoder | None = Field(None, description="Choice of the tokens: credit(threshold).")
+    options: Settings | None = Field(
+        None, description='Of planner and decoder by name: {"threshold": 0.8, "block_size": 16}.'
+    )
 
     def sampling(self, **more: Any) -> SamplingParams:
         """What the engine is asked for; fields that were left out have the engine's defaults.
@@ -106,6 +139,12 @@ class Sampling(Body):
         own = {name: getattr(self, name) for name in SAMPLING if hasattr(self, name)}
         given = {name: value for name, value in (own | more).items() if value is not None}
         return SamplingParams(**{"max_tokens": None, **given})
+
+    def parts(self) -> dict[str, Any]:
+        """How it is to be generated, as `Engine.prepare` takes it."""
+        given = {"planner": self.planner, "decoder": self.decoder, "proposer": self.proposer}
+        options = {name: _text(value) for name, value in (self.options or {}).items()}
+        return {name: value for name, value in given.items() if value} | {"options": options}
 
 
 class Penalties(Sampling):
@@ -118,6 +157,15 @@ class Penalties(Sampling):
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     stream_options: StreamOptions | None = None
+    watch: bool | None = Field(
+        None, description="Send with a stream also what may still change, as `canvas` of a choice."
+    )
+
+    def parts(self) -> dict[str, Any]:
+        """Raises UserError for `watch` without a stream."""
+        if self.watch and not self.stream:
+            raise UserError("watch needs a stream", "set stream to true")
+        return super().parts() | {"watch": bool(self.watch)}
 
     @property
     def biases(self) -> dict[int, float] | None:
@@ -200,6 +248,12 @@ class ErrorBody(Answer):
 
 
 FinishReason = Literal["stop", "length"]
+Canvas = list[str | None]
+"""What stands behind the final text and may still change, piece by piece; null is an open position."""
+
+
+def _text(value: Setting) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def new_id(kind: str) -> str:

@@ -1,0 +1,106 @@
+"""`plait bench diffusion`: a table, a record and a picture of one sweep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from plait.cli import bench_record
+from plait.cli.main import app
+from plait.cli.session import Session
+from plait.core.errors import NotFoundError
+from tests.fakes import CAUSAL_TRAITS, FULL_TRAITS
+from tests.llm.fakes import make_llm
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three items, of which two can never be right, with a model of its own behind every session."""
+
+    def init(self: Any, config: Any) -> None:
+        """A model of three modes but for drafts: the planner that is asked for chooses."""
+        if config.planner == "speculative":
+            raise NotFoundError("no planner called 'speculative'")
+        self.name, self.template, self.output = config.model, None, None
+        traits = CAUSAL_TRAITS if config.planner == "autoregressive" else FULL_TRAITS
+        self.llm = make_llm(monkeypatch, traits)
+
+    monkeypatch.setattr(Session, "__init__", init)
+    monkeypatch.setattr(bench_record, "machine", lambda: {"threads": 2})
+    file = tmp_path / "task.jsonl"
+    items = [{"prompt": p, "answer": "!", "max_tokens": 9} for p in ("ab", "c", "dd")]
+    file.write_text("\n".join(map(json.dumps, items)))
+    return file
+
+
+def bench(task: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["bench", "diffusion", "fake", str(task), *arguments])
+
+
+def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
+    out, plot = tmp_path / "sweep.json", tmp_path / "sweep.svg"
+    varied = [
+        "--vary",
+        "block_size=3,9",
+        "--vary",
+        "threshold=0.2,0.4",
+        "--vary",
+        "reuse=none,dual",
+    ]
+    ways = ["--sweep", "threshold", "--sweep", "credit(threshold)", "--sweep", "factor"]
+    result = bench(task, *ways, *varied, "--out", str(out), "--plot", str(plot))
+    assert result.exit_code == 0, result.output
+    record = json.loads(out.read_text())
+    points = record["points"]
+    # Three baselines; both threshold decoders 2 x 2 x 2; factor 2 x 2 by the four values it is tried with.
+    assert len(points) == 3 + 8 + 8 + 16
+    assert [point["curve"] for point in points[:3]] == [None, None, None]
+    assert [point["planner"] for point in points[:3]] == ["autoregressive", "auto", "auto"]
+    assert len(record["areas"]) == 3 + 3 * 4
+    for point in points:
+        assert point["total"] == 3
+        low, high = point["interval"]
+        assert low <= point["accuracy"] <= high
+        nfe, tokens = point["forwards_per_request"], point["tokens_per_forward"]
+        assert nfe * tokens <= 9.001
+        assert 0 < point["position_efficiency"] <= tokens
+        assert point["latency"]["p50"] <= point["latency"]["p95"] <= point["latency"]["p99"]
+        assert point["label"] in result.stdout
+    dual = [
+        p
+        for p in points
+        if p["options"].get("reuse") == "dual" and p["options"]["block_size"] == "3"
+    ]
+    none = [
+        p
+        for p in points
+        if p["options"].get("reuse") == "none" and p["options"]["block_size"] == "3"
+    ]
+    assert sum(p["position_efficiency"] for p in dual) > sum(p["position_efficiency"] for p in none)
+    assert (record["task"], record["items"], record["batch"]) == ("task.jsonl", 3, 1)
+    assert plot.read_text().startswith("<svg")
+    assert plot.read_text().count("<circle") == len(points)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--vary", "steps=1,2"], "steps is no option"),
+        (["--vary", "threshold"], "name=value"),
+        (["--vary", "threshold=high"], "threshold='high' is not valid"),
+        (["--sweep", "treshold"], "no decoding called 'treshold'"),
+        (["--sweep", "threshold(credit)"], "nothing can stand inside"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_before_anything_is_measured(
+    task: Path, arguments: list[str], complaint: str
+) -> None:
+    result = bench(task, *arguments)
+    assert result.exit_code == 2, result.output
+    assert complaint in result.stderr
+    assert "a forward" not in result.stderr
