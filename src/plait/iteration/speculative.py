@@ -102,7 +102,7 @@ class Planner(autoregressive.Planner):
 
     def _width(self, seq: Sequence, name: str, proposer: Proposer, room: int) -> int:
         if self.options.width:
-            return min(self.options.width, room)
+            return int(min(self.options.width, room))
         rate, company = _record(seq, name).rate, self.equipment.company
         width = best_width(rate, room, company, seq.length, proposer.seconds)
         return width or (min(PROBE_WIDTH, room) if seq.length % PROBE == 0 else 0)

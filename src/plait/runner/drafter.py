@@ -112,7 +112,8 @@ class Drafter:
         view = KVView(np.array(state.pages[: num_pages(end)], np.int32))
         (logits,) = self._loaded.runner.forward([StepInput(seq, window, view)])
         state.fed = np.concatenate([state.fed, tokens])
-        return logits[0]
+        last: Floats = logits[0]
+        return last
 
 
 def _best(row: Floats) -> tuple[int, float]:
