@@ -72,11 +72,12 @@ class Engine:
         setting: dict[str, Any],
         home: Path,
         patience: float,
-        workers: Workers = WORKERS,
+        workers: Workers | None = None,
     ) -> None:
-        """patience: seconds until an engine that does not answer is ended. Raises NotAvailableError."""
+        """patience: seconds until an engine that does not answer is ended. workers: what name may be,
+        WORKERS if not given. Raises NotAvailableError."""
         self.patience = patience
-        script, peer, options = workers[name]
+        script, peer, options = (workers or WORKERS)[name]
         self.name = name
         command = [
             peer_python(peer, home),
