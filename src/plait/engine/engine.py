@@ -186,10 +186,8 @@ class Engine:
 
     def end_all(self, reason: FinishReason, error: str | None = None) -> list[Event]:
         """End every request for the same reason."""
-        return [
-            self._close(request, emission.ending(request.seq, reason, error))
-            for request in list(self._requests.values())
-        ]
+        ended = list(self._requests.values())
+        return [self._close(r, emission.ending(r.seq, reason, error)) for r in ended]
 
     def fork(self, request_id: int, seed: int) -> int:
         """A second request that goes on from where this one stands, sharing its pages; returns its id."""
@@ -265,8 +263,7 @@ class Engine:
     def _expired(self, now: float) -> list[Event]:
         """End the requests whose time is up."""
         expired = [key for key, end in self._deadlines.items() if end <= now]
-        events = [self.finish(key, FinishReason.DEADLINE) for key in expired]
-        return [event for event in events if event]
+        return [event for key in expired if (event := self.finish(key, FinishReason.DEADLINE))]
 
     def _give_birth(self, parent: Request) -> None:
         """Fork the other choices of a request whose prompt has just been computed."""
@@ -295,9 +292,8 @@ class Engine:
         del self._requests[key]
         self.metrics.observe(request.seq, event)
         self.metrics.finished[str(event.finish_reason)] += 1
-        heirs = [
-            child for child in self._unborn.pop(key, ()) if child.seq.request_id in self._requests
-        ]
+        unborn = self._unborn.pop(key, ())
+        heirs = [child for child in unborn if child.seq.request_id in self._requests]
         if heirs:
             self.scheduler.add(heirs[0])
             self._unborn[heirs[0].seq.request_id] = heirs[1:]
