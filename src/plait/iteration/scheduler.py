@@ -41,6 +41,7 @@ from plait.core.window import Window
 from plait.iteration import fairness
 from plait.iteration.base import Job, Request
 from plait.iteration.capacity import check
+from plait.iteration.company import Company
 from plait.iteration.division import Division
 from plait.iteration.pace import Pace
 from plait.iteration.queues import Queues
@@ -56,6 +57,7 @@ class Scheduler:
     running: requests that hold pages. waiting: they hold none.
     refused: requests that turned out to need more memory than there is, or whose planner failed, with the
         reason; the engine takes them from here and ends them.
+    company: who shares the steps, and what these cost, for planners that may feed more or less.
     is_short_of_memory: whether the last plan wanted more pages.
     num_lookups: admissions. num_prefix_hits, num_prefix_tokens: those that found a part of their canvas in the
         cache, and how much they and the running ones found.
@@ -74,6 +76,7 @@ class Scheduler:
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_num_seqs = max_num_seqs
         self.pace = pace
+        self.company = Company()
         self.running: list[Request] = []
         self.waiting = Queues()
         self.refused: list[tuple[Request, Exception]] = []
@@ -135,6 +138,7 @@ class Scheduler:
         self._budget = self.max_num_batched_tokens
         self._jobs = {}
         self.is_short_of_memory = False
+        self.company.num_running = max(1, len(self.running))
         self._division.begin(self.running, self.waiting, self.max_num_seqs, self.pace)
         self._spend()
         if not self._jobs:
@@ -225,6 +229,8 @@ class Scheduler:
             return True
         if window.start < stored:
             cache.truncate(seq, window.start)
+        if len(window.parents) and not cache.reserve(seq, window.reach):
+            window = window.undrafted  # no draft is worth a page of others
         if not self._make_room(request, window.reach):
             return False
         self._budget -= window.length
