@@ -17,6 +17,7 @@ from plait.engine.engine import Engine
 from plait.kernels.plan import Pool as Threads
 from plait.kvcache.pool import KVLayout, Pool
 from plait.models.choose import model_for, trace
+from plait.proposers import draft as draft_proposer
 from plait.runner.drafter import Drafter
 from plait.runner.load import Loaded
 from plait.runner.native import NativeRunner
@@ -25,7 +26,7 @@ from tests.engine.test_native import PATHS, VOCAB
 from tests.fakes import drain
 from tests.synthetic import CONFIGS, checkpoint
 
-MODELS = ["llama", "mistral", "gemma3", "qwen2"]
+MODELS = ["llama", "gemma3"]
 Path = tuple[str, str, str]
 
 
@@ -44,12 +45,12 @@ def loaded(
         if native
         else ReferenceRunner(graph, weights, pool, activations=activations)
     )
-    return Loaded(runner, model.traits(), pool, threads, (), lambda: None)
+    return Loaded(runner, model.traits(), pool, threads, (), close=lambda: None, most_positions=512)
 
 
 def make(own: Loaded, draft: Drafter | None = None, **config: Any) -> Engine:
     settings = EngineConfig("synthetic", **config)
-    return assemble(settings, own.runner, own.traits, own.pool, own.threads, draft)
+    return assemble(settings, own.runner, own.traits, own.pool, own.threads, drafter=draft)
 
 
 def requests() -> list[tuple[list[int], SamplingParams]]:
@@ -82,12 +83,17 @@ FAST = {"planner": "speculative"}
 
 @pytest.mark.parametrize("path", PATHS, ids=str)
 @pytest.mark.parametrize("name", MODELS)
-def test_every_proposer_gives_the_same_bits(name: str, path: Path) -> None:
+def test_every_proposer_gives_the_same_bits(
+    name: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("FIRST_THRESHOLD", "LOWEST", "HIGHEST"):  # random weights are never sure
+        monkeypatch.setattr(draft_proposer, bound, 0.0)
     plain = answers(make(loaded(name, path)))
     same, other = (Drafter(loaded(name, path, seed=seed)) for seed in (0, 1))
     engine = make(loaded(name, path), same, **FAST, options={"proposer": "draft", "width": "4"})
     assert answers(engine) == plain
-    assert engine.metrics.num_accepted > 0.3 * engine.metrics.num_drafted > 50
+    assert engine.metrics.num_drafted > 100
+    assert engine.metrics.num_accepted > 80
     for options, draft in [
         ({"proposer": "draft", "width": "3"}, other),
         ({"proposer": "lookahead", "width": "6"}, None),
@@ -96,12 +102,18 @@ def test_every_proposer_gives_the_same_bits(name: str, path: Path) -> None:
         assert answers(make(loaded(name, path), draft, **FAST, options=options)) == plain
 
 
-def test_the_reference_executor_says_the_same() -> None:
+def test_the_reference_executor_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_proposer, "FIRST_THRESHOLD", 0.0)
     path = PATHS[0]
     plain = make(loaded("llama", path, native=False))
     first = plain.add(*requests()[0])
     draft = Drafter(loaded("llama", path))
-    fast = make(loaded("llama", path, native=False), draft, **FAST, options={"proposer": "draft"})
+    fast = make(
+        loaded("llama", path, native=False),
+        draft,
+        **FAST,
+        options={"proposer": "draft", "width": "3"},
+    )
     second = fast.add(*requests()[0])
     assert drain(plain)[first].tokens == drain(fast)[second].tokens
     assert fast.metrics.num_accepted > 0
