@@ -66,6 +66,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_act": "geglu",
     },
     "sdar": {**LLAMA, "model_type": "sdar", "block_size": 4, "mask_token_id": 95},
+    "trimode": {**LLAMA, "model_type": "trimode", "block_size": 4, "mask_token_id": 95},
     **synthetic_diffusion.CONFIGS,
 }
 

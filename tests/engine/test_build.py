@@ -9,13 +9,14 @@ import pytest
 from plait.core.config import EngineConfig
 from plait.core.errors import CapacityError, NotFoundError, UserError
 from plait.core.params import SamplingParams
-from plait.core.window import FULL, Pattern, PatternKind
+from plait.core.traits import Mode, Predicts
+from plait.core.window import CAUSAL, FULL, Pattern, PatternKind
 from plait.core.window import block as pattern_block
 from plait.decoding import sample, threshold
 from plait.engine.build import part_names
-from plait.iteration import autoregressive, block
+from plait.iteration import autoregressive, block, canvas
 from plait.kvcache import none, paged, radix
-from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, drain, make_engine
+from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, MASK, drain, make_engine
 
 PARAMS = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
 
@@ -105,6 +106,25 @@ def test_a_planner_that_does_not_fit_the_model_is_refused() -> None:
     engine = make_engine(CAUSAL_TRAITS)
     with pytest.raises(UserError, match="by blocks"):
         engine.add([1], PARAMS, planner="block")
+
+
+def test_the_planner_chooses_among_the_modes_of_a_model() -> None:
+    modes = (Mode(Predicts.SAME, pattern_block(8)), Mode(Predicts.SAME, FULL))
+    several = replace(CAUSAL_TRAITS, mask_token=MASK, modes=modes)
+    wanted = {
+        "auto": (autoregressive.Planner, Predicts.NEXT, CAUSAL),
+        "autoregressive": (autoregressive.Planner, Predicts.NEXT, CAUSAL),
+        "block": (block.Planner, Predicts.SAME, pattern_block(8)),
+        "canvas": (canvas.Planner, Predicts.SAME, FULL),
+    }
+    for name, (kind, predicts, pattern) in wanted.items():
+        engine = make_engine(several, planner=name)
+        assert isinstance(engine.own_planner, kind)
+        assert (engine.traits.predicts, engine.traits.pattern) == (predicts, pattern)
+        others = {"autoregressive", "block", "canvas"} - {name, "auto"}
+        for other in others - ({"autoregressive"} if name == "auto" else set()):
+            with pytest.raises(UserError):
+                engine.add([1], PARAMS, planner=other)
 
 
 def test_a_budget_below_the_smallest_window_is_refused() -> None:

@@ -16,6 +16,14 @@ class Predicts(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Mode:
+    """One more way in which the same weights were trained to be read; see Traits for the fields."""
+
+    predicts: Predicts
+    pattern: Pattern
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """predicts: see Predicts; NEXT with another pattern than CAUSAL is a diffusion model with shifted logits.
 
@@ -23,6 +31,7 @@ class Traits:
         whose every position sees every other; no K/V is exact before all is decided).
 
     mask_token: the id that stands for an undecided position, None for models without one.
+    modes: what else the weights were trained for; the planner that is asked for chooses.
     starts_from_noise: undecided positions hold uniformly random tokens instead.
     context_length: longest canvas in tokens. vocab_size: width of a logits row.
     eos_ids: token ids that end a generation.
@@ -35,3 +44,4 @@ class Traits:
     mask_token: int | None = None
     starts_from_noise: bool = False
     eos_ids: frozenset[int] = frozenset()
+    modes: tuple[Mode, ...] = ()

@@ -73,7 +73,12 @@ def build(
         )
         engine.scheduler.pace = pace
         chosen = engine.own_planner.words
-        words = (*loaded.words, *_whole_words(engine, loaded.traits), *pace_words, *chosen)
+        words = (
+            *loaded.words,
+            *_whole_words(engine, loaded.traits.context_length),
+            *pace_words,
+            *chosen,
+        )
         return Built(engine, engine.traits, words, opened.pop_all().close)
 
 
@@ -104,11 +109,12 @@ def _drafter(
     return Drafter(draft)
 
 
-def _whole_words(engine: Engine, traits: Traits) -> tuple[str, ...]:
-    """What a step feeds of a canvas that is seen as a whole, and what that means for the context."""
-    if traits.pattern.kind is not PatternKind.FULL:
+def _whole_words(engine: Engine, most: int) -> tuple[str, ...]:
+    """What a step feeds of a canvas that is seen as a whole, and what that means for the context. most: the tokens that
+    model and memory allow."""
+    if engine.traits.pattern.kind is not PatternKind.FULL:
         return ()
-    granted, most = engine.traits.context_length, traits.context_length
+    granted = engine.traits.context_length
     cut = f", so the context is {granted} tokens instead of {most}" if granted < most else ""
     budget = engine.scheduler.max_num_batched_tokens
     return (
@@ -144,6 +150,7 @@ def assemble(
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
     time: what a step costs here, where it was measured. drafter: for proposers.
     """
+    traits = in_mode(traits, config.planner)
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
     config = proposing.settled(config, is_causal=is_causal)
     names = part_names(config, traits)
@@ -166,6 +173,14 @@ def assemble(
     own = parts.Parts(traits, budget, names, options, threads, equipment)
     own.choose(AUTO, AUTO)
     return Engine(scheduler, runner, traits, own.choose, Limits.of(config))
+
+
+def in_mode(traits: Traits, planner: str) -> Traits:
+    """The mode that a planner is for, of a model that has several; else the model as it is."""
+    for mode in traits.modes:
+        if NATIVE_PLANNERS.get(mode.pattern.kind) == planner:
+            return replace(traits, predicts=mode.predicts, pattern=mode.pattern)
+    return traits
 
 
 def part_names(config: EngineConfig, traits: Traits) -> dict[str, str]:

@@ -1,0 +1,105 @@
+"""What is trained: masked positions of a batch, in each of the ways that a model is to be decoded."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from train import sudoku, trimode
+from train.body import Body
+from train.trimode import Ids
+
+MODES = ("causal", "block", "full")
+SHARES = (0.25, 0.35, 0.40)
+
+
+def sudoku_loss(
+    model: Body, generator: np.random.Generator, *, seed: int, size: int
+) -> tuple[Tensor, str]:
+    """Of a batch: k of the open cells masked, k uniform from 1 to all; the mean over them (LLaDA's 1/t weight)."""
+    puzzles, solved = sudoku.draw(generator, size, sudoku.pool(seed), held_out=False)
+    open_cells = puzzles == 0
+    counts = generator.integers(1, open_cells.sum(1) + 1)
+    order = np.where(open_cells, generator.random(puzzles.shape), 2.0).argsort(1).argsort(1)
+    hidden = order < counts[:, None]
+    fed = torch.from_numpy(sudoku.tokens(np.where(hidden, 0, solved)))
+    wanted = torch.from_numpy(sudoku.tokens(solved))
+    logits = model(fed, torch.arange(fed.shape[1]), torch.ones(1, 1, *[fed.shape[1]] * 2).bool())
+    losses = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+    masked = (fed == sudoku.MASK).float()
+    each = (losses.view_as(masked) * masked).sum(1) / masked.sum(1)
+    return each.mean(), "masked"
+
+
+def trimode_loss(model: Body, generator: np.random.Generator, *, size: int) -> tuple[Tensor, str]:
+    mode = str(generator.choice(MODES, p=SHARES))
+    tokens, starts, ends = trimode.batch(generator, size)
+    where = np.arange(tokens.shape[1])
+    is_answer = (where >= starts[:, None]) & (where < ends[:, None])
+    if mode == "causal":
+        return _causal(model, tokens, is_answer), mode
+    if mode == "block":
+        return _blocks(model, generator, tokens, starts, ends), mode
+    return _canvas(model, generator, tokens, starts, ends), mode
+
+
+def _causal(model: Body, tokens: Ids, is_answer: NDArray[np.bool_]) -> Tensor:
+    rows = tokens.shape[1]
+    mask = torch.ones(rows, rows).tril().bool()[None, None]
+    logits = model(torch.from_numpy(tokens), torch.arange(rows), mask)
+    return _mean(logits[:, :-1], tokens[:, 1:], is_answer[:, 1:])
+
+
+def _canvas(
+    model: Body, generator: np.random.Generator, tokens: Ids, starts: Ids, ends: Ids
+) -> Tensor:
+    """The answer and up to trimode.MOST_EXTRA positions behind it, or all but its END."""
+    where = np.arange(tokens.shape[1])
+    last = ends + generator.integers(-1, trimode.MOST_EXTRA + 1, len(ends))
+    is_open = (where >= starts[:, None]) & (where < last[:, None])
+    hidden = _hidden(generator, is_open)
+    sees = torch.from_numpy(where < last[:, None])[:, None, None, :]
+    fed = torch.from_numpy(np.where(hidden, trimode.ALPHABET.index(trimode.MASK), tokens))
+    logits = model(fed, torch.arange(tokens.shape[1]), sees)
+    return _mean(logits, tokens, hidden)
+
+
+def _blocks(
+    model: Body, generator: np.random.Generator, tokens: Ids, starts: Ids, ends: Ids
+) -> Tensor:
+    """Noisy blocks before which the clean ones stand: [noisy | clean] in one forward (arXiv:2503.09573)."""
+    size, rows = tokens.shape
+    where = np.arange(rows)
+    closed = -(-ends // trimode.BLOCK) * trimode.BLOCK
+    is_open = (where >= starts[:, None]) & (where < closed[:, None])
+    # Every block has a share of its own, as it has when it is decoded.
+    by_block = is_open.reshape(size * rows // trimode.BLOCK, trimode.BLOCK)
+    hidden = _hidden(generator, by_block).reshape(size, rows)
+    noisy = np.where(hidden, trimode.ALPHABET.index(trimode.MASK), tokens)
+    block = where // trimode.BLOCK
+    before, same = block[:, None] > block[None, :], block[:, None] == block[None, :]
+    mask = np.block([[same, before], [np.zeros_like(same), before | same]])
+    fed = torch.from_numpy(np.concatenate([noisy, tokens], 1))
+    logits = model(fed, torch.arange(rows).repeat(2), torch.from_numpy(mask)[None, None])
+    return _mean(logits[:, :rows], tokens, hidden)
+
+
+def _hidden(generator: np.random.Generator, is_open: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """k of the open positions of each row, k uniform from 1 to all of them."""
+    counts = np.ceil(generator.random(len(is_open)) * is_open.sum(1))
+    order = np.where(is_open, generator.random(is_open.shape), 2.0).argsort(1).argsort(1)
+    hidden: NDArray[np.bool_] = (order < counts[:, None]) & is_open
+    return hidden
+
+
+def _mean(logits: Tensor, wanted: Ids, counted: NDArray[np.bool_]) -> Tensor:
+    """Cross entropy: the mean over the counted positions of a sequence, then over the sequences."""
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1), torch.from_numpy(wanted).flatten(), reduction="none"
+    )
+    weights = torch.from_numpy(counted).float()
+    each = (losses.view_as(weights) * weights).sum(1) / weights.sum(1).clamp(min=1)
+    return each.mean()
