@@ -38,6 +38,7 @@ native-test: $(VENV)/.tools
 # Pages that are written by a script (a test compares them with their source).
 docs: build
 	$(BIN)/python scripts/papers.py
+	$(BIN)/python scripts/flags.py
 
 clean:
 	rm -rf build $(VENV)

@@ -4,11 +4,12 @@
     python benchmarks/attacker.py smollm2-135m --save
 
 Three keys, the victims, have `--clients` clients each, which send a short request as soon as they have the answer
-to the last. What a fourth key does is one of three things, in interleaved rounds:
+to the last. What a fourth key does is one of four things, in interleaved rounds:
 
     alone    nothing
     fair     what the victims do
     attack   `--flood` requests at once, as long as a request can be, and a new one for each that ends
+    swarm    as many with short prompts and long answers
 
 **Fair share.** With k active keys each is entitled to 1/k of the server. A victim has its fair share when the
 fourth key takes as much as each victim does and no more; so the time per output token (TPOT) under attack is
@@ -41,7 +42,8 @@ from plait.engine.pace import measured_pace
 HERE = Path(__file__).resolve().parent
 VICTIMS = ("victim-1", "victim-2", "victim-3")
 FOURTH = "fourth"
-TURNS = ("alone", "fair", "attack")
+TURNS = ("alone", "fair", "attack", "swarm")
+ATTACKS = TURNS[2:]
 GOAL = 1.2
 PAUSE = 1.0
 """Seconds between two turns."""
@@ -76,6 +78,21 @@ def attacker(args: argparse.Namespace, seed: int) -> Load:
     )
 
 
+def swarm(args: argparse.Namespace, seed: int) -> Load:
+    """Short prompts, and answers nearly as long as the context allows."""
+    return Load(
+        requests=min(MOST_REQUESTS, 20 * args.flood),
+        seconds=args.seconds,
+        concurrency=args.flood,
+        prompt_words=20,
+        tokens=args.context - 100,
+        seed=seed,
+    )
+
+
+LOADS = {"fair": victim, "attack": attacker, "swarm": swarm}
+
+
 def turn(name: str, url: str, model: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One of TURNS: samples of the victims by key, and of the fourth."""
 
@@ -83,8 +100,9 @@ def turn(name: str, url: str, model: str, args: argparse.Namespace, seed: int) -
         return Generator(Address(url, key), model, load, args.patience)
 
     victims = [generator(key, victim(args, seed + i)) for i, key in enumerate(VICTIMS)]
-    load = (attacker if name == "attack" else victim)(args, seed + len(VICTIMS))
-    fourth = generator(FOURTH, load) if name != "alone" else None
+    fourth = None
+    if name in LOADS:
+        fourth = generator(FOURTH, LOADS[name](args, seed + len(VICTIMS)))
     asyncio.run(together(victims, fourth))
     samples = {key: one.samples for key, one in zip(VICTIMS, victims, strict=True)}
     return {"victims": samples, "fourth": fourth.samples if fourth else []}
@@ -131,11 +149,13 @@ def measure(server: Server, args: argparse.Namespace) -> dict[str, Any]:
             time.sleep(PAUSE)
             found[name].append(turn(name, server.url, model, args, 100 * number + 7))
     shown = {name: figures(merged(turns), args.warm) for name, turns in found.items()}
-    fair, attack = (
-        [figures(one["victims"], args.warm)["time_per_output_token"]["p99"] for one in found[name]]
-        for name in ("fair", "attack")
-    )
-    rounds = [under / usual for under, usual in zip(attack, fair, strict=True)]
+    rounds = {
+        name: [
+            figures(one["victims"], args.warm)["time_per_output_token"]["p99"]
+            for one in found[name]
+        ]
+        for name in TURNS
+    }
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -146,26 +166,34 @@ def measure(server: Server, args: argparse.Namespace) -> dict[str, Any]:
             for key in ("threads", "slots", "context", "clients", "flood", "seconds", "rounds")
         },
         "turns": shown,
-        "attacker_answers": sum(not s.error for one in found["attack"] for s in one["fourth"]),
+        "attacker_answers": {
+            name: sum(not s.error for one in found[name] for s in one["fourth"]) for name in ATTACKS
+        },
         "ratio": {
-            "all": ratio(shown, "p99"),
-            "median": ratio(shown, "p50"),
-            "each": [
-                round(under / usual, 3)
-                for under, usual in zip(
-                    shown["attack"]["p99_of_each"], shown["fair"]["p99_of_each"], strict=True
-                )
-            ],
-            "rounds": [round(one, 3) for one in rounds],
-            "median_of_rounds": round(statistics.median(rounds), 3),
+            name: ratios(shown[name], shown["fair"], rounds[name], rounds["fair"])
+            for name in ATTACKS
         },
         "goal": GOAL,
     }
 
 
-def ratio(shown: dict[str, Any], share: str) -> float:
-    """TPOT under attack to that of the fair share."""
-    under, usual = (shown[name]["time_per_output_token"][share] for name in ("attack", "fair"))
+def ratios(
+    attack: dict[str, Any], fair: dict[str, Any], under: list[float], usual: list[float]
+) -> dict[str, Any]:
+    """TPOT under attack to that of the fair share; under, usual: p99 of every round."""
+    rounds = [quotient(*pair) for pair in zip(under, usual, strict=True)]
+    times = [one["time_per_output_token"] for one in (attack, fair)]
+    each = zip(attack["p99_of_each"], fair["p99_of_each"], strict=True)
+    return {
+        "all": quotient(*(one["p99"] for one in times)),
+        "median": quotient(*(one["p50"] for one in times)),
+        "each": [quotient(*pair) for pair in each],
+        "rounds": rounds,
+        "median_of_rounds": statistics.median(rounds),
+    }
+
+
+def quotient(under: float, usual: float) -> float:
     return round(under / usual, 3)
 
 

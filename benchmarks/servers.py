@@ -16,9 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines import PEERS, NotAvailableError
+from engines import HERE, PEERS, NotAvailableError, peer_python
 
 TARGET = "llama-server"
+WORKERS_FOLDER = HERE / "workers"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,23 @@ def llama(setting: Setting, port: int) -> list[str]:
     ]
 
 
-SERVERS: dict[str, Callable[[Setting, int], list[str]]] = {"plait": plait, "llama.cpp": llama}
+def vllm(setting: Setting, port: int) -> list[str]:
+    """On the file's weights dequantised to float32, as in benchmarks/peers.py."""
+    python = peer_python("vllm", setting.home)
+    folder = run([python, str(WORKERS_FOLDER / "vllm_checkpoint.py"), str(setting.model)])
+    return [
+        *("env", "VLLM_CPU_KVCACHE_SPACE=4", "VLLM_LOGGING_LEVEL=ERROR"),
+        *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder.split("\n")[-1]),
+        *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
+        *("--max-model-len", str(setting.context), "--max-num-seqs", str(setting.slots)),
+    ]
+
+
+SERVERS: dict[str, Callable[[Setting, int], list[str]]] = {
+    "plait": plait,
+    "llama.cpp": llama,
+    "vllm": vllm,
+}
 """Name -> the command that serves on a port."""
 
 
@@ -81,10 +98,12 @@ def build(folder: Path) -> None:
     run(["cmake", "--build", str(folder / "build"), "--target", TARGET, "--parallel", "2"])
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str]) -> str:
+    """What it printed. Raises NotAvailableError with the last line of its complaint."""
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise NotAvailableError((result.stderr.strip().splitlines() or ["no reason given"])[-1])
+    return result.stdout.strip()
 
 
 class Server:

@@ -10,7 +10,16 @@ import pytest
 
 SRC = Path(__file__).resolve().parent.parent / "src" / "plait"
 
-BELOW_ENGINE = {"runner", "iteration", "decoding", "grammar", "kvcache", "models", "weights"}
+BELOW_ENGINE = {
+    "runner",
+    "iteration",
+    "proposers",
+    "decoding",
+    "grammar",
+    "kvcache",
+    "models",
+    "weights",
+}
 """A room, or one file of a room, and what it may import: rooms, or single files of rooms.
 
 "plait" is the package's own face (its version), "_C" the native module.
@@ -26,7 +35,9 @@ LAW: dict[str, set[str]] = {
     "decoding": {"kernels", "core"},
     "grammar": {"kernels", "core"},
     "runner": {"models", "weights", "kvcache.pool", "quant", "kernels", "core"},
-    "iteration": {"kvcache.base", "decoding.base", "core"},
+    "proposers": {"core"},
+    "iteration": {"kvcache.base", "decoding.base", "proposers.base", "core"},
+    "iteration.speculative": {"proposers", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
     "engine.pace": {"analysis.step_cost", "weights.hub", "iteration", "core"},
     "engine.parts": {"decoding", "iteration", "kernels", "core"},

@@ -13,7 +13,10 @@ from typing import Any, Protocol
 
 
 class Worker(Protocol):
-    """One engine with one workload. about: versions and the like."""
+    """One engine with one workload. about: versions and the like.
+
+    It may have `found`, a dict: what the last round found besides its seconds.
+    """
 
     about: dict[str, Any]
 
@@ -28,6 +31,11 @@ def random_tokens(count: int, seed: int) -> list[int]:
     """The same ids for every engine; ids below 1000 may be control tokens."""
     generator = random.Random(seed)
     return [generator.randrange(1000, 40000) for _ in range(count)]
+
+
+def canvas_prompt(setting: dict[str, Any], seed: int) -> list[int]:
+    """The prompt of a canvas, as long as the setting says."""
+    return random_tokens(setting["prompt"], seed)
 
 
 def serve(make: Callable[[dict[str, Any]], Worker]) -> None:
@@ -51,7 +59,7 @@ def serve(make: Callable[[dict[str, Any]], Worker]) -> None:
     reply(about=worker.about)
     for line in sys.stdin:
         seconds = worker.round(json.loads(line)["seed"])
-        reply(seconds=seconds, peak_rss=peak_rss())
+        reply(seconds=seconds, peak_rss=peak_rss(), **getattr(worker, "found", {}))
 
 
 def peak_rss(pid: str = "self") -> int:

@@ -1,12 +1,8 @@
-"""vLLM for CPUs, in this process, one step at a time; on the GGUF file's weights dequantised to float32.
-
-The converted checkpoint is kept below the peer's own environment.
-"""
+"""vLLM for CPUs, in this process, one step at a time; on the GGUF file's weights dequantised to float32."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,28 +12,12 @@ os.environ["VLLM_CPU_KVCACHE_SPACE"] = "4"
 os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
 
 from protocol import random_tokens, serve
-
-
-def converted(path: Path) -> str:
-    """A Hugging Face folder with the weights of the file."""
-    folder = Path(sys.prefix) / "checkpoints" / path.parent.name
-    if not (folder / "config.json").exists():
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32
-        )
-        # The weights are plain numbers by now, but the model still says where they came from.
-        model.hf_quantizer = None
-        del model.config.quantization_config
-        model.save_pretrained(folder)
-    return str(folder)
+from vllm_checkpoint import converted
 
 
 class Vllm:
     def __init__(self, setting: dict[str, Any]) -> None:
-        model = converted(Path(setting["model"]))
+        model = str(converted(Path(setting["model"])))
         import vllm
 
         self.work = setting["work"]

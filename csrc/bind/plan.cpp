@@ -13,7 +13,7 @@
 #include <tuple>
 
 #include "bind.h"
-#include "int_array.h"
+#include "number_array.h"
 
 namespace nb = nanobind;
 

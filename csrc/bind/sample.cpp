@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "bind.h"
-#include "int_array.h"
+#include "number_array.h"
 #include "plait/threads.h"
 
 namespace nb = nanobind;
@@ -24,14 +24,13 @@ namespace {
 
 template <typename T>
 using Array = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Logits = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 template <typename T>
 std::span<T> span_of(const Array<T>& array) {
   return {array.data(), array.size()};
 }
 
-std::span<const float> row_of(const Logits& logits, size_t row) {
+std::span<const float> row_of(const FloatRows& logits, size_t row) {
   return {logits.data() + row * logits.shape(1), logits.shape(1)};
 }
 
@@ -58,7 +57,7 @@ struct Sampler {
 // Rows of one request, and where their results go. Keeps its arrays alive.
 struct SampleRows {
   std::shared_ptr<const Sampler> sampler;
-  Logits logits;
+  FloatRows logits;
   IntArray positions;
   IntResult tokens;
   std::optional<Array<double>> confidence;
@@ -103,7 +102,7 @@ bool sample_all(const std::vector<const SampleRows*>& requests, Pool* pool) {
 }
 
 void logprobs_rows(
-    const Logits& logits, const Array<const int32_t>& tokens, const Array<double>& logprobs,
+    const FloatRows& logits, const Array<const int32_t>& tokens, const Array<double>& logprobs,
     const Array<int32_t>& ranks,
     const nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& top,
     const nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& top_logprobs) {
@@ -154,7 +153,7 @@ std::shared_ptr<Sampler> new_sampler(uint64_t seed, double temperature, int64_t 
   return made;
 }
 
-void new_rows(SampleRows* self, std::shared_ptr<const Sampler> sampler, Logits logits,
+void new_rows(SampleRows* self, std::shared_ptr<const Sampler> sampler, FloatRows logits,
               IntArray positions, IntResult tokens, std::optional<Array<double>> confidence,
               std::optional<Array<const int32_t>> history, size_t num_prompt, size_t num_held) {
   const size_t rows = logits.shape(0);

@@ -50,7 +50,7 @@ class LLM:
         if model is not None:
             settings["model"] = os.fspath(model) if isinstance(model, os.PathLike) else model
         config = EngineConfig(**settings)
-        built = build(config, progress, self._read_ends)
+        built = build(config, progress, self._read_ends, self._read_draft)
         self.traits = built.traits
         self.words = built.words
         self._worker = Worker(built.engine)
@@ -90,7 +90,7 @@ class LLM:
         """Answers, in the order of the prompts. Control tokens written out in a prompt are read as such.
 
         sampling_params: for all prompts, or one for each. choices: priority, tenant, deadline (seconds, then
-        the finish_reason is "deadline"), planner, decoder, options, cache_salt, watch.
+        the finish_reason is "deadline"), planner, decoder, proposer, options, cache_salt, watch.
         Raises UserError when one of them is refused; then none goes on running.
         A request that fails on the way has finish_reason "error".
         """
@@ -176,6 +176,19 @@ class LLM:
     def _read_ends(self, tokenizer_source: Any) -> frozenset[int]:
         self.tokenizer = Tokenizer.from_source(tokenizer_source)
         return self.tokenizer.eos_ids
+
+    def _read_draft(self, tokenizer_source: Any) -> frozenset[int]:
+        """Raises UserError for a draft model whose token ids mean something else."""
+        draft = Tokenizer.from_source(tokenizer_source)
+        pairs = zip(self.tokenizer.vocabulary(), draft.vocabulary(), strict=False)
+        different = next((i for i, (own, other) in enumerate(pairs) if own != other), None)
+        if different is not None:
+            raise UserError(
+                f"the draft model has another vocabulary: token {different} is "
+                f"{draft.token_name(different)!r} there and {self.tokenizer.token_name(different)!r} here",
+                "use a smaller model of the same family",
+            )
+        return draft.eos_ids
 
     def _encoded(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         """Text, if there is one, and token ids."""

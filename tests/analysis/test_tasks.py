@@ -20,6 +20,8 @@ def test_items_are_read_in_their_order(tmp_path: Path) -> None:
     file.write_text("\n\n".join(map(json.dumps, lines)) + "\n")
     assert read(file) == [Item(**line) for line in lines]
     assert read(file, 2) == read(file)[:2]
+    file.write_text('{"prompt": "a__d", "answer": "bcd", "infill": [[1, 3]]}')
+    assert read(file) == [Item("a__d", "bcd", infill=((1, 3),))]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,10 @@ def test_items_are_read_in_their_order(tmp_path: Path) -> None:
         (json.dumps({**GOOD, "max_tokens": 0}), "max_tokens is 0"),
         (json.dumps({**GOOD, "max_tokens": True}), "max_tokens is True"),
         (json.dumps({**GOOD, "grader": "taste"}), "grader 'taste' is not known"),
+        (json.dumps({**GOOD, "infill": [[1, 2]]}), "max_tokens and infill"),
+        ('{"prompt": "a", "answer": "b", "infill": [[1, 2], [1, 3]]}', "line 1: infill"),
+        ('{"prompt": "a", "answer": "b", "infill": [[1, 2, 3]]}', "line 1: infill"),
+        ('{"prompt": "a", "answer": "b", "infill": 7}', "line 1: infill"),
         ("\udcff", "is no task"),
     ],
 )

@@ -84,10 +84,11 @@ def test_every_turn_is_measured_and_the_attack_ends_with_it(bench: Any, tmp_path
     finally:
         server.close()
     turns = record["turns"]
-    assert turns.keys() == {"alone", "fair", "attack"}
+    assert turns.keys() == {"alone", "fair", "attack", "swarm"}
     assert all(turn["requests"] > 3 and not turn["errors"] for turn in turns.values())
-    assert record["attacker_answers"] == 0
-    assert [len(record["ratio"][key]) for key in ("each", "rounds")] == [3, 2]
+    assert record["attacker_answers"]["attack"] == 0
+    for name in ("attack", "swarm"):
+        assert [len(record["ratio"][name][key]) for key in ("each", "rounds")] == [3, 2]
     assert not record["is_paced"]
     assert "TPOT p50" in bench.row("fair", turns["fair"])
 
@@ -109,6 +110,9 @@ def test_figures_are_those_of_answers_after_the_warm_up(bench: Any) -> None:
     assert found["time_per_output_token"]["p50"] == pytest.approx(0.2)
     assert found["time_to_first_token"]["max"] == pytest.approx(0.5)
     twice = bench.figures({"a": samples(bench, 9.0, 0.4, 0.4)}, warm=1.0)
-    assert bench.ratio({"fair": found, "attack": twice}, "p50") == 2.0
+    both = {"p99_of_each": [0.4]}
+    found, twice = {**found, **both}, {**twice, **both}
+    ratios = bench.ratios(twice, found, [0.4, 0.6], [0.2, 0.2])
+    assert (ratios["median"], ratios["each"], ratios["rounds"]) == (2.0, [1.0], [2.0, 3.0])
     with pytest.raises(SystemExit, match="no answer"):
         bench.figures({"a": samples(bench, 9.0)}, warm=1.0)

@@ -25,6 +25,8 @@ class Times:
     num_forwards: int = 5
     num_forwarded_positions: int = 14
     num_preemptions: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
 
 
 @dataclass

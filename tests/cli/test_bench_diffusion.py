@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from plait.cli import bench_record
 from plait.cli.main import app
 from plait.cli.session import Session
-from tests.fakes import FULL_TRAITS
+from plait.core.errors import NotFoundError
+from tests.fakes import CAUSAL_TRAITS, FULL_TRAITS
 from tests.llm.fakes import make_llm
 
 
@@ -22,8 +23,12 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three items, of which two can never be right, with a model of its own behind every session."""
 
     def init(self: Any, config: Any) -> None:
+        """A model of three modes but for drafts: the planner that is asked for chooses."""
+        if config.planner == "speculative":
+            raise NotFoundError("no planner called 'speculative'")
         self.name, self.template, self.output = config.model, None, None
-        self.llm = make_llm(monkeypatch, FULL_TRAITS)
+        traits = CAUSAL_TRAITS if config.planner == "autoregressive" else FULL_TRAITS
+        self.llm = make_llm(monkeypatch, traits)
 
     monkeypatch.setattr(Session, "__init__", init)
     monkeypatch.setattr(bench_record, "machine", lambda: {"threads": 2})
@@ -52,10 +57,11 @@ def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     record = json.loads(out.read_text())
     points = record["points"]
-    # Two baselines; both threshold decoders 2 x 2 x 2; factor 2 x 2 by the four values it is tried with.
-    assert len(points) == 2 + 8 + 8 + 16
-    assert [point["curve"] for point in points[:2]] == [None, None]
-    assert len(record["areas"]) == 2 + 3 * 4
+    # Three baselines; both threshold decoders 2 x 2 x 2; factor 2 x 2 by the four values it is tried with.
+    assert len(points) == 3 + 8 + 8 + 16
+    assert [point["curve"] for point in points[:3]] == [None, None, None]
+    assert [point["planner"] for point in points[:3]] == ["autoregressive", "auto", "auto"]
+    assert len(record["areas"]) == 3 + 3 * 4
     for point in points:
         assert point["total"] == 3
         low, high = point["interval"]
@@ -88,7 +94,7 @@ def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
         (["--vary", "threshold"], "name=value"),
         (["--vary", "threshold=high"], "threshold='high' is not valid"),
         (["--sweep", "treshold"], "no decoding called 'treshold'"),
-        (["--sweep", "sample"], "sample"),
+        (["--sweep", "threshold(credit)"], "nothing can stand inside"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_before_anything_is_measured(

@@ -33,17 +33,22 @@ class FakeLLM:
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         self.prompts: list[Any] = []
+        self.watched: list[bool] = []
         self.closed = False
         self.made.append(self)
 
-    def stream(self, prompt: Any, params: SamplingParams) -> Iterator[RequestOutput]:
+    def stream(
+        self, prompt: Any, params: SamplingParams, *, watch: bool = False
+    ) -> Iterator[RequestOutput]:
         self.prompts.append(prompt)
+        self.watched.append(watch)
         try:
             for text in self.texts:
                 last = text == self.texts[-1]
                 reason = self.reason if last else None
                 error = "out of luck" if reason == "error" else None
                 choice = CompletionOutput(0, text, [1], finish_reason=reason, error=error)
+                choice.canvas = [None] * (5 - len(text)) if watch and not last else None
                 yield RequestOutput("0", None, [1, 2], [choice], finished=last)
         finally:
             self.closed = True
@@ -75,6 +80,18 @@ def test_pieces_together_are_the_text(llm: type[FakeLLM]) -> None:
     assert session.output.outputs[0].text == "Hello"
     assert session.generate(CHAT, SamplingParams()).finished
     assert llm.made[0].prompts == ["hi", CHAT]
+
+
+def test_what_may_still_change_is_shown_after_the_piece_before_it(
+    llm: type[FakeLLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llm, "tokenizer", None, raising=False)
+    session, seen = Session(EngineConfig()), list[Any]()
+    for piece in session.stream("hi", SamplingParams(), seen.append):
+        seen.append(piece)
+    assert seen == ["He", [None] * 3, "ll", [None], "o"]
+    list(session.stream("hi", SamplingParams()))
+    assert llm.made[0].watched == [True, False]
 
 
 def test_leaving_early_cancels(llm: type[FakeLLM]) -> None:

@@ -20,6 +20,7 @@ from plait.models.choose import model_for, trace
 from plait.runner.native import NativeRunner
 from plait.runner.reference import ReferenceRunner
 from tests.fakes import Answer, drain, step
+from tests.models import independent_diffusion
 from tests.synthetic import CONFIGS, checkpoint
 
 FAMILIES = ["dream", "llada", "llada-moe"]
@@ -119,3 +120,37 @@ def test_the_reference_executor_gives_the_same_answers(family: str) -> None:
 def test_a_cache_that_shares_is_refused(family: str) -> None:
     with pytest.raises(UserError, match="radix"):
         make_engine(family, cache="radix")
+
+
+def llada_sampler(prompt: list[int], answer: int, block: int, steps: int) -> list[int]:
+    """LLaDA's own (arXiv:2502.09992, algorithm 5), in float64 on the independent model: in every step the logits
+    of everything, and the surest of the block's open positions are written. The mask token is not proposed."""
+    config, weights = CONFIGS["llada"], checkpoint(CONFIGS["llada"])
+    x = np.array(prompt + [MASK] * answer)
+    is_open = np.arange(len(x)) >= len(prompt)
+    for start in range(len(prompt), len(x), block):
+        for _ in range(steps):
+            logits = independent_diffusion.logits(config, weights.dequantized, x)
+            logits[:, MASK] = -np.inf
+            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+            confidence = (shares / shares.sum(axis=1, keepdims=True)).max(axis=1)
+            confidence[~is_open] = -1.0
+            confidence[start + block :] = -1.0
+            chosen = np.argsort(-confidence, kind="stable")[: block // steps]
+            x[chosen] = logits[chosen].argmax(axis=1)
+            is_open[chosen] = False
+    return list(x[len(prompt) :].tolist())
+
+
+@pytest.mark.parametrize("executor", ["native", "reference"])
+def test_fixed_steps_are_llada_s_own_sampler(executor: str) -> None:
+    engine = make_engine("llada", executor=executor, decoder="fixed_steps", options={"steps": "4"})
+    rng = np.random.default_rng(3)
+    for length in (5, 33):
+        prompt = rng.integers(2, MASK, length).tolist()
+        answers: dict[int, Answer] = {}
+        request_id = engine.add(
+            prompt, SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+        )
+        drain(engine, answers)
+        assert answers[request_id].tokens == llada_sampler(prompt, 24, 8, 4)

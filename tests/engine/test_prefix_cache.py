@@ -82,6 +82,40 @@ def test_several_choices_of_a_cached_prompt(traits: Traits) -> None:
     assert outcomes[0] == [outcome(answers[first + i]) for i in range(3)]
 
 
+@pytest.mark.parametrize("budget", [256, 4096])
+def test_prompts_that_come_together_are_computed_once(traits: Traits, budget: int) -> None:
+    """They begin alike for 12 pages, and differ in the last few tokens."""
+    prompts = [[*random_tokens(12 * PAGE), *random_tokens(9, seed)] for seed in range(1, 6)]
+    cold = make_engine(traits, enable_prefix_caching=False, num_pages=200)
+    engine = make_engine(traits, num_pages=200, max_num_batched_tokens=budget)
+    ids = [engine.add(prompt, PARAMS) for prompt in prompts]
+    answers = drain(engine)
+    for key, prompt in zip(ids, prompts, strict=True):
+        alone_key = cold.add(prompt, PARAMS)
+        assert outcome(answers[key]) == outcome(drain(cold)[alone_key])
+    assert fed(cold) - fed(engine) >= 4 * 12 * PAGE
+    assert engine.metrics.num_cached_tokens >= 4 * 12 * PAGE
+
+
+def test_others_go_on_while_a_prompt_waits_for_the_same() -> None:
+    engine = make_engine(num_pages=200, max_num_batched_tokens=4096)
+    same = [engine.add(random_tokens(8 * PAGE), PARAMS) for _ in range(2)]
+    other = engine.add(random_tokens(50, 7), PARAMS)
+    engine.step()
+    first = [key for key, _ in runner_of(engine).batches[0]]
+    assert first == [same[0], other]
+
+
+def test_who_brings_less_than_a_prompt_could_do_itself_is_not_waited_for() -> None:
+    engine = make_engine(num_pages=200, max_num_batched_tokens=6 * PAGE)
+    tokens = random_tokens(20 * PAGE)
+    engine.add(tokens[: 2 * PAGE + 1], PARAMS, tenant="a")
+    engine.add(tokens, PARAMS, tenant="b")
+    engine.step()
+    lengths = [window.length for _, window in runner_of(engine).batches[0]]
+    assert lengths == [2 * PAGE + 1, 4 * PAGE - 1]
+
+
 def test_of_a_cached_prompt_one_position_is_computed() -> None:
     engine = make_engine(num_pages=100)
     prompt = random_tokens(2048)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,9 +11,11 @@ from plait.core.errors import BusyError, ContextLengthError, UserError
 from plait.core.params import SamplingParams
 from plait.core.traits import Traits
 from plait.core.window import Floats
-from plait.engine.reading import Piece, Reading
+from plait.engine.reading import Piece, Reading, Toll
+from plait.iteration.pace import Pace
 from tests.engine import test_native
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, FULL_TRAITS, drain, make_engine
+from tests.iteration.simulation import Cost
 
 TEXT = [1 + i % 20 for i in range(50)]
 GREEDY = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
@@ -143,3 +147,52 @@ def test_neither_chunks_nor_other_texts_change_the_bits() -> None:
     assert np.array_equal(whole, chunked)
     assert np.array_equal(whole, of_text(together, 1))
     assert np.array_equal(whole[:3], of_text(together, 2))
+
+
+def test_beside_streams_a_forward_is_as_long_as_a_prompts_and_waits_for_its_time() -> None:
+    """The cost is SIMULATED; how long forwards take is not looked at."""
+    engine = make_engine(num_pages=300, max_num_batched_tokens=256)
+    engine.scheduler.pace = Pace(Cost(), 1.6)
+    engine.add([1] * 10, replace(GREEDY, max_tokens=500))
+    for _ in range(3):
+        engine.step()
+    reading = engine.read([[1] * 400])
+    size = len(reading.next()[0].rows)
+    assert size == engine.scheduler.beside < 50
+    assert engine.toll.is_due
+    assert reading.next() == []
+    assert not reading.is_done
+    for _ in range(10_000):
+        engine.step()
+        if not engine.toll.is_due or not engine.has_work:
+            break
+    assert len(reading.next()[0].rows) > 0
+    reading.close()
+
+
+def test_alone_a_reading_waits_for_nothing() -> None:
+    engine = make_engine(num_pages=300, max_num_batched_tokens=256)
+    engine.scheduler.pace = Pace(Cost(), 1.6)
+    engine.toll.owe(1000.0)
+    found = rest(engine.read([[1] * 400]))
+    assert [len(pieces[0].rows) for pieces in found] == [256, 144]
+
+
+def test_a_toll_is_paid_by_the_time_that_steps_may_be_stretched_by() -> None:
+    toll = Toll()
+    toll.owe(1.2)
+    toll.pay(1.0, Pace(Cost(), 2.0))
+    assert toll.is_due
+    toll.pay(1.0, Pace(Cost(), 1.25))
+    assert not toll.is_due
+    toll.owe(0.1)
+    toll.pay(1.01, Pace(Cost(), 1.0))
+    assert not toll.is_due
+
+
+def test_a_reading_has_the_time_of_a_request() -> None:
+    engine = make_engine(max_request_seconds=9.0)
+    assert engine.read([TEXT]).seconds == 9.0
+    assert engine.read([TEXT], deadline=2.0).seconds == 2.0
+    with pytest.raises(UserError, match="deadline"):
+        engine.read([TEXT], deadline=-1.0)

@@ -17,7 +17,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.traits import Predicts, Traits
 from plait.core.window import NOTHING, PatternKind, Slot, Update, Window
-from plait.iteration.base import Planner
+from plait.iteration.base import Equipment, Planner
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, FULL_TRAITS, MASK, VOCAB
 
 KINDS = {
@@ -34,6 +34,7 @@ def planner_of(name: str, traits: Traits) -> Planner | None:
     module = registry.load("iteration", name)
     try:
         made: Planner = module.Planner(module.Options(), traits)
+        made.equip(Equipment())
     except UserError:
         return None
     return made
@@ -69,7 +70,10 @@ def sequence(planner: Planner, prompt: int, max_tokens: int, **params: int) -> S
 
 
 def decide(seq: Sequence, window: Window, rng: np.random.Generator) -> Update:
-    """Write a random non-empty part of the targets, as some decoder might."""
+    """Write a random non-empty part of the targets, as some decoder might; of a draft the first ones."""
+    if len(window.parents):
+        positions = window.targets[: int(rng.integers(1, len(window.targets) + 1))]
+        return Update(positions, rng.integers(0, MASK, len(positions)).astype(np.int32))
     open_targets = [t for t in window.targets.tolist() if t >= seq.length or seq.masked[t]]
     if not open_targets:
         return NOTHING
@@ -95,7 +99,8 @@ def test_every_kind_of_model_has_a_planner() -> None:
 def check_window(planner: Planner, seq: Sequence, window: Window, stored: int, budget: int) -> None:
     assert 0 <= window.start <= stored
     assert 1 <= window.length <= budget
-    assert window.start <= window.keep <= window.end <= seq.length
+    assert window.start <= window.keep <= window.end <= seq.length + len(window.parents)
+    assert window.keep <= seq.length
     assert window.end <= planner.span(seq)
     shift = 1 if planner.traits.predicts is Predicts.NEXT else 0
     assert (window.targets == window.start + window.rows + shift).all()

@@ -145,6 +145,30 @@ def test_native_choices_equal_the_twins() -> None:
     assert compared > 3000
 
 
+def test_top_p_of_large_vocabularies_equals_the_twins() -> None:
+    """Rows in which few tokens are near the best, where the native op looks at these alone; thresholds also
+    at the very mass of a token."""
+    rng = np.random.default_rng(7)
+    for case in range(200):
+        logits = (rng.normal(size=(1, 6000)) - rng.choice([9.0, 14.0, 40.0])).astype(np.float32)
+        near = rng.choice(300, int(rng.integers(1, 60)), replace=False) + int(rng.integers(5600))
+        logits[0, near] = -rng.exponential(rng.choice([0.01, 2.0, 4.0]), len(near))
+        if case % 3 == 0:
+            logits = np.round(logits)
+        weight = np.sort(np.exp(logits[0] - logits.max()).astype(np.float64))[::-1]
+        edge = float(weight[: int(rng.integers(1, 20))].sum() / weight.sum())
+        params = SamplingParams(
+            temperature=float(rng.choice([1e-3, 0.7, 1.0, 1.0, 3.0])),
+            top_p=float(rng.choice([1e-9, 0.3, 0.9, 0.9999, min(edge, 0.99999)])),
+            min_p=float(rng.choice([0.0, 0.2])),
+            typical_p=float(rng.choice([1.0, 0.5])),
+        )
+        rows, positions = np.repeat(logits, 16, axis=0), np.arange(16, dtype=np.int32)
+        tokens, _ = sampling_reference.sample(rows, params, positions=positions, seed=case)
+        native = sampling.sample(rows, params, positions=positions, seed=case)
+        assert native.tokens.tolist() == tokens.tolist(), params
+
+
 @pytest.mark.parametrize("vocab", [49_152, 262_144])
 def test_native_equals_the_twin_on_whole_vocabularies(vocab: int) -> None:
     rng = np.random.default_rng(vocab)

@@ -56,6 +56,18 @@ def test_a_sequence_nobody_has_seen_has_no_slots(cache: Cache) -> None:
     assert cache.occupancy == 0.0
 
 
+def test_what_is_said_to_come_is_found(cache: Cache) -> None:
+    """`coming` looks at a window before its forward, `match` at the cache after it."""
+    first, second = sequence(1, 3 * PAGE), sequence(1, 3 * PAGE + 5)
+    second.request_id = 2
+    window = Window(0, first.length, keep=first.length)
+    pages = cache.coming(second, first, window)
+    assert pages == (3 if cache.shares else 0)
+    assert feed(cache, first, 0, first.length)
+    assert cache.match(second) // PAGE == pages
+    assert cache.coming(second, first, window) == 0
+
+
 def test_match_leaves_a_row_to_compute(cache: Cache) -> None:
     seq = sequence(1, length=PAGE)
     assert cache.match(seq) == cache.length(seq) < seq.length

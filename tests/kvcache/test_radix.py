@@ -136,6 +136,27 @@ def test_what_somebody_holds_is_never_evicted(cache: Cache) -> None:
     assert cache.match(sequence(8, (1, 4 * PAGE))) == 3 * PAGE
 
 
+def test_what_a_window_of_another_brings_is_known_before(cache: Cache) -> None:
+    first = sequence(1, (5, 3 * PAGE), (6, PAGE))
+    assert feed(cache, first, 0, PAGE)
+    window = Window(PAGE, 3 * PAGE + 10, keep=3 * PAGE + 10)
+    newcomers = {
+        2: sequence(2, (5, 3 * PAGE), (7, PAGE)),
+        1: sequence(3, (5, 2 * PAGE + 5), (7, PAGE)),
+        0: sequence(4, (7, 4 * PAGE)),
+    }
+    for pages, seq in newcomers.items():
+        cache.match(seq)
+        assert cache.coming(seq, first, window) == pages
+    stranger = sequence(5, (5, 4 * PAGE), salt="other")
+    scored = Sequence(6, first.tokens, SamplingParams(prompt_logprobs=0), limit=200, seed=0)
+    assert cache.coming(stranger, first, window) == 0
+    assert cache.coming(scored, first, window) == 0
+    assert cache.coming(newcomers[2], first, window._replace(pattern=FULL)) == 0
+    assert feed(cache, first, PAGE, window.end)
+    assert cache.match(newcomers[2]) == 3 * PAGE
+
+
 def test_salts_are_worlds_of_their_own(cache: Cache) -> None:
     leave(cache, sequence(1, (5, 2 * PAGE), salt="one"))
     assert cache.match(sequence(2, (5, 2 * PAGE))) == 0

@@ -11,13 +11,13 @@ from plait import LLM, SamplingParams
 from plait.analysis.tasks import Item
 from plait.core.errors import UserError
 from plait.core.traits import Traits
-from plait.programs.sweep import Way, baselines, measure, ways
+from plait.programs.sweep import CAUSAL, MASKED, Way, is_possible, measure, ways
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, FULL_TRAITS
 from tests.llm.fakes import make_llm
 
 ITEMS = [Item(text, "?", 12) for text in ("ab", "bcd", "a", "dcba")]
-PARAMS = SamplingParams(temperature=1.0, ignore_eos=True, seed=5)
-WAY = Way("auto", "threshold", (("block_size", "4"), ("threshold", "0.3")))
+PARAMS = SamplingParams(temperature=0.0, ignore_eos=True, seed=5)
+WAY = Way("auto", "threshold", (("block_size", "4"), ("threshold", "0.1")))
 
 
 def opened(traits: Traits) -> Iterator[LLM]:
@@ -62,9 +62,9 @@ def test_the_sums_are_those_of_the_requests(llm: LLM, batch: int) -> None:
 @pytest.mark.parametrize("traits", [FULL_TRAITS, BLOCK_TRAITS], ids=["full", "block"])
 def test_a_baseline_of_a_masked_model_writes_one_token_a_forward(traits: Traits) -> None:
     for llm in opened(traits):
-        found = baselines(llm)
-        assert [way.is_baseline for way in found] == [True, True]
-        for way in found:
+        assert not any(is_possible(llm, way) for way in CAUSAL)
+        for way in MASKED:
+            assert is_possible(llm, way)
             cost = measure(llm, ITEMS, way, PARAMS)
             assert 47 <= cost.tokens == 48
             assert cost.forwards >= cost.tokens
@@ -72,9 +72,19 @@ def test_a_baseline_of_a_masked_model_writes_one_token_a_forward(traits: Traits)
 
 def test_a_causal_model_is_its_own_baseline() -> None:
     for llm in opened(CAUSAL_TRAITS):
-        found = baselines(llm)
-        assert found[0].planner == "autoregressive"
-        assert all(way.planner in ("autoregressive", "speculative") for way in found)
+        assert is_possible(llm, CAUSAL[0])
+        cost = measure(llm, ITEMS, CAUSAL[0], PARAMS)
+        assert cost.tokens == cost.forwards == 48
+
+
+def test_of_a_prompt_that_is_filled_in_what_was_open_counts(llm: LLM) -> None:
+    item = Item("abcdef", "", infill=((1, 3), (5, 6)))
+    (output,) = llm.generate(
+        item.prompt, replace(PARAMS, infill=item.infill, ignore_eos=False), **WAY.choices
+    )
+    cost = measure(llm, [replace(item, answer=output.outputs[0].text)], WAY, PARAMS)
+    assert (cost.solved, cost.tokens) == (1, 3)
+    assert len(output.outputs[0].token_ids) == 5
 
 
 def test_what_the_model_cannot_do_is_refused(llm: LLM) -> None:

@@ -1,7 +1,8 @@
 """Tasks with answers that can be checked: files of items, and what grades an answer.
 
 A file holds a JSON object per line: {"prompt": text, "answer": text, "max_tokens": number, "grader": name}; "grader"
-may be left out, then the answer has to be the same text but for the space around it.
+may be left out, then the answer has to be the same text but for the space around it. Instead of max_tokens "infill" may
+say which stretches of the prompt are open, [[start, end], ...] in tokens; the answer is the text from the first on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plait.core.errors import FormatError, UserError
+from plait.core.params import SamplingParams
 
 MAX_BYTES = 64 << 20
 MOST_TOKENS = 1 << 20
@@ -20,12 +22,13 @@ MOST_TOKENS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """prompt: what the model goes on from. max_tokens: longest answer."""
+    """prompt: what the model goes on from, or fills in. max_tokens: longest answer. infill: as for SamplingParams."""
 
     prompt: str
     answer: str
-    max_tokens: int
+    max_tokens: int = 0
     grader: str = "exact"
+    infill: tuple[tuple[int, int], ...] = ()
 
     def is_solved(self, text: str) -> bool:
         """Whether a model's answer counts."""
@@ -80,17 +83,32 @@ def _item(file: Path, number: int, line: str) -> Item:
     known = {field.name: field for field in fields(Item)}
     if not isinstance(found, dict) or found.keys() - known:
         raise FormatError(f"{where} is no item", f"fields: {', '.join(known)}")
-    if missing := [name for name in ("prompt", "answer", "max_tokens") if name not in found]:
+    length = "infill" if "infill" in found else "max_tokens"
+    if missing := [name for name in ("prompt", "answer", length) if name not in found]:
         raise FormatError(f"{where} has no {missing[0]}", f"fields: {', '.join(known)}")
     _check(where, found)
-    return Item(**found)
+    return Item(**{**found, "infill": _stretches(where, found)})
+
+
+def _stretches(where: str, found: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    given = found.get("infill", [])
+    try:
+        stretches = tuple((start, end) for start, end in given)
+        SamplingParams(infill=stretches)
+    except (TypeError, ValueError):
+        raise FormatError(f"{where}: infill is {given!r}", "[[start, end], ...]") from None
+    except UserError as error:
+        raise FormatError(f"{where}: {error.message}", error.hint) from None
+    return stretches
 
 
 def _check(where: str, found: dict[str, Any]) -> None:
     for name in ("prompt", "answer", "grader"):
         if not isinstance(found.get(name, ""), str):
             raise FormatError(f"{where}: {name} is no text", "a string")
-    count = found["max_tokens"]
+    if "max_tokens" in found and "infill" in found:
+        raise FormatError(f"{where} has max_tokens and infill", "one of them")
+    count = found.get("max_tokens", 1)
     if type(count) is not int or not 1 <= count <= MOST_TOKENS:
         raise FormatError(f"{where}: max_tokens is {count!r}", f"from 1 to {MOST_TOKENS}")
     if found.get("grader", "exact") not in GRADERS:

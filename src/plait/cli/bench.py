@@ -10,6 +10,7 @@ from plait.cli import (
     bench_gemm,
     bench_latency,
     bench_serve,
+    bench_speculative,
     bench_step,
     bench_throughput,
 )
@@ -25,4 +26,5 @@ def register(app: typer.Typer) -> None:
     group.command()(bench_step.step)
     group.command()(bench_diffusion.diffusion)
     group.command()(bench_serve.serve)
+    group.command()(bench_speculative.speculative)
     app.add_typer(group, name="bench")

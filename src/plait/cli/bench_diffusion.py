@@ -21,7 +21,7 @@ from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 
 if TYPE_CHECKING:
-    from plait.programs.sweep import Cost, Way
+    from plait.programs.sweep import Cost, Task, Way
 
 STRENGTHS = ("threshold", "factor", "steps", "bound")
 """Options that trade accuracy for tokens per forward: the points of one curve differ by them."""
@@ -32,8 +32,8 @@ VALUES: dict[str, list[str]] = {
     "bound": ["0.05", "0.2", "0.5", "1"],
 }
 """What is tried of those that are not given."""
-TASK = "{:44}{:7.1%} [{:5.1%}, {:6.1%}]{:7.2f}{:8.1f}{:8.3f}{:9.1f}{:8.1f}{:8.1f}{:8.1f}"
-HEAD = "{:44}{:>7} {:>16}{:>7}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}"
+ROW = "{:{width}}{:7.1%} [{:5.1%}, {:6.1%}]{:7.2f}{:8.1f}{:8.3f}{:9.1f}{:8.1f}{:8.1f}{:8.1f}"
+HEAD = "{:{width}}{:>7} {:>16}{:>7}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}"
 
 
 @takes(engine=ENGINE)
@@ -67,7 +67,7 @@ def diffusion(
     Accuracy with its 95% interval (Wilson); TPF: tokens per forward of a request, its prompt and refreshes included;
     NFE: forwards per request; efficiency: tokens per position that was fed; tokens a second; percentiles of the
     time of a request; and for every curve the area below it, weighted by accuracy. Beside it the same weights one
-    token at a time. Every combination of what is varied is measured, with each decoder that has the option.
+    token at a time, also in a causal mode if they have one. Every combination of what is varied is measured, with each decoder that has the option.
     """
     record = Record("diffusion", model, out)
     if plot is not None:
@@ -76,10 +76,12 @@ def diffusion(
 
     found = tasks.read(task, items)
     sampling = SamplingParams(temperature=temperature, seed=seed)
-    session = Session(replace(engine, model=model))
+    engine = replace(engine, model=model)
+    session = Session(engine)
     with closing(session.llm):
         planned = _plan(session, sweep or ["threshold"], vary or [])
         rows = [_measure(session, found, way, sampling, batch) for way in planned]
+    rows = _causal(engine, found, sampling, batch) + rows
     areas = _areas(rows)
     _print(rows, areas, f"{model}, {len(found)} items of {task.name}, {batch} at a time")
     if plot is not None:
@@ -101,7 +103,25 @@ def _plan(session: Session, decoders: Sequence[str], vary: Sequence[str]) -> lis
     planned = sweep.ways(decoders, axes)
     for way in planned:  # before hours are spent on those before it
         session.llm.worker.engine.prepare([0], SamplingParams(max_tokens=1), **way.choices)
-    return sweep.baselines(session.llm) + planned
+    masked = [way for way in sweep.MASKED if sweep.is_possible(session.llm, way)]
+    return [*(masked if session.has_canvas else ()), *planned]
+
+
+def _causal(
+    engine: EngineConfig, items: Sequence[Task], sampling: SamplingParams, batch: int
+) -> list[dict[str, Any]]:
+    """The same weights from left to right with the model that they are in another mode, if they have it."""
+    from plait.programs import sweep
+
+    rows = []
+    for way in sweep.CAUSAL if not any(item.infill for item in items) else ():
+        try:
+            session = Session(replace(engine, planner=way.planner, decoder="auto", options={}))
+        except UserError:
+            continue  # the weights were not made for it, or there is no such planner
+        with closing(session.llm):
+            rows.append(_measure(session, items, way, sampling, batch))
+    return rows
 
 
 def _axes(session: Session, decoder: str, given: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -125,7 +145,7 @@ def _given(vary: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _measure(
-    session: Session, items: Sequence[Any], way: Way, sampling: SamplingParams, batch: int
+    session: Session, items: Sequence[Task], way: Way, sampling: SamplingParams, batch: int
 ) -> dict[str, Any]:
     from plait.programs import sweep
 
@@ -176,11 +196,12 @@ def _areas(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _print(rows: Sequence[dict[str, Any]], areas: Mapping[str, float], title: str) -> None:
     print(title)
     names = ("accuracy", "95%", "TPF", "NFE", "effic.", "tok/s", "p50 ms", "p95 ms", "p99 ms")
-    print(HEAD.format("", *names))
+    width = 4 + max(len(row["label"]) for row in rows)
+    print(HEAD.format("", *names, width=width))
     for row in rows:
         latency = [1e3 * seconds for seconds in row["latency"].values()]
         print(
-            TASK.format(
+            ROW.format(
                 ("* " if row["curve"] is None else "  ") + row["label"],
                 row["accuracy"],
                 *row["interval"],
@@ -189,6 +210,7 @@ def _print(rows: Sequence[dict[str, Any]], areas: Mapping[str, float], title: st
                 row["position_efficiency"],
                 row["tokens_per_second"],
                 *latency,
+                width=width,
             )
         )
     print("* one token at a time; area below accuracy over tokens per forward:")

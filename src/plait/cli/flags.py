@@ -79,6 +79,10 @@ ENGINE = Panel(
     "Engine",
     EngineConfig(),
     {
+        "proposer": Flag(
+            "Draft tokens for the model to verify, for the same answer sooner: none, lookahead, draft:MODEL, "
+            "auto, auto:MODEL.",
+        ),
         "planner": Flag(f"Order of the work: auto, {_siblings('iteration')}."),
         "decoder": Flag(
             f"Choice of the tokens: auto, {_siblings('decoding')}; or one in another: credit(threshold)."

@@ -59,6 +59,18 @@ SERVER = Panel(
         "grace_seconds": Flag("Time that running requests get after SIGTERM."),
         "ping_seconds": Flag("Silence on a stream after which a comment is sent; 0 sends none."),
         "log_format": Flag("text or json."),
+        "log_requests": Flag(
+            "Also write a line of JSON per request to --request-log: as many bytes at most, the older ones in "
+            "FILE.1. Says key (as a hash), path, status, seconds and tokens; 0 writes none.",
+            kind=int,
+            parser=size,
+            metavar="SIZE",
+        ),
+        "request_log": Flag("File for --log-requests.", metavar="FILE"),
+        "log_prompts": Flag(
+            "With --log-requests: write down what was asked, too.",
+            ("--log-prompts/--no-log-prompts",),
+        ),
     },
     variables="PLAIT_",
 )

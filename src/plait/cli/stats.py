@@ -30,6 +30,8 @@ def timings(output: RequestOutput) -> dict[str, Any]:
         "prompt_per_second": _rate(prompt - times.num_cached_tokens, prefill),
         "decode_per_second": _rate(tokens - len(output.outputs), decode),
         "tokens_per_forward": _rate(tokens, times.num_forwards),
+        "drafted_tokens": times.num_drafted,
+        "accepted_tokens": times.num_accepted,
     }
 
 
@@ -44,6 +46,8 @@ def footer(output: RequestOutput) -> str:
         f"{_show(numbers['tokens_per_forward'], 'tokens per forward', digits=2)}",
         f"ended by {'/'.join(str(one.finish_reason) for one in output.outputs)}",
     ]
+    if numbers["drafted_tokens"]:
+        parts.append(f"{numbers['accepted_tokens']} of {numbers['drafted_tokens']} drafted right")
     return " | ".join(parts)
 
 

@@ -38,6 +38,9 @@ class EngineConfig:
         generate, may take from submission on, and may hold of the KV cache in slots; 0 means no limit.
     max_model_len: longest canvas in tokens; 0 means what the model and the memory allow.
     kv_memory: bytes for the KV cache; 0 means fitted to the machine.
+    proposer: what drafts tokens for the model to verify, which makes answers faster and changes none: "none",
+        "lookahead", "draft:MODEL" (a smaller model of the same vocabulary), "auto" (what pays; "auto:MODEL" with a
+        draft model).
     planner, decoder, cache: names of siblings; "auto" is what the model's traits call for.
     enable_prefix_caching: whether the cache "auto" shares what prompts begin with between requests ("radix"),
         with a model that allows it, or not ("paged").
@@ -60,6 +63,7 @@ class EngineConfig:
     max_request_kv: int = 0
     max_model_len: int = 0
     kv_memory: int = 0
+    proposer: str = "none"
     planner: str = "auto"
     decoder: str = "auto"
     cache: str = "auto"
@@ -69,7 +73,7 @@ class EngineConfig:
     offline: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("model", "planner", "decoder", "cache", "isa"):
+        for name in ("model", "proposer", "planner", "decoder", "cache", "isa"):
             _of_kind(name, getattr(self, name), str, "text")
         for name in ("offline", "enable_prefix_caching"):
             _of_kind(name, getattr(self, name), bool, "true or false")

@@ -27,6 +27,8 @@ class Metrics:
     num_forwards: int = 0
     num_forwarded_positions: int = 0
     num_preemptions: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
 
 
 class Event(NamedTuple):

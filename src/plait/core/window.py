@@ -99,6 +99,9 @@ class Window(NamedTuple):
     guidance: w. If it is not 0 there are two rows for each target, in two halves: with the prompt, and
         without it; its logits are without + (w + 1) (with - without) (classifier-free guidance,
         arXiv:2207.12598).
+    parents: of the drafted rows that end the window, what each follows: 0 is the last row before them, i > 0 the
+        i-th drafted row; int32 [drafted], parents[i] <= i. Their targets are counted along the branch. A first
+        branch 0, 1, 2, ... lies in the slots that plain decoding would use; the others need positions and a TREE.
     """
 
     start: int
@@ -114,11 +117,29 @@ class Window(NamedTuple):
     soft: Soft | None = None
     remember: int = 0
     guidance: float = 0.0
+    parents: Ints = NO_INTS
 
     @property
     def length(self) -> int:
         """Number of positions fed."""
         return self.end - self.start
+
+    def kept(self, accepted: int) -> Window:
+        """The same when so many drafted tokens proved right, whose K/V is then worth keeping."""
+        return self._replace(keep=self.keep + accepted) if accepted else self
+
+    @property
+    def undrafted(self) -> Window:
+        """The same without drafted rows."""
+        count = len(self.parents)
+        assert self.tokens is not None
+        return self._replace(
+            end=self.end - count,
+            rows=self.rows[:-count],
+            targets=self.targets[:-count],
+            tokens=self.tokens[:-count],
+            parents=NO_INTS,
+        )
 
     @property
     def reach(self) -> int:
@@ -149,7 +170,8 @@ class Update(NamedTuple):
     settled: whether what stands in the block will not be changed again once nothing in it is open; of
         decoders that edit.
     memory: what the decoder wants to find in `seq.scratch` at its next decision, by name.
-    accepted: for verification, how many drafted tokens the target agreed with.
+    accepted: for verification, how many drafted tokens the target agreed with that lie one after the other
+        from the first drafted slot on: their K/V is what plain decoding would have computed.
     logprobs: canvas position -> log-probabilities of the token there. Holds the written tokens when the
         request asked for `logprobs`, and the tokens that rows with an already decided target scored
         (`prompt_logprobs`): rows are reduced in the step that computes them and never kept.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import NOTHING, Floats, Ints, TokenLogprobs, Update
+from plait.core.window import NO_INTS, NOTHING, Floats, Ints, TokenLogprobs, Update
 from plait.decoding.base import Item, Rows, split
 from plait.kernels import sampling
 from plait.kernels.plan import Pool
@@ -45,14 +45,14 @@ def decide_all(
 
 
 def _update(part: Rows, choices: sampling.Choices | FloatingPointError, write: Write) -> Update:
-    scored = _scored_logprobs(part) if len(part.scored) else {}
+    scored = scored_logprobs(part) if len(part.scored) else {}
     if isinstance(choices, FloatingPointError):
         raise choices
     update = write(part, choices) if len(part.targets) else NOTHING
     return update._replace(logprobs={**scored, **update.logprobs}) if scored else update
 
 
-def _scored_logprobs(part: Rows) -> dict[int, TokenLogprobs]:
+def scored_logprobs(part: Rows) -> dict[int, TokenLogprobs]:
     """For tokens that stand on the canvas already, if the request wants `prompt_logprobs`; else empty."""
     tokens, count = part.seq.tokens[part.scored], part.seq.params.prompt_logprobs
     return _logprobs(part.scored_logits, part.scored, tokens, count)
@@ -103,14 +103,19 @@ def _best(params: SamplingParams, num_forbidden: int) -> int:
     return count + num_forbidden if count > 0 else 0
 
 
-def ask(part: Rows, traits: Traits, *, want_confidence: bool = False) -> sampling.Ask:
-    """One token per open row."""
+def ask(
+    part: Rows, traits: Traits, *, want_confidence: bool = False, drafted: Ints = NO_INTS
+) -> sampling.Ask:
+    """One token per open row. drafted: tokens that come before it without being on the canvas."""
     seq, own = part.seq, _prepared(part.seq, traits)
+    history = seq.tokens[~seq.masked] if own.has_penalties else None
+    if history is not None and len(drafted):
+        history = np.concatenate([history, drafted])
     return sampling.ask(
         own.sampler,
         part.logits,
         part.targets,
-        history=seq.tokens[~seq.masked] if own.has_penalties else None,
+        history=history,
         num_prompt=seq.prompt_length,
         num_held=int(np.searchsorted(part.targets, own.earliest_stop)) if own.num_held else 0,
         want_confidence=want_confidence,

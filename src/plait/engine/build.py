@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from plait.core import registry
@@ -11,19 +12,21 @@ from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.core.window import PatternKind
-from plait.engine import parts
+from plait.engine import parts, proposing
 from plait.engine.engine import Engine
 from plait.engine.limits import Limits
 from plait.engine.options import resolve
 from plait.engine.pace import measured_pace
 from plait.engine.parts import AUTO
-from plait.iteration.base import Planner
+from plait.iteration.base import Equipment, Planner
 from plait.iteration.pace import StepTime
 from plait.iteration.scheduler import Scheduler
 from plait.kernels.plan import Pool as Threads
 from plait.kvcache.base import Cache
 from plait.kvcache.pool import Pool
-from plait.runner.load import ReadEnds, load
+from plait.proposers.base import Resources
+from plait.runner.drafter import Drafter
+from plait.runner.load import Loaded, ReadEnds, load
 from plait.weights import hub
 
 Progress = Callable[[int, int, str], None]
@@ -44,15 +47,19 @@ def build(
     config: EngineConfig,
     progress: Progress | None = None,
     read_ends: ReadEnds | None = None,
+    read_draft: ReadEnds | None = None,
 ) -> Built:
     """The engine for a configuration: fetches the model if need be, loads it, puts the parts together.
 
-    progress: called with (bytes done, bytes in total, label) during a download. read_ends: see `load`.
+    progress: called with (bytes done, bytes in total, label) during a download. read_ends: see `load`. read_draft:
+    the same for the draft model; it may raise UserError for a vocabulary that is not the model's.
     Raises UserError; then nothing is left open.
     """
     path = hub.resolve(config.model, offline=config.offline, progress=progress)
-    loaded = load(config, path, read_ends)
-    try:
+    with ExitStack() as opened:
+        loaded = load(config, path, read_ends)
+        opened.callback(loaded.close)
+        drafter = _drafter(config, loaded, progress, read_draft, opened)
         pace, pace_words = measured_pace(config)
         engine = assemble(
             config,
@@ -62,14 +69,44 @@ def build(
             loaded.threads,
             most_positions=loaded.most_positions,
             time=None if pace is None else pace.time,
+            drafter=drafter,
         )
         engine.scheduler.pace = pace
-    except BaseException:
-        loaded.close()
-        raise
-    chosen = engine.own_planner.words
-    words = (*loaded.words, *_whole_words(engine, loaded.traits.context_length), *pace_words, *chosen)
-    return Built(engine, engine.traits, words, loaded.close)
+        chosen = engine.own_planner.words
+        words = (
+            *loaded.words,
+            *_whole_words(engine, loaded.traits.context_length),
+            *pace_words,
+            *chosen,
+        )
+        return Built(engine, engine.traits, words, opened.pop_all().close)
+
+
+def _drafter(
+    config: EngineConfig,
+    loaded: Loaded,
+    progress: Progress | None,
+    read_draft: ReadEnds | None,
+    opened: ExitStack,
+) -> Drafter | None:
+    """The draft model, if there is to be one. Raises UserError for one that speaks another language."""
+    own = proposing.draft_config(config)
+    if own is None:
+        return None
+    path = hub.resolve(own.model, offline=own.offline, progress=progress)
+    draft = load(own, path, read_draft)
+    opened.callback(draft.close)
+    sizes = loaded.traits.vocab_size, draft.traits.vocab_size
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"{own.model} cannot draft for {config.model}: its vocabulary has {sizes[1]} tokens, not {sizes[0]}",
+            "use a smaller model of the same family",
+        )
+    if draft.traits.pattern.kind is not PatternKind.CAUSAL:
+        raise UserError(
+            f"{own.model} cannot draft: it does not generate left to right", "use one that does"
+        )
+    return Drafter(draft)
 
 
 def _whole_words(engine: Engine, most: int) -> tuple[str, ...]:
@@ -105,14 +142,17 @@ def assemble(
     *,
     most_positions: int = BUDGET,
     time: StepTime | None = None,
+    drafter: Drafter | None = None,
 ) -> Engine:
     """An engine from a runner and memory for K/V. Raises UserError for parts that do not fit together.
 
     threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
-    time: what a step costs here, where it was measured.
+    time: what a step costs here, where it was measured. drafter: for proposers.
     """
     traits = in_mode(traits, config.planner)
+    is_causal = traits.pattern.kind is PatternKind.CAUSAL
+    config = proposing.settled(config, is_causal=is_causal)
     names = part_names(config, traits)
     cache_module = registry.load("kvcache", names["cache"])
     planner = registry.load("iteration", names["planner"]).Planner
@@ -123,13 +163,15 @@ def assemble(
     refuse_sharing(config, cache_module.Cache, traits)
     cache: Cache = cache_module.Cache(pool, options.pop("cache"))
     traits = replace(traits, context_length=context_length(config, traits, cache, planner))
-    own = parts.Parts(traits, config.max_num_batched_tokens, names, options, threads, time)
-    own.choose(AUTO, AUTO)
     scheduler = Scheduler(
         cache,
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_num_seqs=config.max_num_seqs,
     )
+    scheduler.company.time = time
+    equipment = Equipment(scheduler.company, Resources(drafter))
+    own = parts.Parts(traits, budget, names, options, threads, equipment)
+    own.choose(AUTO, AUTO)
     return Engine(scheduler, runner, traits, own.choose, Limits.of(config))
 
 

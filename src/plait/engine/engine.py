@@ -21,11 +21,11 @@ from plait.core.sequence import Event, Sequence
 from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.core.window import FinishReason, Floats, Ints, Update
-from plait.engine import admission, emission, isolation
+from plait.engine import admission, emission, isolation, proposing
 from plait.engine.backlog import Backlog
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
-from plait.engine.reading import Reading
+from plait.engine.reading import Reading, Toll
 from plait.iteration.base import ChooseParts, Job, Planner, Request, check_fit
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
@@ -52,6 +52,7 @@ class Engine:
         self.limits = limits
         self.backlog = Backlog(limits)
         self.metrics = EngineMetrics()
+        self.toll = Toll()
         self._choose = choose
         self._requests: dict[int, Request] = {}
         self._unborn: dict[int, list[Request]] = {}
@@ -71,12 +72,7 @@ class Engine:
     @property
     def counters(self) -> dict[str, int]:
         """What the executor and the prefix cache counted since the model was loaded, for people."""
-        return {
-            **self.runner.counters(),
-            "prefix_lookups": self.metrics.num_lookups,
-            "prefix_hit_tokens": self.metrics.num_cached_tokens,
-            "prefix_evicted_pages": self.metrics.num_evicted_pages,
-        }
+        return {**self.runner.counters(), **self.metrics.counters}
 
     @property
     def requests(self) -> list[Request]:
@@ -100,6 +96,7 @@ class Engine:
         deadline: float | None = None,
         planner: str = "auto",
         decoder: str = "auto",
+        proposer: str | None = None,
         options: Mapping[str, str] | None = None,
         cache_salt: str = "",
         watch: bool = False,
@@ -109,7 +106,7 @@ class Engine:
         priority: lower goes first. tenant: for whom; tenants share what a step has. deadline: seconds from
         now after which the request ends with reason DEADLINE, with what it has.
         planner, decoder: names of siblings ("auto": the engine's own), for decoders also within wrappers,
-        "credit(threshold)". options: their settings by name, as text; the others are as the engine has them.
+        "credit(threshold)". proposer: None: the engine's own. options: settings by name, as text; else the engine's.
         watch: whether events also show tokens that may still change (`Event.canvas`).
         cache_salt: a secret or a name; cached prefixes are shared only among requests with the same.
         Touches nothing that a step uses, so it may be called from any thread at any time.
@@ -117,16 +114,18 @@ class Engine:
         ids = admission.checked_prompt(prompt, params, self.traits)
         room = len(ids) if params.infill else self.traits.context_length
         limit = self.limits.canvas(len(ids), params, room)
+        cache_salt = admission.checked_salt(cache_salt)
         place = admission.checked_priority(priority), admission.checked_tenant(tenant)
-        salt = admission.checked_salt(cache_salt)
         seconds = self.limits.deadline(admission.checked_deadline(deadline))
         end = None if seconds is None else time.perf_counter() + seconds
-        parts = self._choose(planner, decoder, admission.checked_options(options))
+        options = admission.checked_options(options)
+        planner, options = proposing.of_request(planner, proposer, options)
+        parts = self._choose(planner, decoder, options)
         check_fit(*parts, params)
         first = self._take_ids(params.n)
         requests = [
             Request(
-                Sequence(first + i, ids, params, limit=limit, seed=seed, salt=salt),
+                Sequence(first + i, ids, params, limit=limit, seed=seed, salt=cache_salt),
                 *parts,
                 *place,
                 end,
@@ -167,7 +166,9 @@ class Engine:
         if self._deadlines:
             # After the forward: one that fails for everybody would lose the events of these.
             events += self._expired(time.perf_counter())
-        self.metrics.step_seconds += time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        self.metrics.step_seconds += seconds
+        self.toll.pay(seconds, self.scheduler.pace)
         self.metrics.count(jobs, events)
         self.metrics.copy_totals(self.scheduler)
         return events
@@ -192,19 +193,22 @@ class Engine:
         """A second request that goes on from where this one stands, sharing its pages; returns its id."""
         parent = self._requests[request_id]
         child_id = self._take_ids(1)
-        seq = parent.seq.fork(child_id, seed=seed % 2**64)
-        child = replace(parent, seq=seq, served=0)
+        child = replace(parent, seq=parent.seq.fork(child_id, seed=seed % 2**64), served=0)
         self._enter(child)
         self.scheduler.adopt(child, parent)
         return child_id
 
-    def read(self, prompts: Listing[Listing[int] | Ints], *, cache_salt: str = "") -> Reading:
-        """The hidden states of texts, to be taken forward by forward between the steps. Raises UserError.
-
-        cache_salt: as for `prepare`; like it this may be called from any thread at any time.
-        """
+    def read(
+        self,
+        prompts: Listing[Listing[int] | Ints],
+        cache_salt: str = "",
+        deadline: float | None = None,
+    ) -> Reading:
+        """Hidden states of texts, forward by forward between the steps; arguments and threads as for `prepare`."""
         salt, first = admission.checked_salt(cache_salt), self._take_ids(len(prompts))
-        return Reading(prompts, first, self.scheduler, self.runner, self.traits, salt)
+        end = self.limits.deadline(admission.checked_deadline(deadline))
+        runner, traits = self.runner, self.traits
+        return Reading(prompts, first, self.scheduler, runner, traits, self.toll, salt, end)
 
     def preempt(self, request_id: int) -> None:
         """Take a request's memory; it goes on later. Nothing happens to one that is not running."""
@@ -223,7 +227,8 @@ class Engine:
             return []
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
-        self.metrics.forward_seconds += time.perf_counter() - begin
+        self.metrics.forward_seconds += (seconds := time.perf_counter() - begin)
+        self.scheduler.company.observe(sum(job.window.length for job in jobs), seconds)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:
@@ -231,7 +236,7 @@ class Engine:
         if isinstance(update, Exception):
             return [self._fail(request, update)]
         try:
-            self.scheduler.cache.stored(seq, window)
+            self.scheduler.cache.stored(seq, window.kept(update.accepted))
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
             event = emission.take(seq, self.traits)
@@ -239,8 +244,7 @@ class Engine:
                 event = emission.watched(seq, event)
         except Exception as error:
             return [self._fail(request, error)]
-        seq.metrics.num_forwards += 1
-        seq.metrics.num_forwarded_positions += window.length
+        self.metrics.forwarded(seq, window, update)
         if self._unborn and len(update.positions):
             self._give_birth(request)
         if event and event.finish_reason:
@@ -258,8 +262,7 @@ class Engine:
     def _expired(self, now: float) -> list[Event]:
         """End the requests whose time is up."""
         expired = [key for key, end in self._deadlines.items() if end <= now]
-        events = [self.finish(key, FinishReason.DEADLINE) for key in expired]
-        return [event for event in events if event]
+        return [e for key in expired if (e := self.finish(key, FinishReason.DEADLINE))]
 
     def _give_birth(self, parent: Request) -> None:
         """Fork the other choices of a request whose prompt has just been computed."""

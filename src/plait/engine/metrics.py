@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from plait.core.sequence import Event, Sequence
+from plait.core.window import Update, Window
 from plait.iteration.base import Job
 from plait.iteration.scheduler import Scheduler
 
@@ -43,6 +44,8 @@ class EngineMetrics:
     num_positions: positions fed. num_tokens: tokens that became final. finished: requests by reason.
     num_lookups: requests admitted or resumed. num_cached_tokens: positions that these found in the cache.
     num_evicted_pages: pages kept for later requests that others needed first.
+    num_drafted, num_accepted: tokens that were drafted, and those that were right. drafts, accepted: the same by
+    place in the draft, from 0.
     time_to_first_token: from submission, per request. time_per_token: between the first token and the end,
     per request that has more than one.
     """
@@ -55,6 +58,10 @@ class EngineMetrics:
     num_lookups: int = 0
     num_cached_tokens: int = 0
     num_evicted_pages: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
+    drafts: Counter[int] = field(default_factory=Counter)
+    accepted: Counter[int] = field(default_factory=Counter)
     forward_seconds: float = 0.0
     step_seconds: float = 0.0
     finished: Counter[str] = field(default_factory=Counter)
@@ -71,6 +78,17 @@ class EngineMetrics:
         """Final tokens per forwarded position."""
         return self.num_tokens / max(1, self.num_positions)
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """Of drafts and of the prefix cache, for people."""
+        return {
+            "drafted": self.num_drafted,
+            "accepted": self.num_accepted,
+            "prefix_lookups": self.num_lookups,
+            "prefix_hit_tokens": self.num_cached_tokens,
+            "prefix_evicted_pages": self.num_evicted_pages,
+        }
+
     def copy_totals(self, scheduler: Scheduler) -> None:
         """Take over what the scheduler and its cache count themselves."""
         self.num_preemptions = scheduler.num_preemptions
@@ -86,6 +104,20 @@ class EngineMetrics:
             self.num_positions += job.window.length
         for event in events:
             self.num_tokens += len(event.token_ids)
+
+    def forwarded(self, seq: Sequence, window: Window, update: Update) -> None:
+        """Take a forward into the totals of its request, and what became of its draft into those of all."""
+        seq.metrics.num_forwards += 1
+        seq.metrics.num_forwarded_positions += window.length
+        if not len(window.parents):
+            return
+        drafted, accepted = len(window.parents), len(update.positions) - 1
+        seq.metrics.num_drafted += drafted
+        seq.metrics.num_accepted += accepted
+        self.num_drafted += drafted
+        self.num_accepted += accepted
+        self.drafts.update(range(drafted))
+        self.accepted.update(range(accepted))
 
     def observe(self, seq: Sequence, event: Event) -> None:
         """Take the times of a request into the totals, with the first of its events and with the last."""

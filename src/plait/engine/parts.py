@@ -11,8 +11,7 @@ from plait.core.errors import UserError
 from plait.core.traits import Traits
 from plait.decoding.base import Decoder, Wrapper
 from plait.engine.options import resolve
-from plait.iteration.base import Planner
-from plait.iteration.pace import StepTime
+from plait.iteration.base import Equipment, Planner
 from plait.kernels.plan import Pool as Threads
 
 AUTO = "auto"
@@ -67,15 +66,14 @@ class Parts:
         names: Mapping[str, str],
         options: Mapping[str, Any],
         threads: Threads | None,
-        time: StepTime | None = None,
+        equipment: Equipment,
     ) -> None:
-        """names, options: the engine's own; any other part begins with its default options. time: what a step costs,
-        where it was measured."""
+        """names, options: the engine's own; any other part begins with its default options."""
+        self._equipment = equipment
         self.traits = traits
         self.budget = budget
         self.names = names
         self._threads = threads
-        self._time = time
         self._options = dict(options)
         self._build = lru_cache(MOST_BUILT)(self._build_uncached)
 
@@ -117,10 +115,11 @@ class Parts:
 
     def _planner(self, name: str, options: Any) -> Planner:
         planner: Planner = registry.load("iteration", name).Planner(options, self.traits)
-        planner.time = self._time
+        planner.time = self._equipment.company.time
         if planner.smallest_window > self.budget:
             raise UserError(
                 f"max_num_batched_tokens={self.budget} is too small for the planner {name!r}",
                 f"at least {planner.smallest_window}",
             )
+        planner.equip(self._equipment)
         return planner

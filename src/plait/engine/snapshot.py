@@ -47,6 +47,8 @@ class Snapshot:
     num_preemptions: int
     num_prefix_hits: int
     num_prefix_tokens: int
+    num_drafted: int
+    num_accepted: int
     finished: dict[str, int]
     time_to_first_token: Histogram
     time_per_token: Histogram
@@ -70,6 +72,8 @@ def take(engine: Engine) -> Snapshot:
         num_preemptions=scheduler.num_preemptions,
         num_prefix_hits=scheduler.num_prefix_hits,
         num_prefix_tokens=scheduler.num_prefix_tokens,
+        num_drafted=metrics.num_drafted,
+        num_accepted=metrics.num_accepted,
         finished=dict(metrics.finished),
         time_to_first_token=_copy(metrics.time_to_first_token),
         time_per_token=_copy(metrics.time_per_token),

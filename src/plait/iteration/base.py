@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from plait.core.errors import UserError
@@ -34,12 +34,22 @@ from plait.core.step import StepInput
 from plait.core.traits import Traits
 from plait.core.window import KVView, Update, Window
 from plait.decoding.base import Decoder
+from plait.iteration.company import Company
 from plait.iteration.pace import StepTime
+from plait.proposers.base import Resources
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """A planner without settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What an engine has for its planners. company: what a step costs, and who shares it. proposing: for proposers."""
+
+    company: Company = field(default_factory=Company)
+    proposing: Resources = field(default_factory=Resources)
 
 
 class Planner(ABC):
@@ -68,6 +78,11 @@ class Planner(ABC):
         """Raises UserError when a model with these traits cannot generate this way."""
         self.options = options
         self.traits = traits
+        self.equipment = Equipment()
+
+    def equip(self, equipment: Equipment) -> None:
+        """Called once, before the first request. Raises UserError when something is missing."""
+        self.equipment = equipment
 
     @property
     def name(self) -> str:

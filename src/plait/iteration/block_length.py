@@ -50,3 +50,14 @@ def widest(time: StepTime, size: int, looks: Sequence[int] = LOOKS) -> int:
     bound = STRETCH * time.predict(size, CANVAS, size)
     fitting = [look for look in looks if time.predict(size + 2 * look, CANVAS, size) <= bound]
     return max(fitting, default=min(looks))
+
+
+def explained(time: StepTime, size: int, around: int, looks: tuple[int, int]) -> str:
+    """Why a block is `size` positions long, in a line for people. around: that it was chosen with; looks: positions
+    before and behind it."""
+    each = ", ".join(f"{1e3 * seconds(time, one, around):.1f} with {one}" for one in SIZES)
+    window = f", {looks[0]} before and {looks[1]} behind them" if any(looks) else ""
+    return (
+        f"blocks of {size} positions{window}, from the measured cost of a step: milliseconds a token are expected "
+        f"to be {each} (block_size chooses)"
+    )

@@ -127,8 +127,9 @@ class Planner(base.Planner):
         """Positions decided together."""
         if self.options.block_size is not None:
             return self.options.block_size
-        looks = self._looks_at(BLOCK)
-        return BLOCK if self._measured is None else block_length.fastest(self._measured, sum(looks))
+        return (
+            BLOCK if self._measured is None else block_length.fastest(self._measured, self._around)
+        )
 
     @cached_property
     def looks(self) -> tuple[int, int]:
@@ -137,20 +138,9 @@ class Planner(base.Planner):
 
     @property
     def words(self) -> tuple[str, ...]:
-        time, size = self._measured, self.block_size
-        if time is None or self.options.block_size is not None:
+        if self._measured is None or self.options.block_size is not None:
             return ()
-        each = [
-            f"{1e3 * block_length.seconds(time, one, sum(self.looks)):.1f} with {one}"
-            for one in block_length.SIZES
-        ]
-        around = (
-            f", {self.looks[0]} before and {self.looks[1]} behind them" if any(self.looks) else ""
-        )
-        return (
-            f"blocks of {size} positions{around}, from the measured cost of a step: milliseconds a token are "
-            f"expected to be {', '.join(each)} (block_size chooses)",
-        )
+        return (block_length.explained(self._measured, self.block_size, self._around, self.looks),)
 
     def admit(self, seq: Sequence) -> None:
         """Lays out the canvas. Raises ContextLengthError for one longer than the context."""
@@ -244,6 +234,11 @@ class Planner(base.Planner):
     def _measured(self) -> StepTime | None:
         """What a step costs, where it depends on the block."""
         return self.time if self.options.reuse in ("dual", "vicinity") else None
+
+    @property
+    def _around(self) -> int:
+        """Positions of a window around a block, as long as the block is not known."""
+        return sum(self._looks_at(BLOCK))
 
     def _looks_at(self, size: int) -> tuple[int, int]:
         if self.options.reuse != "vicinity":

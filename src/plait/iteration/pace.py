@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 LEAST = 1
 """Prompt positions that are always let in, because prompts must get on."""
+MOST_DUE = 0.95
 
 
 class StepTime(Protocol):
@@ -26,17 +28,24 @@ class Load(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """stretch: how many times as long a step may become by the prompts in it."""
+    """stretch: how many times as long a step may become by one prompt in it."""
 
     time: StepTime
     stretch: float
 
-    def prompt_budget(self, streams: Load, num_streams: int, prompt_context: int, most: int) -> int:
+    def prompt_budget(
+        self,
+        streams: Load,
+        num_streams: int,
+        prompt_context: int,
+        most: int,
+        due: float = 0.0,
+    ) -> int:
         """The most prompt positions, in chunks behind `prompt_context` tokens, that keep a step in its time.
 
-        streams: what the `num_streams` >= 1 requests that wait for their next token feed.
+        streams: what the `num_streams` >= 1 requests that wait for their next token feed. due: see `share_due`.
         """
-        bound = self.stretch * self._seconds(streams, num_streams)
+        bound = max(self.stretch, 1 / (1 - due)) * self._seconds(streams, num_streams)
         low, high = min(LEAST, most), most
         while low < high:
             middle = (low + high + 1) // 2
@@ -49,3 +58,19 @@ class Pace:
 
     def _seconds(self, load: Load, num_logits: int) -> float:
         return self.time.predict(load.positions, load.context // load.positions, num_logits)
+
+
+def share_due(streams: Mapping[str, int], prompts: Mapping[str, int]) -> float:
+    """The part of the time that prompts are due because many wait at once, at least 0 and below 1; by tenant.
+
+    Of each tenant as large a part as its prompts are of its requests, the first prompt left out, and the mean of
+    that over the tenants: to be held up for a few of one's own prompts pays as long as many more of them wait,
+    and nobody loses more to another's prompts than one tenant's part. Small steps for the sake of a few streams
+    would make everybody wait longer in the end.
+    """
+    tenants = streams.keys() | prompts.keys()
+    parts = [
+        max(0, prompts.get(tenant, 0) - 1) / (streams.get(tenant, 0) + prompts.get(tenant, 0))
+        for tenant in tenants
+    ]
+    return min(sum(parts) / len(parts), MOST_DUE) if parts else 0.0

@@ -40,6 +40,10 @@ class Queues:
         """The first of every queue."""
         return [queue[0] for queue in self._queues.values()]
 
+    def count(self, account: Account) -> int:
+        """Requests of an account."""
+        return len(self._queues[account])
+
     def need(self, account: Account, most: int) -> int:
         """Positions that the requests of an account have to compute; counted as far as `most`."""
         total = 0

@@ -12,6 +12,8 @@ this order:
 2. waiting requests by (priority, running requests of the same tenant, arrival), as long as there is budget,
    a free place and memory for the whole canvas as it stands.
 
+A prompt waits while another that begins the same way is computed in the same step, and then goes on behind it.
+
 **Pace.** While requests stream, the prompts of a step share a smaller budget (pace.py), if it is known what a
 step costs on this machine. Alone, a prompt takes the largest chunk.
 
@@ -22,8 +24,9 @@ next step, when it will be first. So the best request can always take all pages 
 request is accepted that would not fit alone, somebody always gets on.
 
 **Fairness.** Within a priority and a tenant nobody starves: the request served longest ago is first in line.
-Tenants share what prompts may take by deficit round robin; when places or memory are short, the tenant that
-holds most makes room for one that holds less (fairness.py). Across priorities lower numbers win, by definition.
+Tenants share what prompts may take by deficit round robin, and who has more streams than others lengthens a step
+by little (division.py); when places or memory are short, the tenant that holds most makes room for one that holds
+less (fairness.py). Across priorities lower numbers win, by definition.
 """
 
 from __future__ import annotations
@@ -31,14 +34,21 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+from plait.core.config import PAGE
 from plait.core.errors import CapacityError
 from plait.core.sequence import Sequence
+from plait.core.window import Window
 from plait.iteration import fairness
-from plait.iteration.base import Account, Job, Request
+from plait.iteration.base import Job, Request
 from plait.iteration.capacity import check
-from plait.iteration.pace import Load, Pace
+from plait.iteration.company import Company
+from plait.iteration.division import Division
+from plait.iteration.pace import Pace
 from plait.iteration.queues import Queues
 from plait.kvcache.base import Cache
+
+WORTH_WAITING = 2
+"""Pages for which a prompt waits a step."""
 
 
 class Scheduler:
@@ -47,6 +57,7 @@ class Scheduler:
     running: requests that hold pages. waiting: they hold none.
     refused: requests that turned out to need more memory than there is, or whose planner failed, with the
         reason; the engine takes them from here and ends them.
+    company: who shares the steps, and what these cost, for planners that may feed more or less.
     is_short_of_memory: whether the last plan wanted more pages.
     num_lookups: admissions. num_prefix_hits, num_prefix_tokens: those that found a part of their canvas in the
         cache, and how much they and the running ones found.
@@ -65,15 +76,21 @@ class Scheduler:
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_num_seqs = max_num_seqs
         self.pace = pace
+        self.company = Company()
         self.running: list[Request] = []
         self.waiting = Queues()
         self.refused: list[tuple[Request, Exception]] = []
         self.num_preemptions = 0
         self.num_lookups = self.num_prefix_hits = self.num_prefix_tokens = 0
         self._step = self._arrivals = self._budget = 0
-        self._purse = fairness.Purse(max_num_batched_tokens, divides=cache.keeps)
+        self._division = Division(cache, max_num_batched_tokens)
         self._jobs: dict[int, Job] = {}
         self.is_short_of_memory = False
+
+    @property
+    def beside(self) -> int:
+        """Positions that could be computed for others beside what runs, as if they were a prompt's."""
+        return self._division.beside(self.running, self.pace)
 
     @property
     def has_work(self) -> bool:
@@ -121,56 +138,15 @@ class Scheduler:
         self._budget = self.max_num_batched_tokens
         self._jobs = {}
         self.is_short_of_memory = False
-        self._fill_purse()
+        self.company.num_running = max(1, len(self.running))
+        self._division.begin(self.running, self.waiting, self.max_num_seqs, self.pace)
         self._spend()
         if not self._jobs:
-            self._purse.open()
+            self._division.open()
             self._spend()
         jobs, self._jobs = list(self._jobs.values()), {}
         assert jobs or self.refused or not self.has_work, "requests are waiting, but none can go on"
         return jobs
-
-    def _fill_purse(self) -> None:
-        """Divide among the tenants what the prompts of this step may take."""
-        streams: list[Request] = []
-        prompts: list[Request] = []
-        for request in self.running:
-            (streams if self._streams(request) else prompts).append(request)
-        needs: Counter[Account] = Counter()
-        for request in prompts:
-            needs[request.account] += self._behind(request)
-        if self.waiting:
-            self._add_waiting(needs)
-        if needs:
-            budget = self._prompt_budget(streams, prompts)
-            self._purse.fill(needs, {request.tenant for request in streams}, budget)
-
-    def _add_waiting(self, needs: Counter[Account]) -> None:
-        """What accounts could use for requests that wait: nothing, where no place is to be had for them."""
-        heads = self.waiting.heads()
-        if len(self.running) >= self.max_num_seqs:
-            heads = fairness.may_displace(self.running, heads)
-        for head in heads:
-            needs[head.account] += self.waiting.need(head.account, self.max_num_batched_tokens)
-
-    def _prompt_budget(self, streams: list[Request], prompts: list[Request]) -> int:
-        most = self.max_num_batched_tokens
-        if self.pace is None or not streams:
-            return most
-        fed = [self._behind(request) for request in streams]
-        before = sum(count * r.seq.length for count, r in zip(fed, streams, strict=True))
-        load = Load(sum(fed), before)
-        context = sum(self.cache.length(r.seq) for r in prompts) // max(1, len(prompts))
-        budget = self.pace.prompt_budget(load, len(streams), context, most)
-        return max(budget, *(request.planner.smallest_window for request in streams))
-
-    def _behind(self, request: Request) -> int:
-        return request.seq.length - self.cache.length(request.seq)
-
-    def _streams(self, request: Request) -> bool:
-        stored = self.cache.length(request.seq)
-        has_begun = request.served > 0 or stored > 0 or request.planner.is_whole
-        return has_begun and request.planner.streams(request.seq, stored)
 
     def _spend(self) -> None:
         for request in sorted(self.running, key=self._turn):
@@ -179,7 +155,7 @@ class Scheduler:
         self._admit()
 
     def _turn(self, request: Request) -> tuple[int, int, int, int]:
-        return request.priority, request.served, self._behind(request), request.arrival
+        return request.priority, request.served, self._division.behind(request), request.arrival
 
     def _admit(self) -> None:
         """Move waiting requests to the running ones, best first, while everything suffices."""
@@ -187,13 +163,13 @@ class Scheduler:
             request = self._first_in_line()
             if request is None or not self._find_place(request):
                 return
-            self._plan_one(request)
-            if request.seq.request_id not in self._jobs:
+            if not self._plan_one(request):
                 return
 
     def _first_in_line(self) -> Request | None:
         held = Counter(request.account for request in self.running)
-        heads = [head for head in self.waiting.heads() if self._purse.holds(head.account)]
+        holds = self._division.holds
+        heads = [head for head in self.waiting.heads() if holds(head, is_prompt=True)]
         if self.is_short_of_memory:  # only at the cost of a tenant that holds more
             running, slots = self.running, self._slots
             heads = [h for h in heads if fairness.surplus(running, h, slots, h.seq.length)]
@@ -231,14 +207,13 @@ class Scheduler:
             metrics.first_scheduled_time = time.perf_counter()
             metrics.num_cached_tokens = num_cached
 
-    def _plan_one(self, request: Request) -> None:
-        """Give a running request a window, if budget and memory allow."""
+    def _plan_one(self, request: Request) -> bool:
+        """Give a running request a window, if budget and memory allow; False if they do not."""
         seq, cache = request.seq, self.cache
-        is_prompt = not self._streams(request)
-        own = self._purse.holds(request.account) if is_prompt else self._budget
-        allowed = min(self._budget, own)
+        is_prompt = not self._division.streams(request)
+        allowed = min(self._budget, self._division.holds(request, is_prompt=is_prompt))
         if not allowed:
-            return
+            return False
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
         budget = allowed if cache.keeps else self.max_num_batched_tokens
         stored = self._catch_up(seq)
@@ -246,18 +221,33 @@ class Scheduler:
         try:
             window = request.planner.next(seq, held, budget)
         except Exception as error:  # a faulty planner ends this request and nobody else's
-            return self._refuse(request, error)
+            self._refuse(request, error)
+            return False
         if window is None or window.length > allowed:
-            return
+            return False
+        if is_prompt and self._is_coming(seq, window):
+            return True
         if window.start < stored:
             cache.truncate(seq, window.start)
+        if len(window.parents) and not cache.reserve(seq, window.reach):
+            window = window.undrafted  # no draft is worth a page of others
         if not self._make_room(request, window.reach):
-            return
+            return False
         self._budget -= window.length
-        if is_prompt:
-            self._purse.spend(request.account, window.length)
+        self._division.spend(request, window.length, is_prompt=is_prompt)
         self._jobs[seq.request_id] = Job(request, window, cache.view(seq, window))
         request.served = self._step
+        return True
+
+    def _is_coming(self, seq: Sequence, window: Window) -> bool:
+        """Whether this step computes what `window` would for another: then to wait for it is no slower."""
+        cache = self.cache
+        least = max(WORTH_WAITING, (window.length - 1) // PAGE)
+        return cache.shares and any(
+            cache.coming(seq, request.seq, fed) >= least
+            for request, fed, _ in self._jobs.values()
+            if fed.length > PAGE
+        )
 
     def _catch_up(self, seq: Sequence) -> int:
         """Slots that need no computing; others may have stored some since the last window."""
@@ -288,6 +278,6 @@ class Scheduler:
         self.refused.append((request, error))
 
     def _number(self, request: Request) -> None:
-        self._purse.widen(request.planner.smallest_window)
+        self._division.enter(request)
         self._arrivals += 1
         request.arrival = self._arrivals

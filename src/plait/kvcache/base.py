@@ -120,6 +120,13 @@ class Cache(ABC):
         Nothing happens in caches that do not share between requests.
         """
 
+    def coming(self, seq: Sequence, other: Sequence, window: Window) -> int:
+        """How many full pages beyond length(seq) `match` will find when `window` of `other` has been stored.
+
+        0 in caches that do not share between requests.
+        """
+        return 0
+
     @abstractmethod
     def release(self, seq: Sequence) -> None:
         """Give back everything the sequence holds; it may come back later and start from nothing."""

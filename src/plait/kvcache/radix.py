@@ -88,11 +88,19 @@ class Cache(paged.Cache):
 
     def match(self, seq: Sequence) -> int:
         length = self.length(seq)
-        limit = min(seq.final, seq.length - 1)
-        # Who wants log-probabilities of the prompt has to compute all of it.
-        if limit - length < LEAST or not seq.is_scored or self._path(seq).is_private:
-            return length
-        return self._adopt(seq, length, limit)
+        limit = self._adoptable(seq)
+        return length if limit - length < LEAST else self._adopt(seq, length, limit)
+
+    def coming(self, seq: Sequence, other: Sequence, window: Window) -> int:
+        if seq.salt != other.salt or not _grain(window) or self._path(other).is_private:
+            return 0
+        first = self.length(seq) // PAGE
+        last = min(window.keep, other.final, self._adoptable(seq)) // PAGE
+        if last <= first:
+            return 0
+        differs = np.flatnonzero(seq.tokens[: last * PAGE] != other.tokens[: last * PAGE])
+        same = int(differs[0]) // PAGE if len(differs) else last
+        return max(0, same - first)
 
     def truncate(self, seq: Sequence, length: int) -> None:
         super().truncate(seq, length)
@@ -134,6 +142,12 @@ class Cache(paged.Cache):
             )
         for root in self._roots.values():
             assert root.children, "a root without a tree"
+
+    def _adoptable(self, seq: Sequence) -> int:
+        """The slots that may come from others: all but one, or none."""
+        # Who wants log-probabilities of the prompt has to compute all of it.
+        is_own = not seq.is_scored or self._path(seq).is_private
+        return 0 if is_own else min(seq.final, seq.length - 1)
 
     def _path(self, seq: Sequence) -> _Path:
         path = self._paths.get(seq.request_id)

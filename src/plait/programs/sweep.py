@@ -25,6 +25,9 @@ class Task(Protocol):
     @property
     def max_tokens(self) -> int: ...
 
+    @property
+    def infill(self) -> tuple[tuple[int, int], ...]: ...
+
     def is_solved(self, text: str) -> bool: ...
 
 
@@ -55,7 +58,7 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Sums over `total` requests. tokens: that became final. forwards: of a request, prompt and refreshes included
+    """Sums over `total` requests. tokens: that the model wrote. forwards: of a request, prompt and refreshes included
     (NFE). positions: fed by them. seconds: wall clock of all. latencies: seconds of each from submission on."""
 
     solved: int
@@ -77,15 +80,16 @@ def ways(decoders: Iterable[str], axes: Mapping[str, Mapping[str, Sequence[str]]
     return found
 
 
-def baselines(llm: LLM) -> list[Way]:
-    """What the same weights do one token at a time: in a causal mode, if they have one, with and without drafts; and
-    from left to right, and surest first, as a masked model."""
-    causal = [Way(planner, "auto", (), True) for planner in ("autoregressive", "speculative")]
-    masked = [
-        Way("auto", "threshold", (("block_size", "1"),), True),
-        Way("auto", "threshold", (("threshold", ONE_TOKEN),), True),
-    ]
-    return [way for way in (*causal, *masked) if is_possible(llm, way)]
+CAUSAL = (
+    Way("autoregressive", "auto", (), True),
+    Way("speculative", "auto", (), True),
+)
+"""One token at a time by a causal model, and the same with drafts."""
+MASKED = (
+    Way("auto", "threshold", (("block_size", "1"),), True),
+    Way("auto", "threshold", (("threshold", ONE_TOKEN),), True),
+)
+"""One token at a time by a masked model: from left to right, and the surest first."""
 
 
 def is_possible(llm: LLM, way: Way) -> bool:
@@ -101,14 +105,11 @@ def measure(
     llm: LLM, items: Sequence[Task], way: Way, params: SamplingParams, *, batch: int = 1
 ) -> Cost:
     """Answer all items, `batch` at a time. params: of each, but for max_tokens and the seed, which is that of `params`
-    (not given: 0) + the item's number. Nothing is taken from the prefix cache.
+    (not given: 0) + the item's number. The prefix cache begins empty.
 
     Raises UserError for what is refused, and RuntimeError when a request breaks off.
     """
-    each = [
-        replace(params, max_tokens=item.max_tokens, seed=(params.seed or 0) + number)
-        for number, item in enumerate(items)
-    ]
+    each = [_own(params, item, number) for number, item in enumerate(items)]
     outputs: list[RequestOutput] = []
     llm.reset_prefix_cache()
     began = time.perf_counter()
@@ -119,16 +120,29 @@ def measure(
     return _sum(items, outputs, seconds)
 
 
+def _own(params: SamplingParams, item: Task, number: int) -> SamplingParams:
+    seed = (params.seed or 0) + number
+    if item.infill:
+        return replace(params, infill=item.infill, seed=seed)
+    return replace(params, max_tokens=item.max_tokens, seed=seed)
+
+
+def _num_decided(item: Task, output: RequestOutput) -> int:
+    """Tokens that the model wrote; what was given in between does not count."""
+    written = sum(end - start for start, end in item.infill)
+    return written or len(output.outputs[0].token_ids)
+
+
 def _sum(items: Sequence[Task], outputs: Sequence[RequestOutput], seconds: float) -> Cost:
     for output in outputs:
         if output.outputs[0].finish_reason not in ("stop", "length"):
             raise RuntimeError(output.outputs[0].error or "a request broke off")
-    pairs = zip(items, outputs, strict=True)
+    pairs = list(zip(items, outputs, strict=True))
     times = [output.metrics for output in outputs]
     return Cost(
         sum(item.is_solved(output.outputs[0].text) for item, output in pairs),
         len(items),
-        sum(len(output.outputs[0].token_ids) for output in outputs),
+        sum(_num_decided(item, output) for item, output in pairs),
         sum(one.num_forwards for one in times),
         sum(one.num_forwarded_positions for one in times),
         seconds,

@@ -35,6 +35,8 @@ def timings_of(generation: Generation) -> Timings:
         predicted_n=usage.completion_tokens,
         predicted_ms=None if decode is None else decode * 1e3,
         predicted_per_second=_rate(len(first.outputs[0].token_ids) - 1, decode),
+        draft_n=times.num_drafted,
+        draft_n_accepted=times.num_accepted,
     )
 
 

@@ -30,7 +30,7 @@ async def answer(body: CompletionRequest, request: Request) -> Response:
     state = state_of(request)
     served, most = state.served, state.settings.max_choices
     prompts.check_model(served, body.model)
-    params = body.params()
+    params = body.params(served.worker.engine.limits.max_request_tokens)
     texts = await prompts.encoded(served, body.prompt, most)
     prompts.refuse_many(len(texts), params.n, most)
     generation = generation_for(request, body, texts, params)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,14 @@ from plait.core.window import Floats
 from plait.engine.worker import Reading, Worker
 from plait.server import prompts
 from plait.server.errors import RefusedError
-from plait.server.guard import record_of, salt_of
+from plait.server.generation import overdue
+from plait.server.guard import record_of, salt_of, tenant_of
 from plait.server.schema.tokens import Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage
 from plait.server.state import State, state_of
 from plait.server.stream import json_response, unless_gone
 
 Sums = NDArray[np.float64]
+Result = TypeVar("Result")
 
 
 async def answer(body: EmbeddingRequest, request: Request) -> Response:
@@ -31,8 +34,11 @@ async def answer(body: EmbeddingRequest, request: Request) -> Response:
     texts = await prompts.encoded(served, body.input, state.settings.max_choices)
     num_tokens = sum(len(text.ids) for text in texts)
     record_of(request).tokens(num_tokens, 0, body.user)
-    reading = served.worker.engine.read([text.ids for text in texts], cache_salt=salt_of(request))
-    vectors = await unless_gone(request, _vectors(state, reading, body.pooling))
+    reading = served.worker.engine.read(
+        [text.ids for text in texts], cache_salt=salt_of(request), deadline=body.deadline
+    )
+    work = _in_time(_vectors(state, reading, body.pooling, tenant_of(request)), reading.seconds)
+    vectors = await unless_gone(request, work)
     if body.dimensions not in (None, len(vectors[0])):
         raise RefusedError(
             400,
@@ -53,13 +59,21 @@ async def answer(body: EmbeddingRequest, request: Request) -> Response:
     )
 
 
-async def _vectors(state: State, reading: Reading, pooling: str) -> list[Floats]:
+async def _in_time(work: Coroutine[Any, Any, Result], seconds: float | None) -> Result:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise overdue() from None
+
+
+async def _vectors(state: State, reading: Reading, pooling: str, tenant: str) -> list[Floats]:
     """A vector of length 1 per text, float32 [width]: the mean of its hidden states, or the last of them."""
     sums: dict[int, Sums] = {}
     try:
         while not reading.is_done:
-            # One reading at a time in the whole server holds memory, which requests may want; they take turns.
-            async with state.reading:
+            # One reading at a time in the whole server holds memory, which requests may want; keys take turns.
+            async with state.reading.held_for(tenant):
                 await _read(state.served.worker, reading, pooling, sums)
     finally:
         state.served.worker.call(lambda _: reading.close())
@@ -68,10 +82,11 @@ async def _vectors(state: State, reading: Reading, pooling: str) -> list[Floats]
 
 async def _read(worker: Worker, reading: Reading, pooling: str, sums: dict[int, Sums]) -> None:
     """Run forwards, each between two steps of the engine, up to the end of a text."""
-    while pieces := await asyncio.wrap_future(worker.call(lambda _: reading.next())):
+    while not reading.is_done:
+        pieces = await asyncio.wrap_future(worker.call(lambda _: reading.next()))
         for text, rows in pieces:
             sums[text] = _pooled(sums.get(text), rows, pooling)
-        if reading.is_between_texts:
+        if pieces and reading.is_between_texts:
             return
 
 

@@ -236,8 +236,13 @@ def failure_of(output: CompletionOutput) -> RefusedError | None:
     if output.finish_reason == FinishReason.ERROR:
         return RefusedError(500, f"the answer broke off: {output.error}", code="engine_error")
     if output.finish_reason == FinishReason.DEADLINE:
-        hint = "ask for fewer tokens, or allow more time"
-        return RefusedError(408, "the time for this request is over", hint, code="deadline")
+        return overdue()
     if output.finish_reason == FinishReason.CANCELLED:
         return RefusedError(503, "the request was cancelled", "the server is ending")
     return None
+
+
+def overdue() -> RefusedError:
+    """What is said at a deadline."""
+    hint = "ask for less, or allow more time"
+    return RefusedError(408, "the time for this request is over", hint, code="deadline")

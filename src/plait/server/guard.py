@@ -50,6 +50,14 @@ class Guard:
             await response_to(error)(scope, receive, answer)
         finally:
             record.ended(answer.status, self._state.metrics)
+            self._write(scope, record)
+
+    def _write(self, scope: Scope, record: Record) -> None:
+        """A line of the log of requests; looking at the server is none."""
+        if self._state.request_log is not None and scope["method"] == "POST":
+            own = scope["plait"]
+            fields = record.fields | ({"key": own["tenant"]} if own["tenant"] else {})
+            self._state.request_log.write(fields, own.get("body"))
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_free = scope["path"] in FREE_PATHS or scope["path"].startswith(FREE_FOLDER)
@@ -61,6 +69,8 @@ class Guard:
         self._check_phase()
         tenant = scope["plait"]["tenant"]
         body = await self._body(Headers(scope=scope), receive, tenant)
+        if self._state.settings.log_prompts:
+            scope["plait"]["body"] = body
         try:
             await self._work(scope, _replay(body, receive), send, tenant)
         finally:

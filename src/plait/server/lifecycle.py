@@ -80,6 +80,8 @@ class Server(uvicorn.Server):
         await loading
         if self.state.is_loaded:
             await asyncio.to_thread(self.state.served.close)
+        if self.state.request_log is not None:
+            self.state.request_log.close()
 
     async def _load(self) -> None:
         try:

@@ -69,6 +69,8 @@ class _EngineNumbers(Collector):
             "preemptions": ("Requests that gave their memory back", now.num_preemptions),
             "prefix_hits": ("Requests whose prompt began in the cache", now.num_prefix_hits),
             "prefix_cached_tokens": ("Prompt tokens found in the cache", now.num_prefix_tokens),
+            "drafted_tokens": ("Tokens that were drafted", now.num_drafted),
+            "accepted_tokens": ("Drafted tokens that were right", now.num_accepted),
         }
         for name, (words, value) in gauges.items():
             yield GaugeMetricFamily(f"plait_{name}", words, value)

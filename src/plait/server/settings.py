@@ -9,6 +9,7 @@ from pathlib import Path
 from plait.core.errors import UserError
 
 MAX_KEY_FILE_BYTES = 1 << 20
+MIN_LOG_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class ServerConfig:
     max_concurrent_requests: those being worked on; more are refused. max_choices: prompts times n of one.
     grace_seconds: what running requests get after SIGTERM. ping_seconds: silence on a stream after which a
     comment is sent; 0 sends none. log_format: "text" or "json".
+    log_requests: bytes of the log of requests in the file request_log and the one before it; 0 writes none.
+    log_prompts: whether it also holds what was asked.
     """
 
     host: str = "127.0.0.1"
@@ -39,6 +42,9 @@ class ServerConfig:
     grace_seconds: float = 30.0
     ping_seconds: float = 15.0
     log_format: str = "text"
+    log_requests: int = 0
+    request_log: Path = Path("plait-requests.jsonl")
+    log_prompts: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -54,6 +60,15 @@ class ServerConfig:
                 raise UserError(
                     f"{name}={getattr(self, name)!r} is out of range", f"{low} to {high}"
                 )
+        if self.log_requests and not MIN_LOG_BYTES <= self.log_requests <= 1 << 40:
+            raise UserError(
+                f"log_requests={self.log_requests!r} is out of range",
+                f"0, or {MIN_LOG_BYTES} to {1 << 40}",
+            )
+        if self.log_prompts and not self.log_requests:
+            raise UserError(
+                "log_prompts asks for a log of requests that is not written", "add --log-requests"
+            )
         if self.log_format not in ("text", "json"):
             raise UserError(f"log_format={self.log_format!r} is not known", "text or json")
         if not all(self.api_keys):

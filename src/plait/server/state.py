@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,8 +12,10 @@ from starlette.requests import HTTPConnection
 from plait.core.traits import Traits
 from plait.engine.worker import Worker
 from plait.server.errors import RefusedError
+from plait.server.fair_lock import FairLock
 from plait.server.metrics import Metrics
 from plait.server.places import Places
+from plait.server.request_log import RequestLog
 from plait.server.settings import ServerConfig
 from plait.text.tokenizer import Tokenizer
 
@@ -60,7 +61,12 @@ class State:
         self.active = Places(settings.max_concurrent_requests)
         self.body_bytes = Places(BODIES * settings.max_body_bytes)
         self.metrics = Metrics()
-        self.reading = asyncio.Lock()
+        self.reading = FairLock()
+        self.request_log = (
+            RequestLog(settings.request_log, settings.log_requests)
+            if settings.log_requests
+            else None
+        )
         self._served: Served | None = None
 
     @property

@@ -120,6 +120,10 @@ class Sampling(Body):
     cache_salt: Annotated[str, Field(max_length=128)] | None = Field(
         None, description="Cached prefixes are shared only with requests of the same salt."
     )
+    proposer: Annotated[str, Field(max_length=32)] | None = Field(
+        None,
+        description="What drafts tokens: none, lookahead, draft or auto; the answer stays the same.",
+    )
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="For the log.")
     planner: Planner | None = Field(None, description="Order of the work; else the server's own.")
     decoder: Decoder | None = Field(None, description="Choice of the tokens: credit(threshold).")
@@ -138,7 +142,7 @@ class Sampling(Body):
 
     def parts(self) -> dict[str, Any]:
         """How it is to be generated, as `Engine.prepare` takes it."""
-        given = {"planner": self.planner, "decoder": self.decoder}
+        given = {"planner": self.planner, "decoder": self.decoder, "proposer": self.proposer}
         options = {name: _text(value) for name, value in (self.options or {}).items()}
         return {name: value for name, value in given.items() if value} | {"options": options}
 
@@ -199,7 +203,8 @@ class Usage(Answer):
 class Timings(Answer):
     """cache_n: prompt tokens found in the cache; prompt_n: those computed; predicted_n: tokens generated.
 
-    Rates are of the first choice of the first prompt, null where there was nothing to divide.
+    Rates are of the first choice of the first prompt, null where there was nothing to divide. draft_n,
+    draft_n_accepted: tokens drafted for it, and those that were right.
     """
 
     cache_n: int
@@ -209,6 +214,8 @@ class Timings(Answer):
     predicted_n: int
     predicted_ms: float | None
     predicted_per_second: float | None
+    draft_n: int
+    draft_n_accepted: int
 
 
 class TopLogprob(Answer):

@@ -38,19 +38,28 @@ class CompletionRequest(Penalties):
     suffix: Annotated[Any, Unsupported("the model only continues a text", ("",))] = None
     best_of: Annotated[Any, Unsupported("ask for n answers and choose", (1,))] = None
 
-    def params(self) -> SamplingParams:
-        """Raises UserError for values out of range, or that contradict each other."""
+    def params(self, most: int = 0) -> SamplingParams:
+        """most: tokens that a request may generate, 0 for any. Raises UserError for values out of range, or that
+        contradict each other."""
         for name in ("echo", "max_tokens") if self.infill else ():
             if getattr(self, name):
                 hint = "leave it out: the answer goes to the end of the prompt"
                 raise UserError(f"{name} has no meaning with infill", hint)
         scores = self.echo and (self.logprobs is not None or self.max_tokens == 0)
         return self.sampling(
-            max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
+            max_tokens=self._default(most) if self.max_tokens is None else self.max_tokens,
             logprobs=self.logprobs,
             prompt_logprobs=(self.logprobs or 0) if scores else None,
             logit_bias=self.biases,
             infill=None if self.infill is None else tuple(tuple(span) for span in self.infill),
+        )
+
+    def _default(self, most: int) -> int | None:
+        """None, which is as many as may be, when there are more choices than tokens: the engine refuses that."""
+        return (
+            min(DEFAULT_MAX_TOKENS, most // max(1, self.n or 1)) or None
+            if most
+            else DEFAULT_MAX_TOKENS
         )
 
 

@@ -70,6 +70,7 @@ class EmbeddingRequest(Body):
     input: str | list[int] | list[str] | list[list[int]]
     pooling: Literal["mean", "last"] = "mean"
     encoding_format: Literal["float", "base64"] = "float"
+    deadline: float | None = Field(None, description="Seconds after which it ends with status 408.")
     dimensions: int | None = Field(None, description="Refused unless it is that of the model.")
     user: str | None = Field(None, max_length=512, description="For the log.")
 

@@ -1,0 +1,85 @@
+"""Proposers by name: "lookahead", "draft:MODEL", "auto", "auto:MODEL", "none"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from plait.core import registry
+from plait.core.config import EngineConfig
+from plait.core.errors import UserError
+
+PLANNER = "speculative"
+DRAFT_KV = 256 << 20
+"""Bytes of K/V for a draft model."""
+
+CheckDraft = Callable[[Any], frozenset[int]]
+"""From what the draft model's tokenizer is built from to ids that end an answer; raises UserError for a
+vocabulary that is not the model's."""
+
+
+class Choice(NamedTuple):
+    """name: a sibling in `proposers`, or auto. model: of a draft model, "" without one."""
+
+    name: str
+    model: str
+
+
+def choice(proposer: str) -> Choice:
+    """Raises UserError."""
+    name, colon, model = proposer.partition(":")
+    known = ("auto", *registry.names("proposers"))
+    if name not in known:
+        raise UserError(f"no proposer called {name!r}", f"available: {', '.join(known)}")
+    if colon and (not model or name not in ("draft", "auto")):
+        raise UserError(
+            f"{proposer!r} is no proposer", "a model follows draft: or auto:, as in draft:MODEL"
+        )
+    if name == "draft" and not model:
+        raise UserError("the proposer 'draft' needs a model", "draft:MODEL, of the same vocabulary")
+    return Choice(name, model)
+
+
+def draft_config(config: EngineConfig) -> EngineConfig | None:
+    """How to load the draft model; None without one."""
+    model = choice(config.proposer).model
+    return replace(config, model=model, kv_memory=DRAFT_KV, max_model_len=0) if model else None
+
+
+def settled(config: EngineConfig, *, is_causal: bool) -> EngineConfig:
+    """The configuration with the planner that a proposer needs. Raises UserError for one that cannot be used."""
+    name = choice(config.proposer).name
+    if config.planner == PLANNER:
+        is_named = "proposer" in config.options or name == "none"
+        return config if is_named else _with(config, name)
+    if name == "none" or (name == "auto" and not is_causal):
+        return config
+    if config.planner != "auto" or not is_causal:
+        reason = (
+            f"the planner {config.planner!r} drafts nothing"
+            if is_causal
+            else "this model does not generate left to right"
+        )
+        raise UserError(f"{reason}, so there is no use for the proposer {name!r}", "leave it out")
+    return _with(config, name)
+
+
+def _with(config: EngineConfig, name: str) -> EngineConfig:
+    return replace(config, planner=PLANNER, options={**config.options, "proposer": name})
+
+
+def of_request(
+    planner: str, proposer: str | None, options: Mapping[str, str] | None
+) -> tuple[str, Mapping[str, str] | None]:
+    """Planner and options of a request that names a proposer. Raises UserError."""
+    if proposer is None:
+        return planner, options
+    if planner not in ("auto", PLANNER):
+        raise UserError(
+            f"the planner {planner!r} has no proposers", f"use the planner {PLANNER!r} or 'auto'"
+        )
+    known = ("auto", *registry.names("proposers"))
+    if proposer not in known:
+        raise UserError(f"no proposer called {proposer!r}", f"available: {', '.join(known)}")
+    return PLANNER, {**(options or {}), "proposer": proposer}

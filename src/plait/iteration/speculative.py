@@ -1,0 +1,156 @@
+"""Left to right, several tokens per forward: a proposer drafts, the model verifies in the same forward.
+
+A window that would decide the next token is made longer by drafted tokens behind the end of the canvas. What the
+model agrees with is written, with one token more of its own (decoding/verify.py), so the answer is that of plain
+decoding, token for token. Drafted slots that were refused count as empty and are written again.
+
+How much is drafted follows from how often drafts were right lately and from what a step costs (width.py), for
+the whole batch; nothing is drafted where that is slower. Now and then a short draft finds out whether this
+has changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.core import registry
+from plait.core.errors import UserError
+from plait.core.sequence import Sequence
+from plait.core.traits import Traits
+from plait.core.window import Ints, Pattern, PatternKind, Update, Window
+from plait.iteration import autoregressive
+from plait.iteration.base import Equipment
+from plait.iteration.width import Record, best_width
+from plait.proposers.base import MOST, Proposal, Proposer
+
+SUMMARY = "left to right; drafts several tokens and verifies them in one forward"
+
+AUTO = ("lookahead", "draft")
+"""What "auto" tries, in this order."""
+BEGIN = {"lookahead": Record(2.0, 4.0), "draft": Record(3.0, 4.0)}
+"""What is expected of a proposer before anything is known of it."""
+PROBE, PROBE_WIDTH = 32, 2
+"""A proposer that does not pay is tried again after so many tokens, with so short a draft."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """proposer: a sibling in `proposers`, or auto. width: tokens to draft each time; 0: as many as pay. branches: at
+    most so many ways to go on from the canvas, for greedy requests."""
+
+    proposer: str = "auto"
+    width: int = 0
+    branches: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.width <= MOST:
+            raise UserError(f"width={self.width} is out of range", f"0 (automatic) to {MOST}")
+        if not 1 <= self.branches <= MOST:
+            raise UserError(f"branches={self.branches} is out of range", f"1 to {MOST}")
+
+
+class Planner(autoregressive.Planner):
+    """For causal models that predict the next token."""
+
+    default_decoder = "verify"
+
+    def __init__(self, options: Any, traits: Traits) -> None:
+        super().__init__(options, traits)
+        self.proposers: dict[str, Proposer] = {}
+
+    def equip(self, equipment: Equipment) -> None:
+        super().equip(equipment)
+        names = AUTO if self.options.proposer == "auto" else (self.options.proposer,)
+        if self.options.proposer == "auto" and equipment.proposing.drafter is None:
+            names = names[:1]
+        made = {name: registry.load("proposers", name).Proposer for name in names}
+        self.proposers = {name: kind(equipment.proposing) for name, kind in made.items()}
+
+    def streams(self, seq: Sequence, stored: int) -> bool:
+        """Tokens that were right in a branch of their own are fed once more; that is no prompt."""
+        return seq.length - stored <= 1 + MOST
+
+    def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
+        window = super().next(seq, stored, budget)
+        if window is None or not _decides(seq, window):
+            return window
+        company = self.equipment.company
+        room = min(budget // company.num_running - window.length, seq.limit - seq.length - 1, MOST)
+        for name, proposer in self.proposers.items() if room > 0 else ():
+            width = self._width(seq, name, proposer, room)
+            branches = self.options.branches if _may_branch(seq) else 1
+            proposal = proposer.propose(seq, width, branches) if width else Proposal()
+            if len(proposal.tokens):
+                seq.memo["proposer"] = name
+                return _drafted(seq, window, proposal)
+        return window
+
+    def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
+        super().absorb(seq, window, update)
+        proposed = len(window.parents)
+        if not proposed:
+            return
+        name = seq.memo["proposer"]
+        key = f"record of {name}"
+        accepted = len(update.positions) - 1
+        seq.memo[key] = _record(seq, name).after(proposed, accepted)
+        self.proposers[name].learn(seq, proposed, accepted)
+
+    def _width(self, seq: Sequence, name: str, proposer: Proposer, room: int) -> int:
+        if self.options.width:
+            return int(min(self.options.width, room))
+        rate, company = _record(seq, name).rate, self.equipment.company
+        width = best_width(rate, room, company, seq.length, proposer.seconds)
+        return width or (min(PROBE_WIDTH, room) if seq.length % PROBE == 0 else 0)
+
+
+def _record(seq: Sequence, name: str) -> Record:
+    known: Record | None = seq.memo.get(f"record of {name}")
+    return known or BEGIN.get(name, Record(2.0, 4.0))
+
+
+def _may_branch(seq: Sequence) -> bool:
+    """Whether a row off the first branch can be believed (decoding/verify.py)."""
+    params = seq.params
+    return params.is_greedy and not params.has_penalties and params.logprobs is None
+
+
+def _decides(seq: Sequence, window: Window) -> bool:
+    """Whether the window does nothing but choose the next token."""
+    return window.length <= MOST and window.targets.tolist() == [seq.length]
+
+
+def _drafted(seq: Sequence, window: Window, proposal: Proposal) -> Window:
+    """The window with drafted tokens at its end: one branch, or a tree whose rows see their own branch alone."""
+    end, count = window.end, len(proposal.tokens)
+    rows: Ints = np.arange(window.length - 1, window.length + count, dtype=np.int32)
+    drafted = window._replace(
+        end=end + count,
+        rows=rows,
+        targets=rows + np.int32(window.start + 1),
+        tokens=np.concatenate([seq.tokens[window.start : end], proposal.tokens]),
+        parents=proposal.parents,
+    )
+    if (proposal.parents == np.arange(count)).all():
+        return drafted
+    mask = _tree_mask(proposal.parents, window.length)
+    positions = window.start - 1 + mask.sum(axis=1, dtype=np.int32)
+    return drafted._replace(
+        pattern=Pattern(PatternKind.TREE, 0, mask),
+        positions=positions,
+        targets=positions[rows] + np.int32(1),
+    )
+
+
+def _tree_mask(parents: Ints, before: int) -> NDArray[np.bool_]:
+    """What each row of a window sees of it, bool [rows, rows]: `before` rows of canvas, then the tree."""
+    size = before + len(parents)
+    mask: NDArray[np.bool_] = np.tri(size, dtype=np.bool_)
+    for row, parent in enumerate(parents.tolist(), before):
+        mask[row] = mask[before - 1 + parent]
+        mask[row, row] = True
+    return mask

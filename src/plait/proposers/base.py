@@ -1,0 +1,94 @@
+"""The contract of a proposer: it guesses what a request says next, for the model to verify.
+
+A proposal changes how fast an answer comes, never the answer: whatever is proposed, the verifier keeps what the
+model would have said by itself. So a proposer may be wrong, may give up at any time, and may see all of the
+canvas. It must be bounded in time and in memory.
+
+Siblings are built as `Proposer(resources)`. One object serves all requests of an engine; what it knows of one
+request lies in `seq.memo` and dies with it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+
+from plait.core.sequence import Sequence
+from plait.core.window import NO_INTS, Ints
+
+MOST = 16
+"""Tokens that are ever drafted for one forward of a request."""
+
+
+class Proposal(NamedTuple):
+    """A tree of drafted tokens, int32 [n], with the parents of `Window.parents`; the first branch comes first."""
+
+    tokens: Ints = NO_INTS
+    parents: Ints = NO_INTS
+
+
+NO_PROPOSAL = Proposal()
+
+
+class Drafter(Protocol):
+    """A second model that goes ahead of the one that answers."""
+
+    seconds: float
+    """What one drafted token takes, measured as it goes; 0 while nobody knows."""
+
+    def draft(self, seq: Sequence, most: int, least_chance: float) -> list[int]:
+        """The tokens it thinks likeliest, at most `most`, as long as the chance of all of them together is at
+        least `least_chance`. Nothing when it has no room for the request."""
+        ...
+
+
+@dataclass(slots=True)
+class Resources:
+    """What an engine has for its proposers. drafter: None without a draft model."""
+
+    drafter: Drafter | None = None
+
+
+class Proposer(ABC):
+    """See the module's text for the contract."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Raises UserError when what it needs is not there."""
+        self.resources = resources
+
+    def __deepcopy__(self, _: object) -> Self:
+        """It belongs to the engine and knows nothing of a request: copies of a planner share it."""
+        return self
+
+    @property
+    def seconds(self) -> float:
+        """What one proposed token takes."""
+        return 0.0
+
+    @abstractmethod
+    def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
+        """At most `most` >= 1 tokens to follow the canvas of a request whose every token is decided, in one
+        branch, or in up to `branches` that begin with different tokens, the likeliest first."""
+
+    @abstractmethod
+    def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
+        """What became of the last proposal for this request."""
+
+
+def tree(branches: list[list[int]]) -> Proposal:
+    """Branches that begin with different tokens, each of at least one."""
+    tokens: list[int] = []
+    parents: list[int] = []
+    for branch in branches:
+        start = len(tokens)
+        tokens += branch
+        parents += [0, *range(start + 1, start + len(branch))]
+    return Proposal(np.array(tokens, np.int32), np.array(parents, np.int32))
+
+
+def chain(tokens: list[int]) -> Proposal:
+    """One branch."""
+    return Proposal(np.array(tokens, np.int32), np.arange(len(tokens), dtype=np.int32))

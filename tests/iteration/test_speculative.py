@@ -1,0 +1,210 @@
+"""Speculation is plain decoding, token for token, whatever is drafted; over a fake model that sees every slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plait.core.errors import UserError
+from plait.core.params import SamplingParams
+from plait.core.sequence import Sequence
+from plait.decoding import verify
+from plait.engine.engine import Engine
+from plait.iteration.company import Company
+from plait.iteration.speculative import Options
+from plait.iteration.width import Record, best_width, expected
+from plait.proposers.base import MOST, Proposal, Proposer, Resources, chain, tree
+from tests.engine.test_equalities import cases, run
+from tests.fakes import VOCAB, Answer, drain, make_engine, step
+
+WIDE = {"planner": "speculative", "options": {"width": "5"}}
+
+
+class Prophet(Proposer):
+    """Knows the answers and is wrong now and then."""
+
+    def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
+        """It knows everything already."""
+
+    def __init__(self, answers: dict[tuple[int, ...], list[int]], mistakes: int) -> None:
+        super().__init__(Resources())
+        self.answers = answers
+        self.mistakes = mistakes
+
+    def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
+        answer = self.answers[tuple(seq.tokens[: seq.prompt_length].tolist())]
+        done = seq.length - seq.prompt_length
+        tokens = [*answer[done : done + most], *[0] * most][:most]
+        if self.mistakes and seq.length % self.mistakes == 0:
+            tokens[len(tokens) // 2] = (tokens[len(tokens) // 2] + 1) % VOCAB
+        wrong = [(tokens[0] + 1) % VOCAB]
+        return chain(tokens) if branches == 1 else tree([wrong, tokens[: most - 1]])
+
+
+def prophesy(engine: Engine, answers: dict[tuple[int, ...], list[int]], mistakes: int) -> None:
+    planner, _ = engine._choose("auto", "auto")
+    planner.proposers = {"lookahead": Prophet(answers, mistakes)}  # type: ignore[attr-defined]
+
+
+def plain() -> tuple[list[Any], dict[tuple[int, ...], list[int]]]:
+    requests = cases()
+    outcomes = run(make_engine(num_pages=400), requests)
+    answers = {tuple(p): o[0] for (p, _), o in zip(requests, outcomes, strict=True)}
+    return outcomes, answers
+
+
+@pytest.mark.parametrize("mistakes", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_pages": 400},
+        {"num_pages": 400, "cache": "paged"},
+        {"num_pages": 400, "cache": "none"},
+        {"num_pages": 400, "max_num_batched_tokens": 40, "max_num_seqs": 4},
+        {"num_pages": 30, "max_num_seqs": 4},
+    ],
+    ids=str,
+)
+def test_all_kinds_of_requests_get_what_plain_decoding_gives(
+    fields: dict[str, Any], mistakes: int
+) -> None:
+    outcomes, answers = plain()
+    engine = make_engine(**WIDE, **fields)
+    prophesy(engine, answers, mistakes)
+    assert run(engine, cases()) == outcomes
+    assert engine.metrics.num_drafted > 50
+    assert engine.metrics.num_accepted > 0
+    if not mistakes and fields == {"num_pages": 400}:
+        assert engine.metrics.tokens_per_forward > 2
+
+
+@pytest.mark.parametrize("cache", ["radix", "paged", "none"])
+def test_a_tree_gives_what_plain_decoding_gives(
+    cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right branch is always the second one; nothing is rounded in the fake model, so every row is believed."""
+    monkeypatch.setattr(verify, "LEAD", 0.0)
+    rng = np.random.default_rng(3)
+    params = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
+    requests = [(rng.integers(0, VOCAB, n).tolist(), params) for n in (1, 5, 30, 31, 64, 100)]
+    outcomes = run(make_engine(num_pages=200), requests)
+    answers = {tuple(p): o[0] for (p, _), o in zip(requests, outcomes, strict=True)}
+    options = {"width": "6", "branches": "2"}
+    engine = make_engine(num_pages=200, planner="speculative", options=options, cache=cache)
+    prophesy(engine, answers, 0)
+    assert run(engine, requests) == outcomes
+    assert engine.metrics.num_accepted > 20
+
+
+@pytest.mark.parametrize("proposer", ["none", "lookahead", "auto"])
+@pytest.mark.parametrize("width", ["0", "1", str(MOST)])
+@pytest.mark.parametrize("branches", ["1", "3"])
+def test_every_proposer_gives_what_plain_decoding_gives(
+    proposer: str, width: str, branches: str
+) -> None:
+    outcomes, _ = plain()
+    options = {"proposer": proposer, "width": width, "branches": branches}
+    engine = make_engine(num_pages=400, planner="speculative", options=options)
+    assert run(engine, cases()) == outcomes
+
+
+def test_log_probabilities_are_those_of_plain_decoding() -> None:
+    prompt, params = (
+        [1, 2, 3] * 20,
+        SamplingParams(seed=4, logprobs=3, prompt_logprobs=2, max_tokens=30),
+    )
+    found: list[Answer] = []
+    for config in ({}, WIDE):
+        engine = make_engine(**config)
+        key = engine.add(prompt, params)
+        if config:
+            prophesy(engine, {tuple(prompt): found[0].tokens}, 3)
+        found.append(drain(engine)[key])
+    assert found[0].tokens == found[1].tokens
+    assert found[0].logprobs == found[1].logprobs
+    assert found[0].prompt_logprobs == found[1].prompt_logprobs
+    assert len(found[1].logprobs) == len(found[1].tokens)
+
+
+def test_several_choices_of_a_prompt_stay_apart() -> None:
+    prompt, params = [5, 6, 7, 8] * 10, SamplingParams(n=4, seed=3, max_tokens=30, ignore_eos=True)
+    found = []
+    for config in ({}, WIDE):
+        engine = make_engine(num_pages=100, **config)
+        key = engine.add(prompt, params)
+        if config:
+            prophesy(engine, {tuple(prompt): found[0][0]}, 2)
+        answers = drain(engine)
+        found.append([answers[key + i].tokens for i in range(4)])
+    assert found[0] == found[1]
+
+
+def test_preemption_at_any_time_changes_nothing() -> None:
+    outcomes, answers = plain()
+    engine = make_engine(num_pages=400, **WIDE)
+    prophesy(engine, answers, 3)
+    rng, got = np.random.default_rng(0), {}
+    ids = [engine.add(prompt, params) for prompt, params in cases()]
+    while engine.has_work:
+        step(engine, got)
+        if rng.random() < 0.5:
+            engine.preempt(int(rng.choice(ids)))
+    assert [(got[i].tokens, got[i].reason, got[i].stop_token) for i in ids] == outcomes
+
+
+def test_a_draft_takes_no_memory_from_others() -> None:
+    """Two requests that fill the cache to the last page: drafts are left out, nobody is preempted."""
+    requests = [
+        ([i + 1] * 60, SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True))
+        for i in range(2)
+    ]
+    engine = make_engine(num_pages=4, **WIDE)
+    run(engine, requests)
+    assert engine.metrics.num_preemptions == 0
+
+
+def test_what_it_expects() -> None:
+    assert expected(0.0, 5) == 1
+    assert expected(1.0, 5) == 6
+    assert expected(0.5, 2) == pytest.approx(1.75)
+    assert Record(2, 4).after(4, 4).rate > 0.5 > Record(2, 4).after(4, 0).rate
+
+
+@pytest.mark.parametrize(
+    ("rate", "least", "most"), [(0.0, 0, 0), (0.05, 0, 0), (0.6, 1, 4), (0.99, 8, 16)]
+)
+def test_the_width_follows_the_rate(rate: float, least: int, most: int) -> None:
+    company = Company()
+    for positions in range(1, 20):
+        company.observe(positions, 0.01 + 0.002 * positions)
+    assert least <= best_width(rate, 16, company, 100, 0.0) <= most
+
+
+def test_nothing_is_drafted_where_every_position_costs_the_same() -> None:
+    company = Company(num_running=8)
+    for positions in range(1, 40):
+        company.observe(positions, 0.01 * positions)
+    assert best_width(0.9, 16, company, 100, 0.0) == 0
+    assert best_width(0.9, 16, Company(), 100, draft=10.0) == 0
+
+
+def test_a_width_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match="width"):
+        Options(width=MOST + 1)
+
+
+def test_a_draft_model_must_be_there() -> None:
+    with pytest.raises(UserError, match="draft model"):
+        make_engine(planner="speculative", options={"proposer": "draft"})
+
+
+def test_one_request_chooses_for_itself() -> None:
+    engine = make_engine()
+    params = SamplingParams(temperature=0.0, max_tokens=40, logit_bias={3: 100.0})
+    first = engine.add([1, 2] * 20, params)
+    second = engine.add([1, 2] * 20, params, planner="speculative", options={"width": "3"})
+    answers = drain(engine)
+    assert answers[first].tokens == answers[second].tokens
+    assert engine.metrics.num_drafted > 0

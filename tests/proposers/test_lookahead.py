@@ -1,0 +1,53 @@
+"""What lookahead finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from plait.proposers import lookahead
+from plait.proposers.base import Resources
+from tests.proposers.test_conformance import sequence, write
+
+PROPOSER = lookahead.Proposer(Resources())
+
+
+def follow(tokens: list[int], most: int = 4) -> list[int]:
+    return PROPOSER.propose(sequence(tokens), most).tokens.tolist()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ([1, 2, 3, 4, 5, 6, 9, 1, 2], [3, 4, 5, 6]),
+        ([1, 2, 3, 4], []),
+        ([5, 1, 2, 7, 5, 1, 2, 8, 5, 1, 2, 8, 4, 1, 2], [8, 4, 1, 2]),  # most went to 8
+        ([1, 2, 7, 0, 1, 2, 8, 0, 1, 2], [8, 0, 1, 2]),  # the latest among equals
+        ([1, 2] * 6, [1, 2, 1, 2]),  # what repeats itself goes on
+        ([3, 1, 2, 7, 0, 4, 1, 2, 8, 0, 3, 1, 2], [7, 0, 4, 1]),  # the longer run tells more
+    ],
+)
+def test_what_follows(tokens: list[int], expected: list[int]) -> None:
+    assert follow(tokens) == expected
+
+
+def test_branches_begin_with_different_tokens() -> None:
+    tokens = [5, 1, 2, 7, 5, 1, 2, 8, 5, 1, 2, 8, 4, 1, 2]
+    tree = PROPOSER.propose(sequence(tokens), 5, 2)
+    assert tree.tokens.tolist() == [8, 4, 1, 7, 5]
+    assert tree.parents.tolist() == [0, 1, 2, 0, 4]
+
+
+def test_the_answer_is_read_as_it_grows() -> None:
+    seq = sequence([1, 2, 3])
+    assert not len(PROPOSER.propose(seq, 2).tokens)
+    write(seq, [5, 6, 1, 2])
+    assert PROPOSER.propose(seq, 2).tokens.tolist() == [3, 5]
+
+
+def test_an_index_keeps_to_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookahead, "MOST_RUNS", 20)
+    seq = sequence(list(range(100)) + [50, 51])
+    assert not len(PROPOSER.propose(seq, 2).tokens)  # forgotten
+    write(seq, [98, 99, 50])
+    assert PROPOSER.propose(seq, 2).tokens.tolist() == [51, 98]
+    assert len(seq.memo["lookahead"].places) <= 20
