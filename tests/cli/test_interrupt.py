@@ -26,7 +26,7 @@ from plait.core.errors import UserError
 from tests.cli.fakes import FakeSession
 
 class Slow(FakeSession):
-    def stream(self, prompt, params):
+    def stream(self, prompt, params, show=None):
         if params.max_tokens == 1:
             logging.getLogger("plait.engine.engine").error("request 0 failed")
             raise UserError("the answer broke off")

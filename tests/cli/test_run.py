@@ -127,6 +127,8 @@ def test_json_is_the_whole_record(sessions: list[FakeSession]) -> None:
         "prompt_per_second": 20.0,
         "decode_per_second": 2.0,
         "tokens_per_forward": 1.0,
+        "drafted_tokens": 0,
+        "accepted_tokens": 0,
     }
 
 

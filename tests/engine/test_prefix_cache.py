@@ -131,6 +131,8 @@ def test_of_a_cached_prompt_one_position_is_computed() -> None:
         "prefix_lookups": 2,
         "prefix_hit_tokens": 2047,
         "prefix_evicted_pages": 0,
+        "drafted": 0,
+        "accepted": 0,
     }
 
 

@@ -43,7 +43,12 @@ def make_llm(
     """The real facade, with the loading of a model replaced."""
     closed: list[bool] = []
 
-    def build(config: EngineConfig, progress: Any, read_ends: Callable[[Any], Any]) -> Built:
+    def build(
+        config: EngineConfig,
+        progress: Any,
+        read_ends: Callable[[Any], Any],
+        read_draft: Callable[[Any], Any],
+    ) -> Built:
         pool = Pool(LAYOUT, 64)
         full = replace(traits, eos_ids=traits.eos_ids | read_ends(TOKENIZER))
         engine = assemble(config, FakeRunner(pool, full), full, pool)
