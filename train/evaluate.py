@@ -133,11 +133,8 @@ def spans(grid: sudoku.Grid) -> Spans:
     for place, token in enumerate(sudoku.tokens(grid[None])[0]):
         if token == sudoku.MASK:
             joins = found and found[-1][1] == place
-            found[-1:] = (
-                [(found[-1][0] if joins else place, place + 1)]
-                if joins
-                else [*found[-1:], (place, place + 1)]
-            )
+            start = found.pop()[0] if joins else place
+            found.append((start, place + 1))
     return tuple(found)
 
 

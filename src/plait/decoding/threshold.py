@@ -49,5 +49,7 @@ class Decoder(base.Decoder):
 
 
 def sure_ones(confidence: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
-    """Which confidences reach the threshold, or are the highest."""
+    """Which confidences reach the threshold, or are the highest; above 1 the first of the highest alone."""
+    if threshold > 1.0:
+        return np.asarray(np.arange(len(confidence)) == confidence.argmax(), np.bool_)
     return np.asarray(confidence >= min(threshold, confidence.max() - _TIE), np.bool_)
