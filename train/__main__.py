@@ -20,7 +20,11 @@ RECIPES = {
         steps=2000,
     ),
     "trimode": Recipe(
-        Shape(len(trimode.ALPHABET)), functools.partial(losses.trimode_loss, size=64), steps=3000
+        Shape(len(trimode.ALPHABET)),
+        functools.partial(losses.trimode_loss, size=64),
+        steps=6000,
+        rate=4e-3,
+        muon=True,
     ),
 }
 

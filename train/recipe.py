@@ -1,4 +1,4 @@
-"""The loop: AdamW, warm-up - constant - decay, a running mean of the weights, checkpoints it goes on from.
+"""The loop: AdamW (Muon for the layers' matrices where asked), warm-up - constant - decay, a running mean of the weights, checkpoints it goes on from.
 
 Every step draws its batch from a generator seeded by (seed, step), so a run that was stopped goes on with the same
 bits as one that was not.
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from train.body import Body, Shape
+from train.muon import Muon
 
 Loss = Callable[[Body, np.random.Generator], tuple[Tensor, str]]
 """(model, generator of this step) -> (loss, what kind of batch it was)."""
@@ -25,7 +26,8 @@ Loss = Callable[[Body, np.random.Generator], tuple[Tensor, str]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """decay: share of the steps, at the end, over which the rate falls to zero. mean: of the running mean."""
+    """decay: share of the steps, at the end, over which the rate falls to zero. mean: of the running mean.
+    muon: for the matrices of the layers, in place of AdamW."""
 
     shape: Shape
     loss: Loss
@@ -36,6 +38,7 @@ class Recipe:
     mean: float = 0.998
     seed: int = 1
     every: int = 100
+    muon: bool = False
 
     def rate_at(self, step: int) -> float:
         left = (self.steps - step) / (self.decay * self.steps)
@@ -49,9 +52,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe, self.folder = recipe, folder
         self.model = Body(recipe.shape)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        self.optimizers = optimizers(self.model, recipe)
         self.mean = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.step, self.seconds = 0, 0.0
         self.curve: list[dict[str, Any]] = []
@@ -75,15 +76,17 @@ class Run:
                 losses = {}
 
     def _one_step(self) -> tuple[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate_at(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate_at(self.step)
         loss, kind = self.recipe.loss(
             self.model, np.random.default_rng((self.recipe.seed, self.step))
         )
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         weight = min(self.recipe.mean, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
@@ -100,7 +103,7 @@ class Run:
             "curve": self.curve,
             "model": self.model.state_dict(),
             "mean": self.mean,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         partial = self.folder / "state.partial"
         torch.save(state, partial)
@@ -110,6 +113,15 @@ class Run:
     def _load(self) -> None:
         state = torch.load(self.folder / "state.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.mean, self.curve = state["mean"], state["curve"]
         self.step, self.seconds = state["step"], state["seconds"]
+
+
+def optimizers(model: Body, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    matrices = [p for p in model.layers.parameters() if p.ndim == 2] if recipe.muon else []
+    chosen = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    adam = torch.optim.AdamW(others, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    return [adam, Muon(matrices, lr=recipe.rate)] if matrices else [adam]
