@@ -14,7 +14,26 @@ namespace {
 
 constexpr int kChains = 10;  // accumulators: enough to hide the latency of a product
 
-#if defined(__AVX2__)
+#if defined(__AVX512VNNI__)
+
+using Lanes = __m512i;
+
+inline Lanes load(const uint8_t* at) {
+  return _mm512_loadu_si512(at);
+}
+inline Lanes mix(Lanes a, Lanes b) {
+  return _mm512_xor_si512(a, b);
+}
+// Products of 64 bytes added to `total`.
+inline Lanes multiply_add(Lanes total, Lanes weights, Lanes x) {
+  return _mm512_dpbusd_epi32(total, weights, x);
+}
+// The compiler must take the value for a new one: nothing is computed once for all rounds.
+inline void renew(Lanes& a) {
+  asm volatile("" : "+v"(a));
+}
+
+#elif defined(__AVX2__)
 
 using Lanes = __m256i;
 
@@ -32,7 +51,6 @@ inline Lanes multiply_add(Lanes total, Lanes weights, Lanes x) {
   return _mm256_add_epi16(total, _mm256_maddubs_epi16(weights, x));
 #endif
 }
-// The compiler must take the value for a new one: nothing is computed once for all rounds.
 inline void renew(Lanes& a) {
   asm volatile("" : "+x"(a));
 }
@@ -74,19 +92,21 @@ inline void renew(Lanes& a) {
 #endif
 
 uint64_t digest(Lanes a) {
-  uint64_t words[4];
+  uint64_t words[sizeof a / sizeof(uint64_t)];
   std::memcpy(words, &a, sizeof words);
-  return words[0] ^ words[1] ^ words[2] ^ words[3];
+  uint64_t seen = 0;
+  for (uint64_t word : words) seen ^= word;
+  return seen;
 }
 
 // Arrays are indexed by constants only, so that their elements stay in registers.
 template <int... kStream>
 uint64_t read_streams(const uint8_t* begin, size_t bytes, std::integer_sequence<int, kStream...>) {
   Lanes seen[sizeof...(kStream)] = {};
-  for (size_t at = 0; at < bytes; at += 64) {
+  for (size_t at = 0; at < bytes; at += 2 * sizeof(Lanes)) {
     const auto next = [&](Lanes& total, size_t stream) {
       const uint8_t* from = begin + stream * bytes + at;
-      total = mix(total, mix(load(from), load(from + 32)));
+      total = mix(total, mix(load(from), load(from + sizeof(Lanes))));
     };
     (next(seen[kStream], kStream), ...);
   }
@@ -99,7 +119,7 @@ uint64_t read(const uint8_t* begin, size_t bytes) {
 
 uint64_t multiply(int64_t rounds) {
   Lanes totals[kChains] = {};
-  uint8_t bytes[32];
+  uint8_t bytes[sizeof(Lanes)];
   std::memset(bytes, 3, sizeof bytes);
   Lanes weights = load(bytes);
   const Lanes x = weights;
@@ -120,7 +140,7 @@ uint64_t multiply(int64_t rounds) {
 }  // namespace
 
 const MeasureTable& measure_table() {
-  static constexpr MeasureTable table{read, multiply, 32 * kChains};
+  static constexpr MeasureTable table{read, multiply, sizeof(Lanes) * kChains};
   return table;
 }
 

@@ -18,6 +18,9 @@ const MeasureTable& measure_table();
 namespace avxvnni {
 const MeasureTable& measure_table();
 }
+namespace avx512vnni {
+const MeasureTable& measure_table();
+}
 
 namespace {
 
@@ -25,6 +28,9 @@ constexpr size_t kReadGrain = 256;
 constexpr int64_t kMultiplyRounds = 1 << 20;
 
 const MeasureTable& table_of(Isa isa) {
+#if defined(PLAIT_HAS_avx512vnni)
+  if (isa == Isa::avx512vnni) return avx512vnni::measure_table();
+#endif
 #if defined(PLAIT_HAS_avxvnni)
   if (isa == Isa::avxvnni) return avxvnni::measure_table();
 #endif
