@@ -22,7 +22,7 @@ RECIPES = {
     "trimode": Recipe(
         Shape(len(trimode.ALPHABET)),
         functools.partial(losses.trimode_loss, size=64),
-        steps=6000,
+        steps=4000,
         rate=4e-3,
         muon=True,
     ),
