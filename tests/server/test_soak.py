@@ -29,9 +29,8 @@ from plait.analysis.load_plan import Load
 from tests.server.faulty import FAULTS
 from tests.server.live import LONGEST, MODEL, LiveServer, Watch
 
-pytestmark = pytest.mark.soak
-
 SECONDS = float(os.environ.get("PLAIT_SOAK_SECONDS", "600"))
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(SECONDS + 300)]
 RATE = 1.0
 KV_BYTES = 32 << 20
 """A bit more than one longest request takes: all others have to make room for it, and what is kept for later goes."""
