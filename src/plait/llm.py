@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.core.aids import Aids
 from plait.core.config import EngineConfig
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
@@ -50,7 +51,7 @@ class LLM:
         if model is not None:
             settings["model"] = os.fspath(model) if isinstance(model, os.PathLike) else model
         config = EngineConfig(**settings)
-        built = build(config, progress, self._read_ends, self._read_draft)
+        built = build(config, progress, self._read_ends, self._read_draft, Aids(_Texts(self)))
         self.traits = built.traits
         self.words = built.words
         self._worker = Worker(built.engine)
@@ -229,6 +230,26 @@ class LLM:
             for request_id in running:
                 self._worker.cancel(request_id)
         return [answer.output for answer in answers]
+
+
+class _Texts:
+    """core.aids.Texts, for as long as the model is open."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = weakref.proxy(llm)
+
+    def encode(self, text: str) -> list[int]:
+        self._llm.tokenizer.refuse_longer(text, self._llm.context_length)
+        ids: list[int] = self._llm.tokenizer.encode(text, parse_special=True)
+        return ids
+
+    def rewrite(self, ids: list[int], change: Callable[[str], str]) -> list[int]:
+        tokenizer: Tokenizer = self._llm.tokenizer
+        before = tokenizer.decode(ids, skip_special=False, at_start=True)
+        after = change(before)
+        if after == before:
+            return ids
+        return tokenizer.encode(after, add_special=False, parse_special=True)
 
 
 def _one_each(

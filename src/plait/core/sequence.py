@@ -67,6 +67,7 @@ class Sequence:
     `is_watched`: somebody wants to see those that are not final.
     `salt` stands for whatever else than tokens its K/V depends on (an adapter), or whom it may be shared with:
     sequences with different salts never share any.
+    `second`: the same answer behind another prompt, with K/V of its own, for a decoder that contrasts the two.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Sequence:
         self.logprobs: dict[int, TokenLogprobs] = {}
         self.scratch: dict[str, Any] = {}
         self.memo: dict[str, Any] = {}
+        self.second: Sequence | None = None
         self._tokens: Ints = np.array(prompt, np.int32)
         self._masked: NDArray[np.bool_] = np.zeros(len(prompt), np.bool_)
 
@@ -180,6 +182,8 @@ class Sequence:
         twin._masked = self._masked[: self.length].copy()
         twin.logprobs = dict(self.logprobs)
         twin.scratch = copy.deepcopy(self.scratch)
+        if self.second is not None:
+            twin.second = self.second.fork(~request_id, seed=seed)
         return twin
 
     def share_scores(self, other: Sequence) -> None:

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.core import registry
+from plait.core.aids import NO_AIDS, Aids
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
 from plait.core.window import NO_INTS, Floats, Ints, Update, Window
@@ -49,22 +50,30 @@ class Options:
 
 
 class Item(NamedTuple):
-    """One request's rows: logits float32 [len(window.rows), vocab_size], at least one."""
+    """One request's rows: logits float32 [len(window.rows), vocab_size], at least one.
+
+    beside: of a request with a second stream (Sequence.second), its logits for the last target, float32 [vocab_size];
+    None where the step did not get that far, and then no open target is among the rows.
+    """
 
     logits: Floats
     seq: Sequence
     window: Window
+    beside: Floats | None = None
 
 
 class Decoder(ABC):
     """See the module's text for the contract. Siblings are built as `Decoder(options, traits)`.
 
-    threads: set by whoever has some. edits: may write again, or mask again, what it wrote; then the window's
-    targets are all positions that are not final, and `Update.settled` says when it has come to rest.
+    threads: set by whoever has some. aids: see `equip`. edits: may write again, or mask again, what it wrote; then the window's
+    targets are all positions that are not final, and `Update.settled` says when it has come to rest. contrasts: wants
+    to see other logits beside those of the request.
     """
 
     edits: bool = False
+    contrasts: bool = False
     threads: Pool | None = None
+    aids: Aids = NO_AIDS
 
     def __init__(self, options: Any, traits: Traits) -> None:
         self.options = options
@@ -80,6 +89,16 @@ class Decoder(ABC):
         twin = type(self)(replace(self.options, threshold=threshold), self.traits)
         twin.threads = self.threads
         return twin
+
+    def equip(self, aids: Aids) -> None:
+        """Called once, before the first request. Raises UserError when something that the options ask for is
+        missing."""
+        self.aids = aids
+
+    def second_prompt(self, prompt: Ints) -> Ints | None:
+        """What a second stream of a request begins with, int32 [n], n >= 1; None for no such stream. Raises UserError
+        for a prompt that gives none."""
+        return None
 
     def best(self, seq: Sequence, window: Window) -> int:
         """How many of the best logits of each row `decide` needs, the others being -inf for all it cares;
@@ -113,7 +132,7 @@ class Wrapper(Decoder):
             inner = module.Decoder(module.Options(), traits)
         assert inner is not None
         self.inner = inner
-        self.edits = inner.edits
+        self.edits, self.contrasts = inner.edits, self.contrasts or inner.contrasts
 
     @property
     def threshold(self) -> float | None:
@@ -123,6 +142,13 @@ class Wrapper(Decoder):
         twin = type(self)(self.options, self.traits, self.inner.at(threshold))
         twin.threads = self.threads
         return twin
+
+    def equip(self, aids: Aids) -> None:
+        super().equip(aids)
+        self.inner.equip(aids)
+
+    def second_prompt(self, prompt: Ints) -> Ints | None:
+        return self.inner.second_prompt(prompt)
 
 
 _NOISE = 0xBB67AE8584CAA73B

@@ -18,7 +18,9 @@ from plait.core.traits import Traits
 from plait.core.window import Ints
 
 LONGEST_SALT = 256
-LONGEST_OPTION = 64
+LONGEST_NAME = 64
+LONGEST_OPTION = 4096
+"""Characters; among the options are prompts."""
 LONGEST_TENANT = 256
 
 
@@ -53,13 +55,13 @@ def checked_options(options: Mapping[str, str] | None) -> Mapping[str, str]:
     """Raises UserError for what is no mapping from names to texts, or a large one."""
     given = {} if options is None else options
     if not isinstance(given, Mapping) or not all(
-        isinstance(text, str) and len(text) <= LONGEST_OPTION
+        isinstance(text, str) and len(text) <= most
         for item in given.items()
-        for text in item
+        for text, most in zip(item, (LONGEST_NAME, LONGEST_OPTION), strict=True)
     ):
         raise UserError(
             "options must hold names and values",
-            f"all of them texts of at most {LONGEST_OPTION} characters",
+            f"texts of at most {LONGEST_NAME} and {LONGEST_OPTION} characters",
         )
     return given
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from plait.core import registry
+from plait.core.aids import NO_AIDS, Aids
 from plait.core.config import PAGE, EngineConfig
 from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
@@ -48,18 +50,23 @@ def build(
     progress: Progress | None = None,
     read_ends: ReadEnds | None = None,
     read_draft: ReadEnds | None = None,
+    aids: Aids = NO_AIDS,
 ) -> Built:
     """The engine for a configuration: fetches the model if need be, loads it, puts the parts together.
 
     progress: called with (bytes done, bytes in total, label) during a download. read_ends: see `load`. read_draft:
-    the same for the draft model; it may raise UserError for a vocabulary that is not the model's.
+    the same for a draft model or an amateur; it may raise UserError for a vocabulary that is not the model's. aids:
+    for decoders, without the amateur.
     Raises UserError; then nothing is left open.
     """
     path = hub.resolve(config.model, offline=config.offline, progress=progress)
     with ExitStack() as opened:
         loaded = load(config, path, read_ends)
         opened.callback(loaded.close)
-        drafter = _drafter(config, loaded, progress, read_draft, opened)
+        beside = partial(_beside, config, loaded, progress, read_draft, opened)
+        drafter = beside(proposing.draft_config(config), "draft for")
+        amateur = beside(proposing.amateur_config(config), "be the amateur of")
+        aids = replace(aids, amateur=amateur, amateur_name=proposing.amateur(config))
         pace, pace_words = measured_pace(config)
         engine = assemble(
             config,
@@ -70,6 +77,7 @@ def build(
             most_positions=loaded.most_positions,
             time=None if pace is None else pace.time,
             drafter=drafter,
+            aids=aids,
         )
         engine.scheduler.pace = pace
         chosen = engine.own_planner.words
@@ -82,15 +90,16 @@ def build(
         return Built(engine, engine.traits, words, opened.pop_all().close)
 
 
-def _drafter(
+def _beside(
     config: EngineConfig,
     loaded: Loaded,
     progress: Progress | None,
     read_draft: ReadEnds | None,
     opened: ExitStack,
+    own: EngineConfig | None,
+    duty: str,
 ) -> Drafter | None:
-    """The draft model, if there is to be one. Raises UserError for one that speaks another language."""
-    own = proposing.draft_config(config)
+    """A second model, as `own` says. Raises UserError for one that speaks another language."""
     if own is None:
         return None
     path = hub.resolve(own.model, offline=own.offline, progress=progress)
@@ -99,12 +108,13 @@ def _drafter(
     sizes = loaded.traits.vocab_size, draft.traits.vocab_size
     if sizes[0] != sizes[1]:
         raise UserError(
-            f"{own.model} cannot draft for {config.model}: its vocabulary has {sizes[1]} tokens, not {sizes[0]}",
+            f"{own.model} cannot {duty} {config.model}: its vocabulary has {sizes[1]} tokens, not {sizes[0]}",
             "use a smaller model of the same family",
         )
     if draft.traits.pattern.kind is not PatternKind.CAUSAL:
         raise UserError(
-            f"{own.model} cannot draft: it does not generate left to right", "use one that does"
+            f"{own.model} cannot {duty} {config.model}: it does not generate left to right",
+            "use one that does",
         )
     return Drafter(draft)
 
@@ -143,12 +153,13 @@ def assemble(
     most_positions: int = BUDGET,
     time: StepTime | None = None,
     drafter: Drafter | None = None,
+    aids: Aids = NO_AIDS,
 ) -> Engine:
     """An engine from a runner and memory for K/V. Raises UserError for parts that do not fit together.
 
     threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
-    time: what a step costs here, where it was measured. drafter: for proposers.
+    time: what a step costs here, where it was measured. drafter: for proposers. aids: for decoders.
     """
     traits = in_mode(traits, config.planner)
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
@@ -170,7 +181,7 @@ def assemble(
     )
     scheduler.company.time = time
     equipment = Equipment(scheduler.company, Resources(drafter))
-    own = parts.Parts(traits, budget, names, options, threads, equipment)
+    own = parts.Parts(traits, budget, names, options, threads, equipment, aids)
     own.choose(AUTO, AUTO)
     return Engine(scheduler, runner, traits, own.choose, Limits.of(config))
 

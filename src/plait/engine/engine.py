@@ -26,6 +26,7 @@ from plait.engine.backlog import Backlog
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
 from plait.engine.reading import Reading, Toll
+from plait.iteration import pairs
 from plait.iteration.base import ChooseParts, Job, Planner, Request, check_fit
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
@@ -103,13 +104,12 @@ class Engine:
     ) -> list[Request]:
         """What `enqueue` takes, one per choice, or a UserError.
 
-        priority: lower goes first. tenant: for whom; tenants share what a step has. deadline: seconds from
-        now after which the request ends with reason DEADLINE, with what it has.
-        planner, decoder: names of siblings ("auto": the engine's own), for decoders also within wrappers,
-        "credit(threshold)". proposer: None: the engine's own. options: settings by name, as text; else the engine's.
-        watch: whether events also show tokens that may still change (`Event.canvas`).
-        cache_salt: a secret or a name; cached prefixes are shared only among requests with the same.
-        Touches nothing that a step uses, so it may be called from any thread at any time.
+        priority: lower goes first. tenant: for whom; tenants share what a step has. deadline: seconds from now after
+        which it ends with reason DEADLINE, with what it has. planner, decoder: names of siblings ("auto": the engine's
+        own), for decoders also within wrappers, "credit(threshold)". proposer: None: the engine's own. options:
+        settings by name, as text; else the engine's. watch: whether events also show what may still change (`canvas`).
+        cache_salt: a secret or a name; prefixes are shared only among requests with the same. Touches nothing that a
+        step uses, so it may be called from any thread at any time.
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
         room = len(ids) if params.infill else self.traits.context_length
@@ -132,6 +132,7 @@ class Engine:
             )
             for i, seed in enumerate(admission.seeds(params))
         ]
+        pairs.attach(requests, self.traits)
         self.limits.hold_kv(requests)
         for request in requests:
             request.seq.edits, request.seq.is_watched = request.decoder.edits, watch
@@ -207,8 +208,8 @@ class Engine:
         """Hidden states of texts, forward by forward between the steps; arguments and threads as for `prepare`."""
         salt, first = admission.checked_salt(cache_salt), self._take_ids(len(prompts))
         end = self.limits.deadline(admission.checked_deadline(deadline))
-        runner, traits = self.runner, self.traits
-        return Reading(prompts, first, self.scheduler, runner, traits, self.toll, salt, end)
+        parts = self.scheduler, self.runner, self.traits, self.toll
+        return Reading(prompts, first, *parts, salt, end)
 
     def preempt(self, request_id: int) -> None:
         """Take a request's memory; it goes on later. Nothing happens to one that is not running."""
@@ -228,7 +229,7 @@ class Engine:
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
         self.metrics.forward_seconds += (seconds := time.perf_counter() - begin)
-        self.scheduler.company.observe(sum(job.window.length for job in jobs), seconds)
+        self.scheduler.company.observe(sum(job.length for job in jobs), seconds)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:
@@ -236,7 +237,7 @@ class Engine:
         if isinstance(update, Exception):
             return [self._fail(request, update)]
         try:
-            self.scheduler.cache.stored(seq, window.kept(update.accepted))
+            self.scheduler.stored(job, update)
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
             event = emission.take(seq, self.traits)
@@ -284,9 +285,8 @@ class Engine:
     def _close(self, request: Request, event: Event) -> Event:
         """Forget a request; `event` is its last. Choices that waited for its prompt fend for themselves."""
         emission.seal(request.seq, event)
-        key = request.seq.request_id
         self.scheduler.remove(request)
-        self.backlog.leave(key)
+        self.backlog.leave(key := request.seq.request_id)
         self._deadlines.pop(key, None)
         del self._requests[key]
         self.metrics.observe(request.seq, event)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
+
 from plait.core.step import Runner
 from plait.core.window import Floats
 from plait.iteration.base import Job
@@ -21,7 +23,9 @@ def forward(runner: Runner, jobs: list[Job]) -> list[Floats | Exception]:
     Raises MemoryError: who asked for the last of it is not known, and smaller forwards would not give it back.
     """
     try:
-        return list(runner.forward([job.inputs for job in jobs]))
+        inputs = [job.inputs for job in jobs]
+        rows = iter(runner.forward([item for own in inputs for item in own]))
+        return [_joined([next(rows) for _ in own]) for own in inputs]
     except MemoryError:
         raise
     except Exception as error:
@@ -32,6 +36,11 @@ def forward(runner: Runner, jobs: list[Job]) -> list[Floats | Exception]:
     # A copy, because the arrays of the first half do not outlive the forward of the second.
     first = [_copy(rows) for rows in forward(runner, jobs[:middle])]
     return first + forward(runner, jobs[middle:])
+
+
+def _joined(rows: list[Floats]) -> Floats:
+    """Those of a second stream come behind those of the first."""
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def _copy(rows: Floats | Exception) -> Floats | Exception:

@@ -61,14 +61,15 @@ class Limits:
         for request in requests:
             seq = request.seq
             # Again and again, because a planner may round up to whole blocks.
-            while (excess := request.planner.span(seq) - most) > 0:
-                if seq.params.max_tokens is not None or seq.limit - excess <= seq.prompt_length:
+            while (excess := request.span - most) > 0:
+                less = -(-excess // len(request.streams))
+                if seq.params.max_tokens is not None or seq.limit - less <= seq.prompt_length:
                     raise ContextLengthError(
                         f"the request may need {seq.limit} slots of KV cache for each of "
                         f"{len(requests)} choices, but one may take {self.max_request_kv} in all",
                         "shorten the prompt, or ask for fewer tokens or choices",
                     )
-                seq.limit -= excess
+                seq.limit -= less
 
     def deadline(self, seconds: float | None) -> float | None:
         """The sooner of what was asked for and what is allowed, in seconds from submission."""

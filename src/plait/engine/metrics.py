@@ -101,7 +101,7 @@ class EngineMetrics:
         self.num_steps += 1
         for job in jobs:
             self.num_windows += 1
-            self.num_positions += job.window.length
+            self.num_positions += job.length
         for event in events:
             self.num_tokens += len(event.token_ids)
 

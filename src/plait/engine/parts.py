@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from plait.core import registry
+from plait.core.aids import NO_AIDS, Aids
 from plait.core.errors import UserError
 from plait.core.traits import Traits
 from plait.decoding.base import Decoder, Wrapper
@@ -67,9 +68,10 @@ class Parts:
         options: Mapping[str, Any],
         threads: Threads | None,
         equipment: Equipment,
+        aids: Aids = NO_AIDS,
     ) -> None:
-        """names, options: the engine's own; any other part begins with its default options."""
-        self._equipment = equipment
+        """names, options: the engine's own; any other part begins with its default options. aids: for decoders."""
+        self._equipment, self._aids = equipment, aids
         self.traits = traits
         self.budget = budget
         self.names = names
@@ -111,6 +113,7 @@ class Parts:
             module = registry.load("decoding", wrapper)
             decoder = module.Decoder(options[wrapper], self.traits, decoder)
             decoder.threads = self._threads
+        decoder.equip(self._aids)
         return decoder
 
     def _planner(self, name: str, options: Any) -> Planner:

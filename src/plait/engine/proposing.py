@@ -12,7 +12,7 @@ from plait.core.errors import UserError
 
 PLANNER = "speculative"
 DRAFT_KV = 256 << 20
-"""Bytes of K/V for a draft model."""
+"""Bytes of K/V for a draft model or an amateur."""
 
 CheckDraft = Callable[[Any], frozenset[int]]
 """From what the draft model's tokenizer is built from to ids that end an answer; raises UserError for a
@@ -44,6 +44,19 @@ def choice(proposer: str) -> Choice:
 def draft_config(config: EngineConfig) -> EngineConfig | None:
     """How to load the draft model; None without one."""
     model = choice(config.proposer).model
+    return replace(config, model=model, kv_memory=DRAFT_KV, max_model_len=0) if model else None
+
+
+def amateur(config: EngineConfig) -> str:
+    """The model that the engine's own contrastive decoder asks for; "" without one."""
+    names = "amateur", "contrastive.amateur"
+    asked = (config.options[name] for name in names if name in config.options)
+    return next(asked, "") if "contrastive" in config.decoder else ""
+
+
+def amateur_config(config: EngineConfig) -> EngineConfig | None:
+    """How to load it; None without one."""
+    model = amateur(config)
     return replace(config, model=model, kv_memory=DRAFT_KV, max_model_len=0) if model else None
 
 

@@ -29,6 +29,8 @@ PROMPT_ROWS = 64
 class Planner(base.Planner):
     """For causal models that predict the next token."""
 
+    pairs = True
+
     def __init__(self, options: Any, traits: Traits) -> None:
         super().__init__(options, traits)
         if traits.pattern.kind is not PatternKind.CAUSAL or traits.predicts is not Predicts.NEXT:

@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from plait.core.config import PAGE
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
@@ -60,6 +61,7 @@ class Planner(ABC):
     fills: whether it honours `SamplingParams.infill`.
     waits: whether it keeps a block open for a decoder that edits.
     is_whole: a canvas cannot be fed in pieces.
+    pairs: whether a second stream (Sequence.second) can go along.
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
     time: what a step costs on this machine, where it was measured; set before the first request.
@@ -70,6 +72,7 @@ class Planner(ABC):
     fills: ClassVar[bool] = False
     waits: ClassVar[bool] = False
     is_whole: ClassVar[bool] = False
+    pairs: ClassVar[bool] = False
     approximates: bool = False
     needs_slots: bool = False
     time: StepTime | None = None
@@ -133,6 +136,11 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
             "infill needs a way of generating that fills in stretches of a prompt",
             "use a model with full attention and the planner 'canvas', or leave infill out",
         )
+    if decoder.contrasts and not planner.pairs:
+        raise UserError(
+            "decoder: one that contrasts two streams needs a model that generates left to right",
+            "use the planner 'autoregressive', or another decoder",
+        )
     if not decoder.edits:
         return
     if not planner.waits:
@@ -182,21 +190,43 @@ class Request:
         return self.priority, self.tenant
 
     @property
+    def streams(self) -> list[Sequence]:
+        """Its sequence, and the second one if it has one."""
+        return [self.seq] if self.seq.second is None else [self.seq, self.seq.second]
+
+    @property
+    def span(self) -> int:
+        """The most slots that it can ever need; two streams lie in pages of their own."""
+        own, second = self.planner.span(self.seq), self.seq.second
+        if second is None:
+            return own
+        other = self.seq.limit - self.seq.length + second.length
+        return sum(-(-slots // PAGE) * PAGE for slots in (own, other))
+
+    @property
     def rank(self) -> tuple[int, int]:
         """Smaller is more urgent; no two requests are equal."""
         return self.priority, self.arrival
 
 
 class Job(NamedTuple):
-    """One request's part of the next forward."""
+    """One request's part of the next forward. second: what its second stream feeds in it, if anything."""
 
     request: Request
     window: Window
     view: KVView
+    second: StepInput | None = None
 
     @property
-    def inputs(self) -> StepInput:
+    def length(self) -> int:
+        """Positions fed."""
+        return self.window.length + (self.second.window.length if self.second else 0)
+
+    @property
+    def inputs(self) -> list[StepInput]:
+        """One, or two with a second stream."""
         seq, window = self.request.seq, self.window
         wants_all = window.remember or window.guidance
         best = 0 if wants_all else self.request.decoder.best(seq, window)
-        return StepInput(seq, window, self.view, best)
+        own = StepInput(seq, window, self.view, best)
+        return [own, self.second] if self.second else [own]

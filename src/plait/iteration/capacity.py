@@ -9,11 +9,15 @@ from plait.kvcache.base import Cache
 
 def check(request: Request, cache: Cache, max_num_batched_tokens: int) -> None:
     """Raise UserError for a request that could never run with this cache and this budget of positions."""
-    span = request.planner.span(request.seq)
+    span = request.span
     if span > cache.num_slots:
         raise CapacityError(
             f"the request may need {span} slots of KV cache, but there are {cache.num_slots}",
             "ask for fewer tokens, or raise kv_memory",
+        )
+    if max_num_batched_tokens < len(request.streams):
+        raise UserError(
+            "two streams need two positions of a step", "raise max_num_batched_tokens to 2 at least"
         )
     if request.planner.needs_slots and not cache.keeps:
         raise UserError(

@@ -20,11 +20,19 @@ def decide(jobs: list[Job], rows: list[Floats | Exception]) -> list[Update | Exc
         elif len(logits):
             indices, items = groups.setdefault(job.request.decoder, ([], []))
             indices.append(index)
-            items.append(Item(_guided(logits, job.window), job.request.seq, job.window))
+            items.append(_item(job, logits))
     for decoder, (indices, items) in groups.items():
         for index, item, update in zip(indices, items, _decide_all(decoder, items), strict=True):
             updates[index] = _remember(item, update) if item.window.remember else update
     return updates
+
+
+def _item(job: Job, logits: Floats) -> Item:
+    """logits: of the window's rows; behind them, if the second stream wanted one, its row."""
+    seq, window = job.request.seq, job.window
+    if job.second is None or not len(job.second.window.rows):
+        return Item(_guided(logits, window), seq, window)
+    return Item(logits[:-1], seq, window, beside=logits[-1])
 
 
 def _guided(logits: Floats, window: Window) -> Floats:

@@ -25,13 +25,13 @@ class Division:
 
     def streams(self, request: Request) -> bool:
         """Whether somebody waits for its next token, not for its prompt."""
-        stored = self._cache.length(request.seq)
-        has_begun = request.served > 0 or stored > 0 or request.planner.is_whole
-        return has_begun and request.planner.streams(request.seq, stored)
+        stored = {seq: self._cache.length(seq) for seq in request.streams}
+        has_begun = request.served > 0 or stored[request.seq] > 0 or request.planner.is_whole
+        return has_begun and all(request.planner.streams(*item) for item in stored.items())
 
     def behind(self, request: Request) -> int:
         """Positions that it has to compute."""
-        return request.seq.length - self._cache.length(request.seq)
+        return sum(seq.length - self._cache.length(seq) for seq in request.streams)
 
     def enter(self, request: Request) -> None:
         """A request that will want parts."""

@@ -48,7 +48,7 @@ class Queues:
         """Positions that the requests of an account have to compute; counted as far as `most`."""
         total = 0
         for request in self._queues[account]:
-            total += request.seq.length
+            total += sum(seq.length for seq in request.streams)
             if total >= most:
                 return most
         return total

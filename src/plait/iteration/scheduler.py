@@ -34,34 +34,30 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from plait.core.config import PAGE
 from plait.core.errors import CapacityError
 from plait.core.sequence import Sequence
-from plait.core.window import Window
-from plait.iteration import fairness
+from plait.core.step import StepInput
+from plait.core.window import Update, Window
+from plait.iteration import fairness, pairs
 from plait.iteration.base import Job, Request
 from plait.iteration.capacity import check
+from plait.iteration.coming import is_coming
 from plait.iteration.company import Company
 from plait.iteration.division import Division
 from plait.iteration.pace import Pace
 from plait.iteration.queues import Queues
 from plait.kvcache.base import Cache
 
-WORTH_WAITING = 2
-"""Pages for which a prompt waits a step."""
-
 
 class Scheduler:
     """Owns the queues and asks the cache for memory.
 
     running: requests that hold pages. waiting: they hold none.
-    refused: requests that turned out to need more memory than there is, or whose planner failed, with the
-        reason; the engine takes them from here and ends them.
-    company: who shares the steps, and what these cost, for planners that may feed more or less.
-    is_short_of_memory: whether the last plan wanted more pages.
-    num_lookups: admissions. num_prefix_hits, num_prefix_tokens: those that found a part of their canvas in the
-        cache, and how much they and the running ones found.
-    """
+    refused: requests that turned out to need more memory than there is, or whose planner failed, with the reason;
+        the engine takes them from here and ends them. company: who shares the steps, and what these cost, for
+        planners that may feed more or less. is_short_of_memory: whether the last plan wanted more pages.
+    num_lookups: admissions. num_prefix_hits, num_prefix_tokens: those that found a part of their canvas in the cache,
+        and how much they and the running ones found."""
 
     def __init__(
         self,
@@ -109,28 +105,36 @@ class Scheduler:
         """Queue a request that may start with the slots of `parent`, if there is a place for it now."""
         self._number(request)
         if parent in self.running and len(self.running) < self.max_num_seqs:
-            self.cache.fork(parent.seq, request.seq)
+            for old, new in zip(parent.streams, request.streams, strict=True):
+                self.cache.fork(old, new)
             self._start(request, self.cache.length(request.seq))
         else:
             self.waiting.add(request)
 
     def remove(self, request: Request) -> None:
         """Forget a request and give its pages back."""
-        self.cache.release(request.seq)
+        self._release(request)
         self.waiting.discard(request)
         if request in self.running:
             self.running.remove(request)
 
     def preempt(self, request: Request) -> None:
         """Take a running request's pages; it waits and computes its canvas again later."""
-        self.cache.release(request.seq)
+        self._release(request)
         self.running.remove(request)
         self.waiting.add(request)
         job = self._jobs.pop(request.seq.request_id, None)
         if job:
-            self._budget += job.window.length
+            self._budget += job.length
         request.seq.metrics.num_preemptions += 1
         self.num_preemptions += 1
+
+    def stored(self, job: Job, update: Update) -> None:
+        """Take note of what a forward computed for a job, and of what was decided."""
+        self.cache.stored(job.request.seq, job.window.kept(update.accepted))
+        if job.second:
+            self.cache.stored(job.second.sequence, job.second.window)
+        pairs.follow(job.request.seq, update)
 
     def plan(self) -> list[Job]:
         """The next forward. Empty only when there is no work, or what there was has been refused."""
@@ -198,7 +202,7 @@ class Scheduler:
         return True
 
     def _slots(self, request: Request) -> int:
-        return self.cache.length(request.seq)
+        return sum(map(self.cache.length, request.streams))
 
     def _start(self, request: Request, num_cached: int) -> None:
         self.running.append(request)
@@ -211,8 +215,9 @@ class Scheduler:
         """Give a running request a window, if budget and memory allow; False if they do not."""
         seq, cache = request.seq, self.cache
         is_prompt = not self._division.streams(request)
-        allowed = min(self._budget, self._division.holds(request, is_prompt=is_prompt))
-        if not allowed:
+        least, held = len(request.streams), self._division.holds(request, is_prompt=is_prompt)
+        allowed = min(self._budget, max(held, least) if held else 0)
+        if allowed < least:
             return False
         # A cache that keeps nothing cannot go on from a chunk: the window must be whole.
         budget = allowed if cache.keeps else self.max_num_batched_tokens
@@ -225,29 +230,37 @@ class Scheduler:
             return False
         if window is None or window.length > allowed:
             return False
-        if is_prompt and self._is_coming(seq, window):
+        if is_prompt and is_coming(seq, window, cache, self._jobs.values()):
             return True
         if window.start < stored:
             cache.truncate(seq, window.start)
         if len(window.parents) and not cache.reserve(seq, window.reach):
             window = window.undrafted  # no draft is worth a page of others
-        if not self._make_room(request, window.reach):
+        job = self._paired(request, window, budget)
+        if job is None or job.length > allowed:
             return False
-        self._budget -= window.length
-        self._division.spend(request, window.length, is_prompt=is_prompt)
-        self._jobs[seq.request_id] = Job(request, window, cache.view(seq, window))
+        self._budget -= job.length
+        self._division.spend(request, job.length, is_prompt=is_prompt)
+        self._jobs[seq.request_id] = job
         request.served = self._step
         return True
 
-    def _is_coming(self, seq: Sequence, window: Window) -> bool:
-        """Whether this step computes what `window` would for another: then to wait for it is no slower."""
-        cache = self.cache
-        least = max(WORTH_WAITING, (window.length - 1) // PAGE)
-        return cache.shares and any(
-            cache.coming(seq, request.seq, fed) >= least
-            for request, fed, _ in self._jobs.values()
-            if fed.length > PAGE
-        )
+    def _paired(self, request: Request, window: Window, budget: int) -> Job | None:
+        """The request's part of the step, with that of its second stream; None for want of memory."""
+        seq, cache, other, fed = request.seq, self.cache, request.seq.second, None
+        if other is not None:
+            stored = self._catch_up(other)
+            window, fed = pairs.synchronised(seq, window, stored, budget - window.length)
+        if not self._make_room(request, seq, window.reach):
+            return None
+        if other is None or fed is None:
+            return Job(request, window, cache.view(seq, window))
+        if fed.start < stored:
+            cache.truncate(other, fed.start)
+        if not self._make_room(request, other, fed.reach):
+            return None
+        beside = StepInput(other, fed, cache.view(other, fed))
+        return Job(request, window, cache.view(seq, window), beside)
 
     def _catch_up(self, seq: Sequence) -> int:
         """Slots that need no computing; others may have stored some since the last window."""
@@ -257,9 +270,13 @@ class Scheduler:
             seq.metrics.num_cached_tokens += stored - held
         return stored
 
-    def _make_room(self, request: Request, upto: int) -> bool:
-        """Reserve slots, at the cost of worse requests if need be."""
-        while not self.cache.reserve(request.seq, upto):
+    def _release(self, request: Request) -> None:
+        for seq in request.streams:
+            self.cache.release(seq)
+
+    def _make_room(self, request: Request, seq: Sequence, upto: int) -> bool:
+        """Reserve slots of one of its streams, at the cost of worse requests if need be."""
+        while not self.cache.reserve(seq, upto):
             self.is_short_of_memory = True
             worst = fairness.worst(self.running, self.cache)
             if worst is request:

@@ -76,7 +76,7 @@ class Planner(autoregressive.Planner):
 
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
         window = super().next(seq, stored, budget)
-        if window is None or not _decides(seq, window):
+        if window is None or seq.second is not None or not _decides(seq, window):
             return window
         company = self.equipment.company
         room = min(budget // company.num_running - window.length, seq.limit - seq.length - 1, MOST)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from plait.core.config import PAGE
+from plait.core.errors import CapacityError
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.window import NO_INTS, Floats, Ints, KVView, Window
@@ -42,6 +43,19 @@ class Drafter:
         self._states: dict[int, _State] = {}
         self.seconds = 0.0
         self.total_seconds = 0.0
+
+    def logits(self, seq: Sequence) -> Floats:
+        """What the model says behind the end of the canvas, float32 [vocabulary].
+
+        Raises CapacityError for a canvas that it cannot hold.
+        """
+        state = self._state(seq.request_id)
+        if not self._reserve(seq.request_id, state, seq.length):
+            raise CapacityError(
+                f"the amateur model cannot hold a canvas of {seq.length} tokens",
+                "shorten the prompt, or ask for fewer tokens",
+            )
+        return self._catch_up(seq, state).copy()
 
     def draft(self, seq: Sequence, most: int, least_chance: float) -> list[int]:
         """Greedy tokens, at most `most` >= 1, as long as their joint chance is at least `least_chance`."""
