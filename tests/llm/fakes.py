@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from plait import llm
+from plait.core.aids import Aids
 from plait.core.config import EngineConfig
 from plait.core.traits import Traits
 from plait.engine.build import Built, assemble
@@ -48,10 +49,11 @@ def make_llm(
         progress: Any,
         read_ends: Callable[[Any], Any],
         read_draft: Callable[[Any], Any],
+        aids: Aids,
     ) -> Built:
         pool = Pool(LAYOUT, 64)
         full = replace(traits, eos_ids=traits.eos_ids | read_ends(TOKENIZER))
-        engine = assemble(config, FakeRunner(pool, full), full, pool)
+        engine = assemble(config, FakeRunner(pool, full), full, pool, aids=aids)
         return Built(engine, engine.traits, ("fake",), lambda: closed.append(True))
 
     monkeypatch.setattr(llm, "build", build)

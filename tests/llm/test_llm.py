@@ -19,6 +19,7 @@ from plait.core.params import MAX_STOPS
 from plait.core.sequence import Event
 from plait.core.window import CAUSAL
 from plait.engine.engine import Engine
+from plait.llm import _Texts
 from tests.fakes import BLOCK_TRAITS, EOS, drain, make_engine, plain_logits, runner_of
 from tests.llm.fakes import NAMES, START, make_llm
 
@@ -402,3 +403,19 @@ def test_threads_share_a_model(model: LLM) -> None:
 def test_the_tokenizer_knows_more_ends_than_the_model(model: LLM) -> None:
     engine: Engine = model._worker.engine
     assert engine.traits.eos_ids == frozenset({EOS})
+
+
+def test_a_second_prompt_is_text_like_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
+    with make_llm(monkeypatch) as llm:
+
+        def say(options: dict[str, str]) -> list[int]:
+            (output,) = llm.generate("abcdef", params, decoder="contrastive", options=options)
+            return output.outputs[0].token_ids
+
+        assert say({"negative_prompt": "def"}) == say({"keep": "3"})
+        assert say({"negative_prompt": "def"}) != say({"strength": "0"})
+        texts = _Texts(llm)
+        ids = llm.tokenizer.encode("<|im_start|>abc", parse_special=True)
+        assert texts.rewrite(ids, lambda text: text) == ids
+        assert texts.rewrite(ids, lambda text: text.replace("b", "")) == [ids[0], ids[1], ids[3]]

@@ -25,9 +25,19 @@ class Parrot:
         return [1, 2, 3, 4, 5, 6][:most] if least_chance < 0.5 else [1]
 
 
+class Hydra:
+    """Heads that always say the same."""
+
+    def levels(self, seq: Sequence, depth: int, breadth: int) -> list[list[tuple[int, float]]]:
+        tokens = [[(5, 0.5), (6, 0.3), (7, 0.1)], [(8, 0.9)], [(9, 0.4), (3, 0.4)]]
+        return [level[:breadth] for level in tokens[:depth]]
+
+
 @pytest.fixture(params=NAMES)
 def proposer(request: pytest.FixtureRequest) -> Proposer:
-    made: Proposer = registry.load("proposers", request.param).Proposer(Resources(Parrot()))
+    made: Proposer = registry.load("proposers", request.param).Proposer(
+        Resources(Parrot(), Hydra())
+    )
     return made
 
 

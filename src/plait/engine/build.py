@@ -28,7 +28,11 @@ from plait.kvcache.base import Cache
 from plait.kvcache.pool import Pool
 from plait.proposers.base import Resources
 from plait.runner.drafter import Drafter
+from plait.runner.heads import Heads
+from plait.runner.heads import load as load_heads
 from plait.runner.load import Loaded, ReadEnds, load
+from plait.runner.native import NativeRunner
+from plait.runner.watched import Watched
 from plait.weights import hub
 
 Progress = Callable[[int, int, str], None]
@@ -68,15 +72,17 @@ def build(
         amateur = beside(proposing.amateur_config(config), "be the amateur of")
         aids = replace(aids, amateur=amateur, amateur_name=proposing.amateur(config))
         pace, pace_words = measured_pace(config)
+        runner, heads = _headed(config, loaded)
         engine = assemble(
             config,
-            loaded.runner,
+            runner,
             loaded.traits,
             loaded.pool,
             loaded.threads,
             most_positions=loaded.most_positions,
             time=None if pace is None else pace.time,
             drafter=drafter,
+            heads=heads,
             aids=aids,
         )
         engine.scheduler.pace = pace
@@ -119,6 +125,17 @@ def _beside(
     return Drafter(draft)
 
 
+def _headed(config: EngineConfig, loaded: Loaded) -> tuple[Runner, Heads | None]:
+    """The runner, and Medusa's heads on it if the proposer needs them. Raises UserError."""
+    file = proposing.heads_file(config)
+    if file is None:
+        return loaded.runner, None
+    if not isinstance(loaded.runner, NativeRunner):
+        raise UserError("heads need the native executor", "use another proposer")
+    watched = Watched(loaded.runner)
+    return watched, load_heads(file, watched, loaded.traits.vocab_size)
+
+
 def _whole_words(engine: Engine, most: int) -> tuple[str, ...]:
     """What a step feeds of a canvas that is seen as a whole, and what that means for the context. most: the tokens that
     model and memory allow."""
@@ -153,13 +170,14 @@ def assemble(
     most_positions: int = BUDGET,
     time: StepTime | None = None,
     drafter: Drafter | None = None,
+    heads: Heads | None = None,
     aids: Aids = NO_AIDS,
 ) -> Engine:
     """An engine from a runner and memory for K/V. Raises UserError for parts that do not fit together.
 
     threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
-    time: what a step costs here, where it was measured. drafter: for proposers. aids: for decoders.
+    time: what a step costs here, where it was measured. drafter, heads: for proposers. aids: for decoders.
     """
     traits = in_mode(traits, config.planner)
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
@@ -180,7 +198,7 @@ def assemble(
         max_num_seqs=config.max_num_seqs,
     )
     scheduler.company.time = time
-    equipment = Equipment(scheduler.company, Resources(drafter))
+    equipment = Equipment(scheduler.company, Resources(drafter, heads))
     own = parts.Parts(traits, budget, names, options, threads, equipment, aids)
     own.choose(AUTO, AUTO)
     return Engine(scheduler, runner, traits, own.choose, Limits.of(config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from plait.core import registry
@@ -20,7 +21,7 @@ vocabulary that is not the model's."""
 
 
 class Choice(NamedTuple):
-    """name: a sibling in `proposers`, or auto. model: of a draft model, "" without one."""
+    """name: a sibling in `proposers`, or auto. model: of a draft model, or the file of heads, "" without one."""
 
     name: str
     model: str
@@ -32,19 +33,30 @@ def choice(proposer: str) -> Choice:
     known = ("auto", *registry.names("proposers"))
     if name not in known:
         raise UserError(f"no proposer called {name!r}", f"available: {', '.join(known)}")
-    if colon and (not model or name not in ("draft", "auto")):
+    if colon and (not model or name not in ("draft", "auto", "heads")):
         raise UserError(
-            f"{proposer!r} is no proposer", "a model follows draft: or auto:, as in draft:MODEL"
+            f"{proposer!r} is no proposer",
+            "a model follows draft: or auto:, as in draft:MODEL, a file heads:",
         )
     if name == "draft" and not model:
         raise UserError("the proposer 'draft' needs a model", "draft:MODEL, of the same vocabulary")
+    if name == "heads" and not model:
+        raise UserError("the proposer 'heads' needs a file", "heads:FILE, safetensors")
     return Choice(name, model)
 
 
 def draft_config(config: EngineConfig) -> EngineConfig | None:
     """How to load the draft model; None without one."""
-    model = choice(config.proposer).model
+    name, model = choice(config.proposer)
+    if name == "heads":
+        return None
     return replace(config, model=model, kv_memory=DRAFT_KV, max_model_len=0) if model else None
+
+
+def heads_file(config: EngineConfig) -> Path | None:
+    """Where the heads lie that the engine's proposer needs."""
+    name, model = choice(config.proposer)
+    return Path(model) if name == "heads" else None
 
 
 def amateur(config: EngineConfig) -> str:

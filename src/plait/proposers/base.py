@@ -45,11 +45,21 @@ class Drafter(Protocol):
         ...
 
 
+class Heads(Protocol):
+    """Further heads of the model that answers, for tokens further ahead."""
+
+    def levels(self, seq: Sequence, depth: int, breadth: int) -> list[list[tuple[int, float]]]:
+        """For each of the next tokens, at most `depth`, the likeliest `breadth` with their probabilities, best first;
+        nothing where the model has not just computed the last token of the canvas."""
+        ...
+
+
 @dataclass(slots=True)
 class Resources:
-    """What an engine has for its proposers. drafter: None without a draft model."""
+    """What an engine has for its proposers. drafter, heads: None without a draft model, or heads."""
 
     drafter: Drafter | None = None
+    heads: Heads | None = None
 
 
 class Proposer(ABC):

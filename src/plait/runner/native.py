@@ -54,6 +54,7 @@ class NativeRunner:
             threads,
         )
         _Emitter(self._plan, self.weights).emit(self._fused)
+        self.last = self._fused.ops[-1]
         self._result = _columns(self._fused.result)
         self._out: Floats = np.zeros((0, self._fused.result.width), np.float32)
         if activations == "int8":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from plait.core.errors import FormatError
+from plait.core.window import Floats
 from plait.quant import base as quant
 from plait.weights import json_text
 from plait.weights.base import Checkpoint, TensorInfo, shown
@@ -58,6 +59,21 @@ class SafetensorsCheckpoint(Checkpoint):
 
     def forget_tokenizer(self) -> None:
         """Nothing to do: its files are read when a tokenizer is built."""
+
+
+def read_tensors(path: Path) -> dict[str, Floats]:
+    """All tensors of one file, by name, as float32. Raises FormatError, NotFoundError."""
+    opened: list[MappedFile] = []
+    try:
+        return {
+            name: quant.by_name(info.format_name).dequantize(
+                info.file.view(info.offset, info.nbytes), info.shape
+            )
+            for name, info in _open_file(path, opened).items()
+        }
+    finally:
+        for file in opened:
+            file.close()
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
