@@ -17,7 +17,7 @@ from plait.engine.engine import Engine
 from plait.kernels.plan import Pool as Threads
 from plait.kvcache.pool import KVLayout, Pool
 from plait.models.choose import model_for, trace
-from plait.proposers import draft as draft_proposer
+from plait.proposers import growth
 from plait.runner.drafter import Drafter
 from plait.runner.load import Loaded
 from plait.runner.native import NativeRunner
@@ -87,7 +87,7 @@ def test_every_proposer_gives_the_same_bits(
     name: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for bound in ("FIRST_THRESHOLD", "LOWEST", "HIGHEST"):  # random weights are never sure
-        monkeypatch.setattr(draft_proposer, bound, 0.0)
+        monkeypatch.setattr(growth, bound, 0.0)
     plain = answers(make(loaded(name, path)))
     same, other = (Drafter(loaded(name, path, seed=seed)) for seed in (0, 1))
     engine = make(loaded(name, path), same, **FAST, options={"proposer": "draft", "width": "4"})
@@ -96,6 +96,8 @@ def test_every_proposer_gives_the_same_bits(
     assert engine.metrics.num_accepted > 80
     for options, draft in [
         ({"proposer": "draft", "width": "3"}, other),
+        ({"proposer": "draft", "width": "6", "branches": "3"}, same),
+        ({"proposer": "draft", "width": "6", "branches": "2"}, other),
         ({"proposer": "lookahead", "width": "6"}, None),
         ({"proposer": "auto"}, same),
     ]:
@@ -103,7 +105,7 @@ def test_every_proposer_gives_the_same_bits(
 
 
 def test_the_reference_executor_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draft_proposer, "FIRST_THRESHOLD", 0.0)
+    monkeypatch.setattr(growth, "FIRST_THRESHOLD", 0.0)
     path = PATHS[0]
     plain = make(loaded("llama", path, native=False))
     first = plain.add(*requests()[0])
@@ -129,10 +131,9 @@ def test_a_canvas_that_the_drafter_cannot_hold_is_not_drafted_for() -> None:
     draft = Drafter(loaded("llama", PATHS[0], num_pages=2))
     prompt = np.full(2 * PAGE, 5, np.int32)
     seq = Sequence(1, prompt, SamplingParams(), limit=200, seed=0)
-    assert draft.draft(seq, 1, 0.0) == []
-    assert (
-        len(draft.draft(Sequence(2, prompt[:40], SamplingParams(), limit=200, seed=0), 3, 0.0)) == 3
-    )
+    assert draft.follow(seq, (1,), 1) == []
+    short = Sequence(2, prompt[:40], SamplingParams(), limit=200, seed=0)
+    assert len(draft.follow(short, (1, 2), 3)) == 3
 
 
 @pytest.mark.parametrize(

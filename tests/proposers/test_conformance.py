@@ -21,12 +21,14 @@ class Parrot:
 
     seconds = 0.001
 
-    def draft(self, seq: Sequence, most: int, least_chance: float) -> list[int]:
-        return [1, 2, 3, 4, 5, 6][:most] if least_chance < 0.5 else [1]
+    def follow(self, seq: Sequence, path: tuple[int, ...], breadth: int) -> list[tuple[int, float]]:
+        return [(len(path), 0.9), (len(path) + 1, 0.05), (9, 0.02)][:breadth]
 
 
 class Hydra:
-    """Heads that always say the same."""
+    """Heads, and a model of blocks, that always say the same."""
+
+    seconds = 0.001
 
     def levels(self, seq: Sequence, depth: int, breadth: int) -> list[list[tuple[int, float]]]:
         tokens = [[(5, 0.5), (6, 0.3), (7, 0.1)], [(8, 0.9)], [(9, 0.4), (3, 0.4)]]
@@ -36,7 +38,7 @@ class Hydra:
 @pytest.fixture(params=NAMES)
 def proposer(request: pytest.FixtureRequest) -> Proposer:
     made: Proposer = registry.load("proposers", request.param).Proposer(
-        Resources(Parrot(), Hydra())
+        Resources(Parrot(), Hydra(), Hydra())
     )
     return made
 

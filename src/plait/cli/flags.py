@@ -81,7 +81,7 @@ ENGINE = Panel(
     {
         "proposer": Flag(
             "Draft tokens for the model to verify, for the same answer sooner: none, lookahead, draft:MODEL, "
-            "heads:FILE, auto, auto:MODEL.",
+            "heads:FILE, self (a model of several modes), auto, auto:MODEL.",
         ),
         "planner": Flag(f"Order of the work: auto, {_siblings('iteration')}."),
         "decoder": Flag(

@@ -40,7 +40,7 @@ class EngineConfig:
     kv_memory: bytes for the KV cache; 0 means fitted to the machine.
     proposer: what drafts tokens for the model to verify, which makes answers faster and changes none: "none",
         "lookahead", "draft:MODEL" (a smaller model of the same vocabulary), "heads:FILE" (Medusa's heads for this
-        model, safetensors), "auto" (what pays; "auto:MODEL" with a draft model).
+        model, safetensors), "self" (of a model that decides blocks as well), "auto" (what pays; "auto:MODEL" with a draft model).
     planner, decoder, cache: names of siblings; "auto" is what the model's traits call for.
     enable_prefix_caching: whether the cache "auto" shares what prompts begin with between requests ("radix"),
         with a model that allows it, or not ("paged").

@@ -27,6 +27,7 @@ from plait.kernels.plan import Pool as Threads
 from plait.kvcache.base import Cache
 from plait.kvcache.pool import Pool
 from plait.proposers.base import Resources
+from plait.runner.block_drafter import BlockDrafter
 from plait.runner.drafter import Drafter
 from plait.runner.heads import Heads
 from plait.runner.heads import load as load_heads
@@ -73,6 +74,7 @@ def build(
         aids = replace(aids, amateur=amateur, amateur_name=proposing.amateur(config))
         pace, pace_words = measured_pace(config)
         runner, heads = _headed(config, loaded)
+        name = proposing.choice(config.proposer).name
         engine = assemble(
             config,
             runner,
@@ -83,6 +85,7 @@ def build(
             time=None if pace is None else pace.time,
             drafter=drafter,
             heads=heads,
+            blocks=BlockDrafter(loaded) if name == "self" else None,
             aids=aids,
         )
         engine.scheduler.pace = pace
@@ -171,13 +174,14 @@ def assemble(
     time: StepTime | None = None,
     drafter: Drafter | None = None,
     heads: Heads | None = None,
+    blocks: BlockDrafter | None = None,
     aids: Aids = NO_AIDS,
 ) -> Engine:
     """An engine from a runner and memory for K/V. Raises UserError for parts that do not fit together.
 
     threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
-    time: what a step costs here, where it was measured. drafter, heads: for proposers. aids: for decoders.
+    time: what a step costs here, where it was measured. drafter, heads, blocks: for proposers. aids: for decoders.
     """
     traits = in_mode(traits, config.planner)
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
@@ -198,7 +202,7 @@ def assemble(
         max_num_seqs=config.max_num_seqs,
     )
     scheduler.company.time = time
-    equipment = Equipment(scheduler.company, Resources(drafter, heads))
+    equipment = Equipment(scheduler.company, Resources(drafter, heads, blocks))
     own = parts.Parts(traits, budget, names, options, threads, equipment, aids)
     own.choose(AUTO, AUTO)
     return Engine(scheduler, runner, traits, own.choose, Limits.of(config))

@@ -6,6 +6,7 @@ Nothing here locks: the thread that owns the engine owns the pool.
 
 from __future__ import annotations
 
+import copy
 import mmap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -97,6 +98,19 @@ class Pool:
         page = self._free.pop()
         self._references[page] = 1
         return page
+
+    def split(self, count: int) -> Pool:
+        """A pool of its own over `count` pages of this memory, which this pool has no more. Before any is in use."""
+        assert self.num_free == self.num_pages > count, "pages are in use, or none would be left"
+        part = copy.copy(self)
+        part._kept, part._idle = {}, {}
+        self.num_pages -= count
+        self._free = list(range(self.num_pages - 1, -1, -1))
+        part._references = list(self._references)
+        part._free = list(range(self.num_pages + count - 1, self.num_pages - 1, -1))
+        part.num_pages = count
+        self._references = self._references[: self.num_pages]
+        return part
 
     def keep(self, page: int, forget: Callable[[int], None]) -> None:
         """Keep a page that has an owner; `forget` is called with its number when it is handed out again."""

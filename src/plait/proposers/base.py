@@ -39,9 +39,9 @@ class Drafter(Protocol):
     seconds: float
     """What one drafted token takes, measured as it goes; 0 while nobody knows."""
 
-    def draft(self, seq: Sequence, most: int, least_chance: float) -> list[int]:
-        """The tokens it thinks likeliest, at most `most`, as long as the chance of all of them together is at
-        least `least_chance`. Nothing when it has no room for the request."""
+    def follow(self, seq: Sequence, path: tuple[int, ...], breadth: int) -> list[tuple[int, float]]:
+        """What it thinks may follow the canvas and a path of tokens behind it: the likeliest `breadth` with their
+        probabilities, best first. Nothing when it has no room for the request."""
         ...
 
 
@@ -54,12 +54,20 @@ class Heads(Protocol):
         ...
 
 
+class Blocks(Heads, Protocol):
+    """The model that answers, as one that decides blocks of masked positions."""
+
+    seconds: float
+    """What one guessed token takes, measured as it goes; 0 while nobody knows."""
+
+
 @dataclass(slots=True)
 class Resources:
-    """What an engine has for its proposers. drafter, heads: None without a draft model, or heads."""
+    """What an engine has for its proposers; None without a draft model, heads, or a model that decides blocks."""
 
     drafter: Drafter | None = None
     heads: Heads | None = None
+    blocks: Blocks | None = None
 
 
 class Proposer(ABC):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from plait.core.sequence import Sequence
 from plait.proposers.base import NO_PROPOSAL, Proposal
 
 Children = Callable[[tuple[int, ...]], list[tuple[int, float]]]
@@ -20,12 +21,41 @@ class Node(NamedTuple):
     chance: float
 
 
-def likeliest(children: Children, most: int, branches: int) -> list[Node]:
-    """The `most` nodes with the best chances; each is followed by at most `branches`. Begins with the best."""
+FIRST_THRESHOLD = 0.25
+LOWEST, HIGHEST = 0.02, 0.9
+STEP = 1.15
+
+
+def threshold(seq: Sequence) -> float:
+    """The chance below which a guess for this request is not worth to be verified (LLMCad, arXiv:2309.04255)."""
+    known: float = seq.memo.get("draft_threshold", FIRST_THRESHOLD)
+    return known
+
+
+def adjust(seq: Sequence, accepted: int) -> None:
+    """Let the threshold follow what became of the last tree: all of a way accepted lowers it, an early refusal
+    raises it."""
+    depth = seq.memo.get("draft_depth", 0)
+    factor = 1 / STEP if accepted >= depth else STEP if 2 * accepted < depth else 1.0
+    seq.memo["draft_threshold"] = min(HIGHEST, max(LOWEST, threshold(seq) * factor))
+
+
+def grown(seq: Sequence, children: Children, most: int, branches: int) -> Proposal:
+    """The likeliest tree whose every node has a chance of at least the request's threshold."""
+    nodes = likeliest(children, most, branches, threshold(seq))
+    seq.memo["draft_depth"] = max((len(node.path) for node in nodes), default=0)
+    return proposal(nodes)
+
+
+def likeliest(children: Children, most: int, branches: int, least: float = 0.0) -> list[Node]:
+    """The `most` nodes with the best chances, of at least `least`; each is followed by at most `branches`. Begins with
+    the best."""
     open_ = [Node((token,), chance) for token, chance in children(())[:branches]]
     found: list[Node] = []
     while open_ and len(found) < most:
         best = max(open_, key=lambda node: node.chance)
+        if best.chance < least:
+            break
         open_.remove(best)
         found.append(best)
         if len(found) < most:

@@ -27,11 +27,19 @@ NEW = 0.1
 
 
 @dataclass(slots=True)
-class _State:
+class State:
     """fed: the tokens whose K/V lies in the pages, int32 [n]."""
 
     pages: list[int] = field(default_factory=list)
     fed: Ints = field(default_factory=lambda: NO_INTS)
+
+    def keep(self, canvas: Ints, size: int = 1) -> int:
+        """Keep what was fed as far as it agrees with a canvas, in multiples of `size` tokens; returns how much."""
+        common = min(len(self.fed), len(canvas))
+        differ = np.flatnonzero(self.fed[:common] != canvas[:common])
+        start = (int(differ[0]) if len(differ) else common) // size * size
+        self.fed = self.fed[:start]
+        return start
 
 
 class Drafter:
@@ -40,7 +48,7 @@ class Drafter:
     def __init__(self, loaded: Loaded) -> None:
         """Owns the runner and the pool from here on."""
         self._loaded = loaded
-        self._states: dict[int, _State] = {}
+        self._states: dict[int, State] = {}
         self.seconds = 0.0
         self.total_seconds = 0.0
 
@@ -55,42 +63,32 @@ class Drafter:
                 f"the amateur model cannot hold a canvas of {seq.length} tokens",
                 "shorten the prompt, or ask for fewer tokens",
             )
-        return self._catch_up(seq, state).copy()
+        return self._catch_up(seq, state, seq.tokens).copy()
 
-    def draft(self, seq: Sequence, most: int, least_chance: float) -> list[int]:
-        """Greedy tokens, at most `most` >= 1, as long as their joint chance is at least `least_chance`."""
+    def follow(self, seq: Sequence, path: tuple[int, ...], breadth: int) -> list[tuple[int, float]]:
+        """What may follow the canvas and a path behind it, with probabilities, best first; see proposers.base."""
         begin = time.perf_counter()
         state = self._state(seq.request_id)
-        if not self._reserve(seq.request_id, state, seq.length + most):
+        canvas = np.concatenate([seq.tokens, np.array(path, np.int32)])
+        if not self._reserve(seq.request_id, state, len(canvas)):
             return []
-        row = self._catch_up(seq, state)
-        start = time.perf_counter()
-        found: list[int] = []
-        chance = 1.0
-        while True:
-            token, share = _best(row)
-            chance *= share
-            if chance < least_chance:
-                break
-            found.append(token)
-            if len(found) == most:
-                break
-            row = self._feed(seq, state, np.array([token], np.int32))
-        now = time.perf_counter()
-        self._note((now - start) / max(1, len(found)), now - begin)
+        found = best(self._catch_up(seq, state, canvas), breadth)
+        self._note(time.perf_counter() - begin, is_typical=bool(path))
         return found
 
-    def _note(self, seconds: float, total: float) -> None:
-        self.seconds += (seconds - self.seconds) * (NEW if self.seconds else 1.0)
-        self.total_seconds += total
+    def _note(self, seconds: float, *, is_typical: bool) -> None:
+        """is_typical: not one that had a canvas to catch up with."""
+        self.total_seconds += seconds
+        if is_typical:
+            self.seconds += (seconds - self.seconds) * (NEW if self.seconds else 1.0)
 
-    def _state(self, request_id: int) -> _State:
+    def _state(self, request_id: int) -> State:
         """The request's state, as the one that was used last."""
-        state = self._states.pop(request_id, None) or _State()
+        state = self._states.pop(request_id, None) or State()
         self._states[request_id] = state
         return state
 
-    def _reserve(self, request_id: int, state: _State, upto: int) -> bool:
+    def _reserve(self, request_id: int, state: State, upto: int) -> bool:
         if upto > min(self._loaded.traits.context_length, self._loaded.pool.num_pages * PAGE):
             return False
         while len(state.pages) < num_pages(upto):
@@ -105,20 +103,16 @@ class Drafter:
                 state.pages.append(page)
         return True
 
-    def _catch_up(self, seq: Sequence, state: _State) -> Floats:
-        """Feed the canvas as far as it is not fed; logits behind its end, float32 [vocabulary]."""
-        canvas = seq.tokens
-        common = min(len(state.fed), len(canvas) - 1)
-        differ = np.flatnonzero(state.fed[:common] != canvas[:common])
-        start = int(differ[0]) if len(differ) else common
-        state.fed = state.fed[:start]
+    def _catch_up(self, seq: Sequence, state: State, canvas: Ints) -> Floats:
+        """Feed a canvas as far as it is not fed; logits behind its end, float32 [vocabulary]."""
+        start = state.keep(canvas[:-1])
         row: Floats | None = None
         for begin in range(start, len(canvas), CHUNK):
             row = self._feed(seq, state, canvas[begin : begin + CHUNK])
         assert row is not None
         return row
 
-    def _feed(self, seq: Sequence, state: _State, tokens: Ints) -> Floats:
+    def _feed(self, seq: Sequence, state: State, tokens: Ints) -> Floats:
         """Logits of the last of the tokens, which follow those that were fed."""
         start, end = len(state.fed), len(state.fed) + len(tokens)
         rows = np.array([len(tokens) - 1], np.int32)
@@ -130,8 +124,13 @@ class Drafter:
         return last
 
 
-def _best(row: Floats) -> tuple[int, float]:
-    """The likeliest token and its probability; 0 for rows that are no numbers."""
-    token = int(np.argmax(row))
-    share = 1.0 / float(np.exp(row - row[token]).sum())
-    return token, share if share > 0 else 0.0
+def best(row: Floats, breadth: int) -> list[tuple[int, float]]:
+    """The likeliest tokens of a row of logits with their probabilities, best first; none for what is no numbers."""
+    count = min(breadth, len(row))
+    found = np.argpartition(-row, count - 1)[:count]
+    found = found[np.lexsort((found, -row[found]))]
+    total = np.exp(row - row[found[0]], dtype=np.float64).sum()
+    if not 0 < total < np.inf:
+        return []
+    shares = np.exp((row[found] - row[found[0]]).astype(np.float64)) / total
+    return list(zip(found.tolist(), shares.tolist(), strict=True))

@@ -19,6 +19,7 @@ import numpy as np
 from plait.core.errors import FormatError
 from plait.core.sequence import Sequence
 from plait.core.window import Floats
+from plait.runner.drafter import best
 from plait.runner.watched import Watched
 from plait.weights.safetensors import read_tensors
 
@@ -51,7 +52,7 @@ class Heads:
         moved = np.stack([_moved(head, state) for head in heads])
         own = [head.out is None for head in heads]
         rows = self._runner.head(moved) if all(own) else _products(heads, moved)
-        return [_best(row, breadth) for row in rows]
+        return [best(row, breadth) for row in rows]
 
 
 def load(path: Path, runner: Watched, vocabulary: int) -> Heads:
@@ -128,12 +129,3 @@ def _moved(head: Head, state: Floats) -> Floats:
 
 def _products(heads: list[Head], moved: Floats) -> list[Floats]:
     return [head.out @ row for head, row in zip(heads, moved, strict=True) if head.out is not None]
-
-
-def _best(row: Floats, breadth: int) -> list[tuple[int, float]]:
-    count = min(breadth, len(row))
-    best = np.argpartition(-row, count - 1)[:count]
-    best = best[np.lexsort((best, -row[best]))]
-    total = np.exp(row - row.max(), dtype=np.float64).sum()
-    shares = np.exp((row[best] - row.max()).astype(np.float64)) / total
-    return list(zip(best.tolist(), shares.tolist(), strict=True))
