@@ -27,6 +27,7 @@ class Times:
     num_preemptions: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
+    is_lossy: bool = False
 
 
 @dataclass

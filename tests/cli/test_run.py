@@ -129,6 +129,7 @@ def test_json_is_the_whole_record(sessions: list[FakeSession]) -> None:
         "tokens_per_forward": 1.0,
         "drafted_tokens": 0,
         "accepted_tokens": 0,
+        "lossy": False,
     }
 
 

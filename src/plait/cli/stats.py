@@ -32,6 +32,7 @@ def timings(output: RequestOutput) -> dict[str, Any]:
         "tokens_per_forward": _rate(tokens, times.num_forwards),
         "drafted_tokens": times.num_drafted,
         "accepted_tokens": times.num_accepted,
+        "lossy": times.is_lossy,
     }
 
 
@@ -48,6 +49,8 @@ def footer(output: RequestOutput) -> str:
     ]
     if numbers["drafted_tokens"]:
         parts.append(f"{numbers['accepted_tokens']} of {numbers['drafted_tokens']} drafted right")
+    if numbers["lossy"]:
+        parts.append("lossy: typical acceptance, not the answer of plain decoding")
     return " | ".join(parts)
 
 

@@ -17,7 +17,8 @@ from plait.core.window import FinishReason, Ints, TokenLogprobs, Update
 
 @dataclass(slots=True)
 class Metrics:
-    """Times in seconds (time.perf_counter) and counts of one request."""
+    """Times in seconds (time.perf_counter) and counts of one request. is_lossy: drafted tokens may have been taken that
+    plain decoding would not have chosen."""
 
     arrival_time: float = field(default_factory=time.perf_counter)
     first_scheduled_time: float | None = None
@@ -29,6 +30,7 @@ class Metrics:
     num_preemptions: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
+    is_lossy: bool = False
 
 
 class Event(NamedTuple):

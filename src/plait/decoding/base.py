@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from plait.core import registry
 from plait.core.aids import NO_AIDS, Aids
+from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
 from plait.core.window import NO_INTS, Floats, Ints, Update, Window
@@ -95,6 +96,10 @@ class Decoder(ABC):
         missing."""
         self.aids = aids
 
+    def is_lossy(self, params: SamplingParams) -> bool:
+        """Whether it may take drafted tokens that it would not have chosen without a draft."""
+        return False
+
     def second_prompt(self, prompt: Ints) -> Ints | None:
         """What a second stream of a request begins with, int32 [n], n >= 1; None for no such stream. Raises UserError
         for a prompt that gives none."""
@@ -146,6 +151,9 @@ class Wrapper(Decoder):
     def equip(self, aids: Aids) -> None:
         super().equip(aids)
         self.inner.equip(aids)
+
+    def is_lossy(self, params: SamplingParams) -> bool:
+        return self.inner.is_lossy(params)
 
     def second_prompt(self, prompt: Ints) -> Ints | None:
         return self.inner.second_prompt(prompt)

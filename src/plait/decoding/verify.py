@@ -47,8 +47,34 @@ class Decoder(base.Decoder):
         updates: list[Update | Exception] = []
         for item, own in zip(items, asks, strict=True):
             answer = [next(answers) for _ in own]
-            updates.append(_update(item, answer))
+            updates.append(self._update(item, answer))
         return updates
+
+    def path(self, item: Item, chosen: list[int]) -> list[int]:
+        """The rows that decide, one after the other; chosen: what each would write by itself."""
+        return _path(item, chosen)
+
+    def _update(
+        self, item: Item, answers: list[sampling.Choices | FloatingPointError]
+    ) -> Update | Exception:
+        chosen: list[int] = []
+        for answer in answers:
+            if isinstance(answer, FloatingPointError):
+                return answer
+            chosen += answer.tokens.tolist()
+        part, is_drafted = split(item), bool(len(item.window.parents))
+        try:
+            scored = rows.scored_logprobs(part) if len(part.scored) else {}
+            if not chosen:
+                return Update(logprobs=scored)
+            path = self.path(item, chosen) if is_drafted else list(range(len(chosen)))
+            written = _written(item, path, chosen) if is_drafted else chosen
+            targets, tokens = part.targets[path], np.array(written, np.int32)
+            logprobs = rows.written_logprobs(part.logits[path], part.seq, targets, tokens)
+        except FloatingPointError as error:
+            return error
+        accepted = _kept(path) if is_drafted else 0
+        return Update(targets, tokens, accepted=accepted, logprobs={**scored, **logprobs})
 
 
 def _asks(item: Item, traits: Traits) -> list[sampling.Ask]:
@@ -78,24 +104,18 @@ def _branch(window: Window, place: int) -> Ints:
     return np.array(found[::-1], np.int32)
 
 
-def _update(item: Item, answers: list[sampling.Choices | FloatingPointError]) -> Update | Exception:
-    chosen: list[int] = []
-    for answer in answers:
-        if isinstance(answer, FloatingPointError):
-            return answer
-        chosen += answer.tokens.tolist()
-    part = split(item)
-    try:
-        scored = rows.scored_logprobs(part) if len(part.scored) else {}
-        if not chosen:
-            return Update(logprobs=scored)
-        path = _path(item, chosen) if len(item.window.parents) else list(range(len(chosen)))
-        targets, tokens = part.targets[path], np.array(chosen, np.int32)[path]
-        logprobs = rows.written_logprobs(part.logits[path], part.seq, targets, tokens)
-    except FloatingPointError as error:
-        return error
-    accepted = _kept(path) if len(item.window.parents) else 0
-    return Update(targets, tokens, accepted=accepted, logprobs={**scored, **logprobs})
+def drafted_tokens(item: Item) -> list[int]:
+    """Those behind the canvas; the row i > 0 of those wanted is that of the i-th."""
+    window = item.window
+    assert window.tokens is not None
+    drafted: list[int] = window.tokens[window.length - len(window.parents) :].tolist()
+    return drafted
+
+
+def _written(item: Item, path: list[int], chosen: list[int]) -> list[int]:
+    """What a path writes: the drafted tokens that it went by, then what its last row chose."""
+    drafted = drafted_tokens(item)
+    return [*(drafted[place - 1] for place in path[1:]), chosen[path[-1]]]
 
 
 def _kept(path: list[int]) -> int:
@@ -111,9 +131,7 @@ def _leads(row: Floats, token: int) -> bool:
 
 def _path(item: Item, chosen: list[int]) -> list[int]:
     """The rows that decide, one after the other."""
-    window = item.window
-    assert window.tokens is not None
-    drafted = window.tokens[window.length - len(window.parents) :].tolist()
+    window, drafted = item.window, drafted_tokens(item)
     children = {
         (parent, token): place
         for place, (parent, token) in enumerate(

@@ -135,14 +135,15 @@ class Engine:
         pairs.attach(requests, self.traits)
         self.limits.hold_kv(requests)
         for request in requests:
-            request.seq.edits, request.seq.is_watched = request.decoder.edits, watch
-            request.planner.admit(request.seq)
+            seq, chosen = request.seq, request.decoder
+            seq.edits, seq.is_watched = chosen.edits, watch
+            seq.metrics.is_lossy = chosen.is_lossy(params)
+            request.planner.admit(seq)
             self.scheduler.check(request)
         return requests
 
     def enqueue(self, requests: list[Request]) -> int:
-        """Queue what `prepare` gave. The prompt is computed once, by the first: the others are forked when
-        it has its first token."""
+        """Queue what `prepare` gave. The first computes the prompt; the others are forked at its first token."""
         first, *others = requests
         self.scheduler.add(first)
         for request in requests:
@@ -255,8 +256,7 @@ class Engine:
         return [event] if event else []
 
     def _enter(self, request: Request) -> None:
-        key = request.seq.request_id
-        self._requests[key] = request
+        self._requests[key := request.seq.request_id] = request
         if request.deadline is not None:
             self._deadlines[key] = request.deadline
 

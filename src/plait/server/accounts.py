@@ -37,6 +37,7 @@ def timings_of(generation: Generation) -> Timings:
         predicted_per_second=_rate(len(first.outputs[0].token_ids) - 1, decode),
         draft_n=times.num_drafted,
         draft_n_accepted=times.num_accepted,
+        lossy=times.is_lossy,
     )
 
 

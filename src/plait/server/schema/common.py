@@ -204,7 +204,8 @@ class Timings(Answer):
     """cache_n: prompt tokens found in the cache; prompt_n: those computed; predicted_n: tokens generated.
 
     Rates are of the first choice of the first prompt, null where there was nothing to divide. draft_n,
-    draft_n_accepted: tokens drafted for it, and those that were right.
+    draft_n_accepted: tokens drafted for it, and those that were taken; lossy: whether some of these may not be what
+    plain decoding would have chosen (the decoder 'typical').
     """
 
     cache_n: int
@@ -216,6 +217,7 @@ class Timings(Answer):
     predicted_per_second: float | None
     draft_n: int
     draft_n_accepted: int
+    lossy: bool
 
 
 class TopLogprob(Answer):
