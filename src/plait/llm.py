@@ -185,7 +185,7 @@ class LLM:
         different = next((i for i, (own, other) in enumerate(pairs) if own != other), None)
         if different is not None:
             raise UserError(
-                f"the draft model has another vocabulary: token {different} is "
+                f"the second model has another vocabulary: token {different} is "
                 f"{draft.token_name(different)!r} there and {self.tokenizer.token_name(different)!r} here",
                 "use a smaller model of the same family",
             )
