@@ -121,6 +121,8 @@ def test_heads_read_the_state_that_chose_the_last_token(file: File) -> None:
 class Knowing:
     """Heads that know the answer, and are wrong about every third token."""
 
+    seconds = 0.0
+
     def __init__(self, answer: list[int], prompt: int) -> None:
         self.answer = answer
         self.prompt = prompt

@@ -45,20 +45,17 @@ class Drafter(Protocol):
         ...
 
 
-class Heads(Protocol):
-    """Further heads of the model that answers, for tokens further ahead."""
-
-    def levels(self, seq: Sequence, depth: int, breadth: int) -> list[list[tuple[int, float]]]:
-        """For each of the next tokens, at most `depth`, the likeliest `breadth` with their probabilities, best first;
-        nothing where the model has not just computed the last token of the canvas."""
-        ...
-
-
-class Blocks(Heads, Protocol):
-    """The model that answers, as one that decides blocks of masked positions."""
+class Levels(Protocol):
+    """The model that answers, guessing several of the next tokens at once, each by itself: with further heads, or as
+    one that decides blocks."""
 
     seconds: float
     """What one guessed token takes, measured as it goes; 0 while nobody knows."""
+
+    def levels(self, seq: Sequence, depth: int, breadth: int) -> list[list[tuple[int, float]]]:
+        """For each of the next tokens, at most `depth`, the likeliest `breadth` with their probabilities, best first.
+        Nothing where it knows nothing, or has no room for the request."""
+        ...
 
 
 @dataclass(slots=True)
@@ -66,8 +63,8 @@ class Resources:
     """What an engine has for its proposers; None without a draft model, heads, or a model that decides blocks."""
 
     drafter: Drafter | None = None
-    heads: Heads | None = None
-    blocks: Blocks | None = None
+    heads: Levels | None = None
+    blocks: Levels | None = None
 
 
 class Proposer(ABC):

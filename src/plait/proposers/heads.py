@@ -27,6 +27,10 @@ class Proposer(base.Proposer):
             )
         self._heads = resources.heads
 
+    @property
+    def seconds(self) -> float:
+        return self._heads.seconds
+
     def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
         levels = self._heads.levels(seq, most, branches)
 

@@ -11,6 +11,7 @@ The last may be missing in all heads: then the model's own head gives the logits
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -19,7 +20,7 @@ import numpy as np
 from plait.core.errors import FormatError
 from plait.core.sequence import Sequence
 from plait.core.window import Floats
-from plait.runner.drafter import best
+from plait.runner.drafter import NEW, best
 from plait.runner.watched import Watched
 from plait.weights.safetensors import read_tensors
 
@@ -36,11 +37,13 @@ class Head(NamedTuple):
 
 
 class Heads:
-    """Guesses for what follows the last token of a canvas."""
+    """Guesses for what follows the last token of a canvas. seconds: what a guessed token takes, a mean in which the
+    latest count most."""
 
     def __init__(self, runner: Watched, heads: list[Head]) -> None:
         self._runner = runner
         self._heads = heads
+        self.seconds = 0.0
 
     def levels(self, seq: Sequence, depth: int, breadth: int) -> list[list[tuple[int, float]]]:
         """For each of the next tokens, at most `depth`, the likeliest `breadth` with their probabilities, best first.
@@ -48,11 +51,15 @@ class Heads:
         state = self._runner.state(seq)
         if state is None:
             return []
+        begin = time.perf_counter()
         heads = self._heads[:depth]
         moved = np.stack([_moved(head, state) for head in heads])
         own = [head.out is None for head in heads]
         rows = self._runner.head(moved) if all(own) else _products(heads, moved)
-        return [best(row, breadth) for row in rows]
+        found = [best(row, breadth) for row in rows]
+        took = (time.perf_counter() - begin) / len(found)
+        self.seconds += (took - self.seconds) * (NEW if self.seconds else 1.0)
+        return found
 
 
 def load(path: Path, runner: Watched, vocabulary: int) -> Heads:
