@@ -17,6 +17,8 @@ SEED = 20_000
 """Of the held-out items; training draws from (seed 1, step)."""
 Spans = tuple[tuple[int, int], ...]
 Tasks = Mapping[str, tuple[Sequence["Question"], Sequence["Way"]]]
+Rows = dict[str, dict[str, dict[str, Any]]]
+"""Task -> label of a way -> its row."""
 
 
 @dataclass(frozen=True)
