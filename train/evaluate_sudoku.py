@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 
+from plait.analysis.tasks import Item
 from train import sudoku
 from train.asking import SEED, Question, Spans, Tasks, Way
 
@@ -33,7 +34,7 @@ def _puzzle(grid: sudoku.Grid, solution: sudoku.Grid) -> Question:
     where = spans(grid)
     answer = sudoku.text(solution)[where[0][0] :]
     group = "at most 12 givens" if (grid > 0).sum() <= 12 else "more givens"
-    return Question(sudoku.text(grid), lambda text: text == answer, spans=where, group=group)
+    return Question.of(Item(sudoku.text(grid), answer, infill=where), group)
 
 
 def boards(count: int) -> list[Question]:

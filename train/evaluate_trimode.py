@@ -1,50 +1,38 @@
-"""What the model of three modes is asked: every task in every mode."""
+"""What the model of three modes is asked: every task in every mode.
+
+Where a task has many right answers, it is asked at temperature 1 too: the surest answer to the only prompt of `json` is
+one and the same, and says little.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from plait.analysis.tasks import Item
 from train import trimode
 from train.asking import SEED, Question, Tasks, Way
+
+RECORD = r'\{"id":"([a-z]{4})","n":\d\d,"ok":(true|null),"ref":"\1"\}'
+"""Four fields, of which the last says the id again."""
 
 
 def questions(task: str, count: int) -> list[Question]:
     generator = np.random.default_rng((SEED, len(task)))
-    found: list[Question] = []
-    seen = set()
+    found: dict[tuple[str, str], Question] = {}
     while len(found) < count:
         prompt, answer = trimode.item(task, generator, held_out=True)
-        if (prompt, answer) in seen:
-            continue
-        seen.add((prompt, answer))
-        found.append(Question(prompt, grader(task, prompt, answer), max_tokens=len(answer) + 1))
-    return found
+        found[prompt, answer] = Question.of(item(task, prompt, answer))
+    return list(found.values())
 
 
-def grader(task: str, prompt: str, answer: str) -> Callable[[str], bool]:
-    if task == "shuffle":
-        return lambda text: sorted(text.strip()) == sorted(prompt[1:-1])
+def item(task: str, prompt: str, answer: str) -> Item:
+    """With room for the answer and its end."""
+    length = len(answer) + 1
     if task == "json":
-        return is_record
-    return lambda text: text.strip() == answer
-
-
-def is_record(text: str) -> bool:
-    """A JSON object of the four fields whose id is said again."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return False
-    return (
-        isinstance(found, dict)
-        and list(found) == ["id", "n", "ok", "ref"]
-        and isinstance(found["id"], str)
-        and len(found["id"]) == 4
-        and found["ref"] == found["id"]
-    )
+        return Item(prompt, RECORD, length, "pattern")
+    return Item(prompt, answer, length, "permutation" if task == "shuffle" else "exact")
 
 
 def mode_ways(task: str) -> list[Way]:
@@ -61,9 +49,7 @@ def mode_ways(task: str) -> list[Way]:
         return ways
     if task == "json":
         ways += near_ways()
-    drawn = [
-        Way(f"{way.label}, T=1", way.planner, way.decoder, way.options, 1.0) for way in ways[:6]
-    ]
+    drawn = [replace(way, label=f"{way.label}, T=1", temperature=1.0) for way in ways]
     spread = [
         Way(
             f"random, {n} steps, T=1",

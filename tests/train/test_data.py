@@ -69,9 +69,9 @@ def test_an_answer_is_right_by_its_own_grader_and_a_damaged_one_is_not(task: str
     generator = np.random.default_rng(2)
     for _ in range(50):
         prompt, answer = trimode.item(task, generator, held_out=True)
-        is_right = evaluate_trimode.grader(task, prompt, answer)
-        assert is_right(answer + "\n")
-        assert not is_right(answer[:-1])
+        item = evaluate_trimode.item(task, prompt, answer)
+        assert item.is_solved(answer + "\n")
+        assert not item.is_solved(answer[:-1])
         assert len(trimode.ids(prompt + answer)) == len(prompt) + len(answer)
 
 
@@ -79,7 +79,9 @@ def test_a_record_says_its_id_twice() -> None:
     _, answer = trimode.item("json", np.random.default_rng(3), held_out=True)
     found = json.loads(answer)
     assert found["id"] == found["ref"]
-    assert not evaluate_trimode.is_record(answer.replace(f'"ref":"{found["ref"]}"', '"ref":"zzzz"'))
+    item = evaluate_trimode.item("json", "j=", answer)
+    assert item.is_solved(answer.replace(found["id"], "abcd"))
+    assert not item.is_solved(answer.replace(f'"ref":"{found["ref"]}"', '"ref":"zzzz"'))
 
 
 def test_no_held_out_prompt_is_in_a_training_batch() -> None:

@@ -11,6 +11,7 @@ from plait.cli.terminal import download_bar
 from plait.core.config import EngineConfig
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
+from plait.core.window import PatternKind
 
 if TYPE_CHECKING:
     from plait.llm import LLM, RequestOutput
@@ -72,7 +73,10 @@ class Session:
     @property
     def has_canvas(self) -> bool:
         """Whether what it writes may still change (a diffusion model)."""
-        return self.llm.traits.mask_token is not None or self.llm.traits.starts_from_noise
+        traits = self.llm.traits
+        if traits.pattern.kind is PatternKind.CAUSAL:  # perhaps a mode of a model with a mask token
+            return False
+        return traits.mask_token is not None or traits.starts_from_noise
 
     def stream(
         self, prompt: Prompt, params: SamplingParams, show: ShowSketch | None = None
