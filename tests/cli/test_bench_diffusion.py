@@ -64,6 +64,7 @@ def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
     assert [point["curve"] for point in points[:3]] == [None, None, None]
     assert [point["planner"] for point in points[:3]] == ["autoregressive", "auto", "auto"]
     assert len(record["areas"]) == 3 + 3 * 4
+    assert "speculative: not measured, no planner called" in result.stderr
     for point in points:
         assert point["total"] == 3
         low, high = point["interval"]

@@ -118,14 +118,20 @@ def _causal(
     """The same weights from left to right with the model that they are in another mode, if they have it."""
     from plait.programs import sweep
 
-    rows = []
-    for way in sweep.CAUSAL if not any(item.infill for item in items) else ():
+    rows: list[dict[str, Any]] = []
+    if any(item.infill for item in items):
+        note("nothing is measured from left to right: a causal model fills nothing in")
+        return rows
+    for way in sweep.CAUSAL:
         drafts = engine.proposer if way.planner == "speculative" else "none"
         own = replace(engine, planner=way.planner, decoder="auto", options={}, proposer=drafts)
         try:
             session = Session(own)
-        except UserError:
-            continue  # the weights were not made for it, or there is no such planner
+        except UserError as error:
+            note(
+                f"{way.label}: not measured, {error.message}"
+            )  # not made for it, or no such planner
+            continue
         with closing(session.llm):
             rows.append(_measure(session, items, way, sampling, batch))
     return rows
