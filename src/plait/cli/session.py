@@ -11,7 +11,6 @@ from plait.cli.terminal import download_bar
 from plait.core.config import EngineConfig
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
-from plait.core.window import PatternKind
 
 if TYPE_CHECKING:
     from plait.llm import LLM, RequestOutput
@@ -73,6 +72,8 @@ class Session:
     @property
     def has_canvas(self) -> bool:
         """Whether what it writes may still change (a diffusion model)."""
+        from plait.core.window import PatternKind
+
         traits = self.llm.traits
         if traits.pattern.kind is PatternKind.CAUSAL:  # perhaps a mode of a model with a mask token
             return False
