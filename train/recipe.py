@@ -83,7 +83,7 @@ class Run:
             self.model, np.random.default_rng((self.recipe.seed, self.step))
         )
         self.model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()

@@ -10,7 +10,7 @@ from plait.core import registry
 from plait.core.config import PAGE, EngineConfig
 from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
-from plait.core.traits import Traits
+from plait.core.traits import Mode, Traits
 from plait.core.window import PatternKind
 from plait.engine import parts, proposing
 from plait.engine.engine import Engine
@@ -179,7 +179,9 @@ def in_mode(traits: Traits, planner: str) -> Traits:
     """The mode that a planner is for, of a model that has several; else the model as it is."""
     for mode in traits.modes:
         if NATIVE_PLANNERS.get(mode.pattern.kind) == planner:
-            return replace(traits, predicts=mode.predicts, pattern=mode.pattern)
+            own = Mode(traits.predicts, traits.pattern)
+            others = (own, *(other for other in traits.modes if other is not mode))
+            return replace(traits, predicts=mode.predicts, pattern=mode.pattern, modes=others)
     return traits
 
 

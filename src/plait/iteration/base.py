@@ -32,7 +32,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
-from plait.core.window import KVView, Update, Window
+from plait.core.window import KVView, PatternKind, Update, Window
 from plait.decoding.base import Decoder
 from plait.iteration.company import Company
 from plait.iteration.pace import StepTime
@@ -50,6 +50,14 @@ class Equipment:
 
     company: Company = field(default_factory=Company)
     proposing: Resources = field(default_factory=Resources)
+
+
+def other_mode(traits: Traits, planner: str, *kinds: PatternKind, otherwise: str) -> str:
+    """What to do about a model that does not attend in one of `kinds`: load it for `planner`, if that is another of its
+    modes."""
+    if any(mode.pattern.kind in kinds for mode in traits.modes):
+        return f"these weights can, in another mode: load the model with --planner {planner}"
+    return otherwise
 
 
 class Planner(ABC):
