@@ -91,7 +91,7 @@ def prompts(*, held_out: bool) -> list[str]:
 
 def write_texts(asked: list[str], temperature: float) -> tuple[Ids, Ids]:
     """(tokens [n, ROWS], where the answer starts [n]), written by the model; texts that end earlier are left out."""
-    with LLM(model=NAME, activations="f32", max_num_seqs=64) as llm:
+    with LLM(model=NAME, activations="f32", max_num_seqs=64, threads=1) as llm:
         params = SamplingParams(temperature=temperature, max_tokens=ROWS, seed=1)
         found = llm.generate(asked, params)
     whole = [(o.prompt_token_ids, o.outputs[0].token_ids) for o in found]
@@ -99,10 +99,10 @@ def write_texts(asked: list[str], temperature: float) -> tuple[Ids, Ids]:
     return np.array([text for _, text in kept], np.int64), np.array([start for start, _ in kept])
 
 
-def texts(file: Path, *, held_out: bool) -> tuple[Ids, Ids]:
-    """From the file, or written there now: at temperature 1 for training, greedily where held out."""
+def texts(file: Path, *, held_out: bool, most: int | None = None) -> tuple[Ids, Ids]:
+    """From the file, or written there now: at temperature 1 for training, greedily where held out. most: prompts."""
     if not file.exists():
-        tokens, starts = write_texts(prompts(held_out=held_out), 0.0 if held_out else 1.0)
+        tokens, starts = write_texts(prompts(held_out=held_out)[:most], 0.0 if held_out else 1.0)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"tokens": tokens.tolist(), "starts": starts.tolist()}))
     found = json.loads(file.read_text())
@@ -171,8 +171,8 @@ def started(source: Source) -> Body:
     return body.requires_grad_(False)
 
 
-def recipe(source: Source, folder: Path, steps: int) -> Recipe:
-    written = texts(folder / "train.json", held_out=False)
+def recipe(source: Source, folder: Path, steps: int, most: int | None = None) -> Recipe:
+    written = texts(folder / "train.json", held_out=False, most=most)
     own = functools.partial(loss, teacher=started(source), written=written, size=4)
     return Recipe(
         source.shape, own, steps, rate=3e-4, warm_up=3, mean=0.8, every=2, start=source.fill
@@ -183,12 +183,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--folder", type=Path, default=Path("build/train/adapted"))
     parser.add_argument("--steps", type=int, default=100, help="of the whole schedule")
+    parser.add_argument(
+        "--texts", type=int, help="prompts to write texts from (all that are not held out)"
+    )
     parser.add_argument("--until", type=int, help="stop at this step")
     parser.add_argument("--export", type=Path, help="then write a checkpoint (270 MB)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     source = Source()
-    run = Run(recipe(source, args.folder, args.steps), args.folder)
+    run = Run(recipe(source, args.folder, args.steps, args.texts), args.folder)
     run.train(args.until)
     if args.export:
         run.model.load_state_dict(run.mean, strict=False)
