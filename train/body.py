@@ -68,7 +68,8 @@ class Layer(nn.Module):
 
 def split(x: Tensor, heads: int) -> Tensor:
     """[batch, rows, width] -> [batch, heads, rows, width of a head]."""
-    return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
+    found: Tensor = x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
+    return found
 
 
 class Body(nn.Module):

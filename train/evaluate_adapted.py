@@ -21,10 +21,9 @@ import torch
 from torch.nn import functional
 
 from plait import LLM, SamplingParams
-from train.adapt import ROWS, Ids, at_hidden, causal_at, recipe, started, texts
+from train.adapt import ROWS, Ids, at_hidden, causal_at, started, texts
 from train.body import Body
 from train.evaluate import ROOT
-from train.recipe import Run
 from train.smollm import BLOCK, Source
 
 WAYS = {"one per step": "2", "threshold 0.9": "0.9"}
@@ -90,26 +89,28 @@ def decoded(folder: Path, tokens: Ids, starts: Ids) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--folder", type=Path, default=Path("build/train/adapted"))
-    parser.add_argument("--steps", type=int, default=24, help="as in training")
+    parser.add_argument("--texts", type=int, help="held-out texts (all)")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     source = Source()
     teacher = started(source)
-    run = Run(recipe(source, args.folder, args.steps), args.folder)
-    run.model.load_state_dict(run.mean, strict=False)
     tokens, starts = texts(args.folder / "held_out.json", held_out=True)
+    tokens, starts = tokens[: args.texts], starts[: args.texts]
     record: dict[str, Any] = {
         "model": "smollm2-135m",
         "date": time.strftime("%Y-%m-%d"),
         "block": BLOCK,
         "texts": len(tokens),
-        "steps": run.step,
-        "seconds": round(run.seconds),
-        "curve": run.curve,
+        "training_texts": len(texts(args.folder / "train.json", held_out=False)[0]),
     }
-    for label, model in (("before", started(source)), ("adapted", run.model)):
+    for label in ("before", "adapted"):
+        model = started(source)
+        if label == "adapted":
+            state = torch.load(args.folder / "state.pt", weights_only=True)
+            model.load_state_dict(state["mean"], strict=False)
+            record |= {name: state[name] for name in ("step", "seconds", "curve")}
         with tempfile.TemporaryDirectory() as folder:
             source.write(model, Path(folder))
             record[label] = {
