@@ -36,7 +36,7 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     prompts.refuse_many(1, params.n, state.settings.max_choices)
     messages = [message.plain() for message in body.messages]
     prompt = await prompts.encoded_chat(served, messages, body.chat_template_kwargs)
-    generation = generation_for(request, body, [prompt], params)
+    generation = await generation_for(request, body, [prompt], params)
     return await reply(request, body, generation, _Maker(body, served, generation))
 
 

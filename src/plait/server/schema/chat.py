@@ -10,19 +10,18 @@ from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.server.schema.common import (
     ONE_TIER,
-    PLAIN_TEXT,
     STORE,
     TOOLS,
     Answer,
     Body,
     Canvas,
     FinishReason,
-    Penalties,
     Timings,
     TokenLogprob,
     Unsupported,
     Usage,
 )
+from plait.server.schema.structured import Constrained
 
 
 class TextPart(Body):
@@ -55,7 +54,7 @@ class Message(Body):
         return {"role": role, "content": content} | ({"name": self.name} if self.name else {})
 
 
-class ChatRequest(Penalties):
+class ChatRequest(Constrained):
     """A conversation that the model is to go on with."""
 
     messages: list[Message] = Field(min_length=1)
@@ -64,7 +63,6 @@ class ChatRequest(Penalties):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     chat_template_kwargs: dict[str, Any] | None = None
-    response_format: Annotated[Any, Unsupported("only text is available yet", (PLAIN_TEXT,))] = None
     tools: Annotated[Any, Unsupported(TOOLS, ([],))] = None
     tool_choice: Annotated[Any, Unsupported(TOOLS, ("none",))] = None
     parallel_tool_calls: Annotated[Any, Unsupported(TOOLS)] = None
@@ -91,6 +89,7 @@ class ChatRequest(Penalties):
             max_tokens=next(iter(limits), None),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             logit_bias=self.biases,
+            structured_outputs=self.structured(),
         )
 
 

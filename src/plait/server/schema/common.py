@@ -67,7 +67,6 @@ ONE_TIER = Unsupported("there is one tier", ("auto", "default"))
 
 TOOLS = "tool calls are not available yet"
 STORE = "nothing is stored on this server"
-PLAIN_TEXT = {"type": "text"}
 
 
 def _check_names(room: str, names: Sequence[str]) -> None:
