@@ -280,8 +280,9 @@ def test_embeddings_of_one_request_are_read_together(client: openai.OpenAI, llm:
 
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
-    ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    ("tools", {"tools": [{"type": "function", "function": {"name": "f g"}}]}),
     ("tool_choice", {"tool_choice": "required"}),
+    ("functions", {"functions": [{"name": "f"}]}),
     ("response_format", {"response_format": {"type": "yaml"}}),
     ("top_logprobs", {"top_logprobs": 3}),
     ("temperature", {"temperature": 101}),

@@ -65,7 +65,7 @@ class Unsupported:
 ONE_TIER = Unsupported("there is one tier", ("auto", "default"))
 
 
-TOOLS = "tool calls are not available yet"
+TOOLS = "tools are for /v1/chat/completions"
 STORE = "nothing is stored on this server"
 
 
