@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import threading
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -19,6 +20,8 @@ from plait.core.structured import StructuredOutputs
 from plait.core.window import FinishReason
 from plait.engine.build import assemble
 from plait.engine.engine import Engine
+from plait.grammar.llguidance import State
+from plait.iteration import constraining
 from plait.kvcache.pool import Pool
 from tests.fakes import (
     BLOCK_TRAITS,
@@ -170,10 +173,16 @@ def test_answers_fit() -> None:
         {"proposer": "lookahead", "options": {"width": "5"}},
         {"proposer": "lookahead", "options": {"width": "8", "branches": "3"}},
         {"enable_prefix_caching": False},
+        {"quick": 0.0},
+        {"quick": 0.0, "proposer": "lookahead", "options": {"width": "4", "branches": "2"}},
     ],
     ids=str,
 )
-def test_how_it_is_run_makes_no_difference(config: dict[str, Any]) -> None:
+def test_how_it_is_run_makes_no_difference(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dict(config)
+    monkeypatch.setattr(constraining, "QUICK", config.pop("quick", constraining.QUICK))
     engine = make(**config)
     ids = [engine.add(prompt, params) for prompt, params in requests()]
     answers = drain(engine)
@@ -301,16 +310,25 @@ def test_an_engine_without_a_tokenizer_refuses() -> None:
         engine.add([1], SamplingParams(structured_outputs=ASKED[1]))
 
 
-def test_masks_are_computed_in_another_thread() -> None:
-    engine = make()
-    request = engine.add([1], SamplingParams(structured_outputs=ASKED[1]))
-    (own,) = [r for r in engine.requests if r.seq.request_id == request]
-    (job,) = engine.scheduler.plan()
-    (pending,) = engine.constraining.begin([job])
-    assert pending is not None
-    masks = pending.result()
-    assert masks.shape == (1, -(-VOCAB // 32))
-    assert own.grammar is not None
-    expected = np.empty(masks.shape[1], np.uint32)
-    own.grammar.fill(expected)
-    assert np.array_equal(masks[0], expected)
+def test_masks_that_take_long_are_filled_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    fill = State.fill
+
+    def noted(state: State, mask: Any) -> None:
+        threads.append(threading.current_thread().name)
+        fill(state, mask)
+
+    monkeypatch.setattr(State, "fill", noted)
+    prompt, params = requests()[0]
+    found = []
+    for quick in (0.0, np.inf):
+        monkeypatch.setattr(constraining, "QUICK", quick)
+        threads.clear()
+        engine = make()
+        request = engine.add(prompt, params)
+        found.append(told(drain(engine)[request]))
+        # The first mask of a request may take long, whoever asks.
+        assert all("plait-masks" in name for name in threads[:1])
+        assert all(("plait-masks" in name) == (quick == 0.0) for name in threads[1:])
+        assert len(threads) > 5
+    assert found == [expected()[0]] * 2

@@ -28,7 +28,7 @@ from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
 from plait.engine.reading import Reading, Toll
 from plait.iteration.base import ChooseParts, Job, Planner, Request, check_fit
-from plait.iteration.constraining import Constraining, follow, take
+from plait.iteration.constraining import Constraining, follow
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
 
@@ -163,7 +163,7 @@ class Engine:
         jobs = self.scheduler.plan()
         self.backlog.start(job.request.seq.request_id for job in jobs)
         masks = self.constraining.begin(jobs)
-        updates = decide(jobs, self._forward(jobs), take(masks))
+        updates = decide(jobs, self._forward(jobs), masks.take())
         events: list[Event] = []
         for job, update in zip(jobs, updates, strict=True):
             events += self._absorb(job, update)

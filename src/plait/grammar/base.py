@@ -17,6 +17,7 @@ chosen, and an answer is the same whether or not somebody jumps over it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -46,10 +47,11 @@ class Lexicon(Protocol):
 class State(ABC):
     """Where an answer stands in its grammar.
 
-    num_tokens: of the answer, that it has been told of.
+    num_tokens: of the answer, that it has been told of. seconds: that its last mask took.
     """
 
     num_tokens: int = 0
+    seconds: float = math.inf
 
     @property
     @abstractmethod

@@ -1,7 +1,9 @@
 """Grammars in the step: masks are computed while the model runs, and what is certain is written without it.
 
 The mask of a row depends on the tokens before it alone, which are known when a window has been planned, drafts
-included. So one thread of its own fills the masks of a step during the forward, and `Masks.take` finds them done.
+included. So a thread of its own can fill masks during the forward. Most take 10 microseconds, though, and to wake a thread
+takes ten times that, from a processor that the model keeps busy: a state whose last mask was quick has its next one filled
+at once.
 
 **Jump-ahead.** Where a grammar leaves no choice the next tokens are written at once, without a row of logits; the
 next window feeds them together, as it would a prompt. Since only a forced token passes its mask (grammar/base.py),
@@ -11,9 +13,11 @@ the answer is the same as without; log-probabilities need the rows, so a request
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +29,8 @@ from plait.grammar.base import Compiler, State
 from plait.iteration.base import Job, Request
 
 ALL = np.uint32(0xFFFFFFFF)
+QUICK = 200e-6
+"""Seconds for the masks of a window, below which nobody else is asked."""
 
 
 class Constraining:
@@ -49,31 +55,59 @@ class Constraining:
                 self._compiler = self._make()
         return self._compiler.compile(params.structured_outputs)
 
-    def begin(self, jobs: list[Job]) -> list[Future[Masks] | None]:
-        """Begin to compute what the rows of each job may choose; None where they may choose everything."""
-        return [
-            self._submit(job.request.grammar, job) if job.request.grammar is not None else None
-            for job in jobs
-        ]
+    def begin(self, jobs: list[Job]) -> Pending:
+        """What the rows of each job may choose: done where that is quick, begun where it may not be."""
+        pending = Pending([None] * len(jobs))
+        slow: list[tuple[int, State, Masks, Window]] = []
+        for place, job in enumerate(jobs):
+            state, window = job.request.grammar, job.window
+            targets = window.targets
+            if state is None or not len(targets) or targets.item(-1) < job.request.seq.length:
+                continue
+            assert self._compiler is not None
+            count = 1 + len(window.parents)
+            masks: Masks = np.full((count, self._compiler.num_words), ALL, np.uint32)
+            if state.seconds * count < QUICK:
+                pending.masks[place] = _filled(state, masks, window)
+            else:
+                slow.append((place, state, masks, window))
+        if slow:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "plait-masks")
+            pending.rest = self._thread.submit(pending.fill, slow)
+        return pending
 
-    def _submit(self, state: State, job: Job) -> Future[Masks] | None:
-        window = job.window
-        count = int(np.count_nonzero(window.targets >= job.request.seq.length))
-        if not count:
-            return None
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "plait-masks")
-        assert self._compiler is not None
-        masks: Masks = np.full((count, self._compiler.num_words), ALL, np.uint32)
-        return self._thread.submit(_fill, state, masks, window)
+
+@dataclass(slots=True)
+class Pending:
+    """masks: of each job, None where it may choose everything, or why there are none. rest: those that are not done."""
+
+    masks: list[Masks | Exception | None]
+    rest: Future[None] | None = None
+
+    def fill(self, slow: list[tuple[int, State, Masks, Window]]) -> None:
+        """In the other thread."""
+        for place, state, masks, window in slow:
+            self.masks[place] = _filled(state, masks, window)
+
+    def take(self) -> list[Masks | Exception | None]:
+        """All of them. Waits, so that no state is in use any more."""
+        if self.rest is not None:
+            self.rest.result()
+        return self.masks
 
 
-def take(pending: list[Future[Masks] | None]) -> list[Masks | Exception | None]:
-    """What `begin` promised, or why there is none. Waits for all of them: no state is in use any more."""
-    return [None if each is None else each.exception() or each.result() for each in pending]  # type: ignore[misc]
+def _filled(state: State, masks: Masks, window: Window) -> Masks | Exception:
+    try:
+        begin = time.perf_counter()
+        _fill(state, masks, window)
+        state.seconds = (time.perf_counter() - begin) / len(masks)
+        return masks
+    except Exception as error:  # of this request alone
+        return error
 
 
-def _fill(state: State, masks: Masks, window: Window) -> Masks:
+def _fill(state: State, masks: Masks, window: Window) -> None:
     """The mask of the last row of the canvas, and of the drafted rows behind it. One that no choice leads to keeps all
     its bits: it decides nothing."""
     children: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -89,7 +123,6 @@ def _fill(state: State, masks: Masks, window: Window) -> Masks:
                 state.rollback(1)
 
     fill(0)
-    return masks
 
 
 def follow(request: Request) -> None:
