@@ -49,7 +49,8 @@ def documents(llm: LLM, count: int) -> list[str]:
         else:
             assert one.finish_reason == "length"
             assert len(one.token_ids) == 400
-    assert num_complete >= 0.9 * count, num_complete
+    # Some schemas let a document go on for ever: a number's digits, a chain of objects.
+    assert count - num_complete <= max(1, count // 10)
     return [output.outputs[0].text for output in outputs]
 
 
