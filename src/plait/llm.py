@@ -50,7 +50,9 @@ class LLM:
         if model is not None:
             settings["model"] = os.fspath(model) if isinstance(model, os.PathLike) else model
         config = EngineConfig(**settings)
-        built = build(config, progress, self._read_ends, self._read_draft)
+        # The engine keeps the list, not this object, which would never be collected.
+        known = self._known = list[Tokenizer]()
+        built = build(config, progress, self._read_ends, self._read_draft, lambda: known[0])
         self.traits = built.traits
         self.words = built.words
         self._worker = Worker(built.engine)
@@ -175,6 +177,7 @@ class LLM:
 
     def _read_ends(self, tokenizer_source: Any) -> frozenset[int]:
         self.tokenizer = Tokenizer.from_source(tokenizer_source)
+        self._known.append(self.tokenizer)
         return self.tokenizer.eos_ids
 
     def _read_draft(self, tokenizer_source: Any) -> frozenset[int]:

@@ -48,6 +48,7 @@ def make_llm(
         progress: Any,
         read_ends: Callable[[Any], Any],
         read_draft: Callable[[Any], Any],
+        lexicon: Callable[[], Any],
     ) -> Built:
         pool = Pool(LAYOUT, 64)
         full = replace(traits, eos_ids=traits.eos_ids | read_ends(TOKENIZER))

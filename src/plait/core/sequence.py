@@ -29,6 +29,7 @@ class Metrics:
     num_preemptions: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
+    num_forced: int = 0
 
 
 class Event(NamedTuple):
@@ -64,6 +65,7 @@ class Sequence:
     the prompt positions that need no more of it (position 0 has no log-probability). `scratch` is what a
     policy has to remember; `memo` what follows from the parameters and the seed alone, worked out once.
     `edits`: written tokens are provisional, up to the end of their block (the decoder edits them).
+    `ends_here`: nothing may follow what stands on the canvas (its grammar is complete).
     `is_watched`: somebody wants to see those that are not final.
     `salt` stands for whatever else than tokens its K/V depends on (an adapter), or whom it may be shared with:
     sequences with different salts never share any.
@@ -89,7 +91,7 @@ class Sequence:
         self.length = len(prompt)
         self.final = len(prompt)
         self.emitted = len(prompt)
-        self.edits = self.is_watched = False
+        self.edits = self.is_watched = self.ends_here = False
         self.finish_reason: FinishReason | None = None
         self.metrics = Metrics()
         self.scored = 1
@@ -176,6 +178,7 @@ class Sequence:
         )
         twin.prompt_length = self.prompt_length
         twin.edits, twin.is_watched = self.edits, self.is_watched
+        twin.ends_here = self.ends_here
         twin.final, twin.emitted, twin.scored = self.final, self.emitted, self.scored
         twin._masked = self._masked[: self.length].copy()
         twin.logprobs = dict(self.logprobs)

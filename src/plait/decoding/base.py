@@ -41,6 +41,7 @@ from plait.core.traits import Traits
 from plait.core.window import NO_INTS, Floats, Ints, Update, Window
 from plait.kernels import sampling
 from plait.kernels.plan import Pool
+from plait.kernels.sampling import Masks as Masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,27 @@ class Options:
 
 
 class Item(NamedTuple):
-    """One request's rows: logits float32 [len(window.rows), vocab_size], at least one."""
+    """One request's rows: logits float32 [len(window.rows), vocab_size], at least one.
+
+    masks: what a grammar lets the open rows choose; None: everything.
+    """
 
     logits: Floats
     seq: Sequence
     window: Window
+    masks: Masks | None = None
 
 
 class Decoder(ABC):
     """See the module's text for the contract. Siblings are built as `Decoder(options, traits)`.
 
     threads: set by whoever has some. edits: may write again, or mask again, what it wrote; then the window's
-    targets are all positions that are not final, and `Update.settled` says when it has come to rest.
+    targets are all positions that are not final, and `Update.settled` says when it has come to rest. constrains:
+    whether it keeps to `Item.masks`.
     """
 
     edits: bool = False
+    constrains: ClassVar[bool] = False
     threads: Pool | None = None
 
     def __init__(self, options: Any, traits: Traits) -> None:
@@ -147,6 +154,7 @@ class Rows(NamedTuple):
     targets: Ints
     scored_logits: Floats
     scored: Ints
+    masks: Masks | None = None
 
 
 def undecided(seq: Sequence, targets: Ints) -> NDArray[np.bool_]:
@@ -164,8 +172,15 @@ def split(item: Item, *, edits: bool = False) -> Rows:
     """
     logits, seq, targets = item.logits, item.seq, item.window.targets
     if len(targets) and targets.item(0) >= seq.length:  # all of them: they ascend
-        return Rows(seq, logits, targets, _NO_ROWS, NO_INTS)
+        return Rows(seq, logits, targets, _NO_ROWS, NO_INTS, item.masks)
     is_open = undecided(seq, targets)
     if edits:
         is_open |= targets >= seq.final
-    return Rows(seq, logits[is_open], targets[is_open], logits[~is_open], targets[~is_open])
+    return Rows(
+        seq,
+        logits[is_open],
+        targets[is_open],
+        logits[~is_open],
+        targets[~is_open],
+        item.masks,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from plait.core import registry
 from plait.core.config import PAGE, EngineConfig
@@ -18,7 +19,9 @@ from plait.engine.limits import Limits
 from plait.engine.options import resolve
 from plait.engine.pace import measured_pace
 from plait.engine.parts import AUTO
+from plait.grammar.base import Compiler, Lexicon
 from plait.iteration.base import Equipment, Planner
+from plait.iteration.constraining import Constraining
 from plait.iteration.pace import StepTime
 from plait.iteration.scheduler import Scheduler
 from plait.kernels.plan import Pool as Threads
@@ -48,11 +51,13 @@ def build(
     progress: Progress | None = None,
     read_ends: ReadEnds | None = None,
     read_draft: ReadEnds | None = None,
+    lexicon: Callable[[], Lexicon] | None = None,
 ) -> Built:
     """The engine for a configuration: fetches the model if need be, loads it, puts the parts together.
 
     progress: called with (bytes done, bytes in total, label) during a download. read_ends: see `load`. read_draft:
-    the same for the draft model; it may raise UserError for a vocabulary that is not the model's.
+    the same for the draft model; it may raise UserError for a vocabulary that is not the model's. lexicon: what the
+    model's tokens spell, asked for with the first structured output; without one there is none.
     Raises UserError; then nothing is left open.
     """
     path = hub.resolve(config.model, offline=config.offline, progress=progress)
@@ -70,6 +75,7 @@ def build(
             most_positions=loaded.most_positions,
             time=None if pace is None else pace.time,
             drafter=drafter,
+            lexicon=lexicon,
         )
         engine.scheduler.pace = pace
         chosen = engine.own_planner.words
@@ -143,12 +149,13 @@ def assemble(
     most_positions: int = BUDGET,
     time: StepTime | None = None,
     drafter: Drafter | None = None,
+    lexicon: Callable[[], Lexicon] | None = None,
 ) -> Engine:
     """An engine from a runner and memory for K/V. Raises UserError for parts that do not fit together.
 
     threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
-    time: what a step costs here, where it was measured. drafter: for proposers.
+    time: what a step costs here, where it was measured. drafter: for proposers. lexicon: for structured output.
     """
     traits = in_mode(traits, config.planner)
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
@@ -172,7 +179,15 @@ def assemble(
     equipment = Equipment(scheduler.company, Resources(drafter))
     own = parts.Parts(traits, budget, names, options, threads, equipment)
     own.choose(AUTO, AUTO)
-    return Engine(scheduler, runner, traits, own.choose, Limits.of(config))
+    constraining = Constraining(partial(_compiler, lexicon, traits) if lexicon else None)
+    return Engine(scheduler, runner, traits, own.choose, Limits.of(config), constraining)
+
+
+def _compiler(lexicon: Callable[[], Lexicon], traits: Traits) -> Compiler:
+    """Made with the first structured output; the library is not loaded before."""
+    from plait.grammar.llguidance import Compiler
+
+    return Compiler(lexicon, traits.eos_ids, traits.vocab_size)
 
 
 def in_mode(traits: Traits, planner: str) -> Traits:

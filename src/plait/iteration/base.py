@@ -34,6 +34,7 @@ from plait.core.step import StepInput
 from plait.core.traits import Traits
 from plait.core.window import KVView, PatternKind, Update, Window
 from plait.decoding.base import Decoder
+from plait.grammar.base import State
 from plait.iteration.company import Company
 from plait.iteration.pace import StepTime
 from plait.proposers.base import Resources
@@ -68,6 +69,7 @@ class Planner(ABC):
     fills: whether it honours `SamplingParams.infill`.
     waits: whether it keeps a block open for a decoder that edits.
     is_whole: a canvas cannot be fed in pieces.
+    constrains: every token that it lays out follows those before it, so that a grammar can say which may come.
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
     time: what a step costs on this machine, where it was measured; set before the first request.
@@ -78,6 +80,7 @@ class Planner(ABC):
     fills: ClassVar[bool] = False
     waits: ClassVar[bool] = False
     is_whole: ClassVar[bool] = False
+    constrains: ClassVar[bool] = False
     approximates: bool = False
     needs_slots: bool = False
     time: StepTime | None = None
@@ -141,6 +144,11 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
             "infill needs a way of generating that fills in stretches of a prompt",
             "use a model with full attention and the planner 'canvas', or leave infill out",
         )
+    if params.structured_outputs and not (planner.constrains and decoder.constrains):
+        raise UserError(
+            "structured output needs a model that writes left to right, one token after the other",
+            "use the planner 'autoregressive' or 'speculative' with the decoder 'auto', or leave it out",
+        )
     if not decoder.edits:
         return
     if not planner.waits:
@@ -173,7 +181,7 @@ class Request:
 
     priority: lower goes first; within one priority tenants share, and within a tenant `arrival` counts.
     deadline: time (time.perf_counter) by which it has to end. served: number of the step that last
-    planned a window for it.
+    planned a window for it. grammar: where its answer stands, if it has to fit one.
     """
 
     seq: Sequence
@@ -182,6 +190,7 @@ class Request:
     priority: int = 0
     tenant: str = ""
     deadline: float | None = None
+    grammar: State | None = None
     arrival: int = 0
     served: int = 0
 

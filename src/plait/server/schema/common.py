@@ -65,9 +65,8 @@ class Unsupported:
 ONE_TIER = Unsupported("there is one tier", ("auto", "default"))
 
 
-TOOLS = "tool calls are not available yet"
+TOOLS = "tools are for /v1/chat/completions"
 STORE = "nothing is stored on this server"
-PLAIN_TEXT = {"type": "text"}
 
 
 def _check_names(room: str, names: Sequence[str]) -> None:
