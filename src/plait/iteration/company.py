@@ -9,6 +9,7 @@ that were seen, so there the nearest counts alone. Speed is all that depends on 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from plait.iteration.pace import StepTime
@@ -22,6 +23,7 @@ SURE = 8
 """A size that was seen so often counts as much as all sizes together."""
 GRAIN = 64
 """Tokens of context that make no difference."""
+MOST_TIMES = 4096
 SPARE, MOST_SPARE = 0.01, 2.0
 """Of the time of plain decoding, what may be spent on finding out whether drafts pay by now; seconds at most."""
 
@@ -43,13 +45,15 @@ class _Seen:
 @dataclass(slots=True)
 class Company:
     """num_running: requests that share the steps. time: measured by `plait bench step`, None if it was not.
-    spare: seconds that trying out drafts may still take. draft_seconds: that drafting took in all. known: proposer and
+    spare: seconds that trying out drafts may still take. draft_seconds: that drafting took in all; draft_times: each, the
+    latest. known: proposer and
     kind of guess -> how often guesses were right in all requests (width.py:Record)."""
 
     num_running: int = 1
     time: StepTime | None = None
     spare: float = 0.0
     draft_seconds: float = 0.0
+    draft_times: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_TIMES))
     known: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     _all: _Seen = field(default_factory=_Seen)
     _seen: dict[int, _Seen] = field(default_factory=dict)
@@ -81,6 +85,11 @@ class Company:
     def allow(self, plain_seconds: float) -> None:
         """Tokens were decided that plain decoding takes so long for: a little may be spent on trying."""
         self.spare = min(MOST_SPARE, self.spare + SPARE * plain_seconds)
+
+    def drafted(self, seconds: float) -> None:
+        """Somebody took so long to draft, or to find that it is better not to."""
+        self.draft_seconds += seconds
+        self.draft_times.append(seconds)
 
     def _nearest(self, positions: int) -> _Seen:
         """What was seen of the size nearest to `positions`; some size was."""

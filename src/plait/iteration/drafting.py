@@ -90,7 +90,7 @@ def _pays_back(seq: Sequence, plan: Plan, behind: float) -> bool:
     """Whether what is left of the answer, at most, gains more than catching up with it costs."""
     if not behind:
         return True
-    return (seq.limit - seq.length) * plan.plain * (1 - 1 / plan.gain) > 2 * behind
+    return (seq.limit - seq.length) * plan.plain * (1 - 1 / plan.gain) > behind
 
 
 def _trial(

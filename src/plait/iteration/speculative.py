@@ -77,11 +77,15 @@ class Planner(autoregressive.Planner):
             return window
         company = self.equipment.company
         room = min(budget // company.num_running - window.length, seq.limit - seq.length - 1, MOST)
-        for ask in self._asks(seq, room) if room > 0 else ():
-            proposal = self._propose(seq, ask)
-            if len(proposal.tokens):
-                return _drafted(seq, window, proposal)
-        return window
+        if room <= 0:
+            return window
+        begin = time.perf_counter()
+        proposals = (self._propose(seq, ask) for ask in self._asks(seq, room))
+        proposal = next((one for one in proposals if len(one.tokens)), None)
+        seconds = time.perf_counter() - begin
+        seq.metrics.draft_seconds += seconds
+        company.drafted(seconds)
+        return window if proposal is None else _drafted(seq, window, proposal)
 
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         super().absorb(seq, window, update)
@@ -111,12 +115,8 @@ class Planner(autoregressive.Planner):
         return sorted((ask for ask in asks if ask), key=lambda ask: -ask.plan.gain)
 
     def _propose(self, seq: Sequence, ask: drafting.Ask) -> Proposal:
-        begin = time.perf_counter()
         branches = self.options.branches if _may_branch(seq) else 1
         proposal = self.proposers[ask.name].propose(seq, ask.plan.width, branches)
-        seconds = time.perf_counter() - begin
-        seq.metrics.draft_seconds += seconds
-        self.equipment.company.draft_seconds += seconds
         if len(proposal.tokens):
             seq.memo["asked"] = ask
         else:

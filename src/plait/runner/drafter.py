@@ -25,6 +25,11 @@ NEW = 0.1
 """What a new time counts against what is known."""
 FEW, MANY = 2, 16
 """Positions of forwards that cost what one token costs, and of those whose time is their positions'."""
+LIKELIEST = 8
+"""Logits that are wanted of a row: of the likeliest tokens, which hold nearly all of the probability where a draft is
+worth anything. The head then reads half of its weights."""
+FAR = 16.0
+"""Logits so far below the best are nothing beside it."""
 
 
 @dataclass(slots=True)
@@ -118,7 +123,7 @@ class Drafter:
         window = Window(start, end, rows, rows + np.int32(start + 1), keep=end, tokens=tokens)
         view = KVView(np.array(state.pages[: num_pages(end)], np.int32))
         begin = time.perf_counter()
-        (logits,) = self._loaded.runner.forward([StepInput(seq, window, view)])
+        (logits,) = self._loaded.runner.forward([StepInput(seq, window, view, LIKELIEST)])
         self._note(len(tokens), time.perf_counter() - begin)
         state.fed = np.concatenate([state.fed, tokens])
         last: Floats = logits[0]
@@ -126,10 +131,11 @@ class Drafter:
 
 
 def _best(row: Floats) -> tuple[int, float]:
-    """The likeliest token and its probability; 0 for rows that are no numbers."""
+    """The likeliest token and its share of the likeliest tokens' probability; 0 for rows that are no numbers."""
     token = int(np.argmax(row))
-    share = 1.0 / float(np.exp(row - row[token]).sum())
-    return token, share if share > 0 else 0.0
+    near = row[row > row[token] - FAR]
+    total = float(np.exp(near - row[token]).sum())
+    return token, 1.0 / total if total > 0 else 0.0
 
 
 def _mean(known: float, new: float) -> float:
