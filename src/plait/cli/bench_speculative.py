@@ -46,6 +46,10 @@ CHAT = (
 )
 TEXTS = {"code": CODE, "copy": COPY, "chat": CHAT}
 RANDOM_LENGTH = 64
+HEAD = (
+    "prompts    proposer   tok/forward drafted/tok speed-up expected  draft  "
+    "ms: median    p99  right by place"
+)
 
 
 @takes(engine=ENGINE)
@@ -87,15 +91,16 @@ def speculative(
     from plait.llm import LLM
 
     gains: list[Gain] = []
+    print(f"{engine.model}, {batch} at once, {tokens} tokens, {rounds} rounds\n{HEAD}")
     with closing(LLM(**asdict(engine))) as llm:
         names = _names(engine.proposer)
         for workload in _workloads(llm.tokenizer, llm.vocab_size, extra, kinds):
             job = lambda owner, own=workload: measure(  # noqa: E731
                 owner, own, names, tokens=tokens, batch=batch, rounds=rounds
             )
-            gains += llm.worker.call(job).result()
-    print(f"{engine.model}, {batch} at once, {tokens} tokens, {rounds} rounds")
-    _print(gains)
+            found = llm.worker.call(job).result()
+            gains += found
+            _print(found)
     if plot is not None:
         plot.write_text(_picture(gains, names, engine.model), encoding="utf-8")
     settings = {"tokens": tokens, "rounds": rounds, "batch": batch}
@@ -107,16 +112,13 @@ def speculative(
 
 
 def _print(gains: Sequence[Gain]) -> None:
-    print(
-        "prompts    proposer   tok/forward drafted/tok speed-up expected  draft  "
-        "ms: median    p99  right by place"
-    )
     for gain in gains:
         places = " ".join(f"{share:.0%}" for share in gain.accepted[:8])
         print(
             f"{gain.workload:10} {gain.proposer:10} {gain.tokens_per_forward:11.2f} "
             f"{gain.drafted_per_token:11.2f} {gain.speedup:7.2f}x {gain.expected_gain:7.2f}x "
-            f"{gain.draft_share:6.1%} {1e3 * gain.draft_median:11.3f} {1e3 * gain.draft_p99:6.2f}  {places}"
+            f"{gain.draft_share:6.1%} {1e3 * gain.draft_median:11.3f} {1e3 * gain.draft_p99:6.2f}  {places}",
+            flush=True,
         )
 
 

@@ -144,7 +144,9 @@ class Sampling(Body):
         """How it is to be generated, as `Engine.prepare` takes it."""
         given = {"planner": self.planner, "decoder": self.decoder, "proposer": self.proposer}
         options = {name: _text(value) for name, value in (self.options or {}).items()}
-        return {name: value for name, value in given.items() if value} | {"options": options}
+        return {name: value for name, value in given.items() if value is not None} | {
+            "options": options
+        }
 
 
 class Penalties(Sampling):
