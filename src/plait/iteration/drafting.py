@@ -8,6 +8,7 @@ hundredth of the time (`Company.spare`), so that text which nobody can guess cos
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 from plait.core.sequence import Sequence
@@ -26,6 +27,10 @@ SURE_GAIN = 1.02
 """What a draft has to promise: times are not known better than that."""
 STALE = 16
 """Tokens after which a plan is made anew, even if nothing has been drafted meanwhile."""
+
+
+HEAT, MOST_HEAT = 0.5, 6
+"""Temperatures are told apart in steps, so many of them."""
 
 
 class Ask(NamedTuple):
@@ -48,7 +53,7 @@ class _Made(NamedTuple):
 
 def fixed(seq: Sequence, name: str, proposer: Proposer, width: int, company: Company) -> Ask:
     """A draft of a width that somebody else has chosen."""
-    key = f"{name} {proposer.kind(seq) or ''}".strip()
+    key = _key(seq, name, proposer.kind(seq) or "")
     record = record_of(seq, key, company)
     return Ask(name, key, planned(record, width, company, seq.length, proposer.seconds))
 
@@ -58,12 +63,19 @@ def choose(seq: Sequence, name: str, proposer: Proposer, room: int, company: Com
     kind = proposer.kind(seq)
     if kind is None:
         return None
-    key = f"{name} {kind}".strip()
+    key = _key(seq, name, kind)
     plan = _plan(seq, key, proposer, room, company)
     behind = proposer.catch_up_seconds(seq)
     if plan.gain > SURE_GAIN and _pays_back(seq, plan, behind):
-        return Ask(name, key, plan)
+        return Ask(name, key, plan._replace(seconds=plan.seconds + behind))
     return _trial(seq, name, key, proposer, room, company)
+
+
+def _key(seq: Sequence, name: str, kind: str) -> str:
+    """Of the record of such guesses. The hotter a request samples, the seldomer a guess can be right, and what others
+    came to at another temperature says nothing of it."""
+    heat = min(ceil(seq.params.temperature / HEAT), MOST_HEAT) * HEAT
+    return " ".join(filter(None, (name, kind, f"up to temperature {heat:g}" if heat else "")))
 
 
 def _plan(seq: Sequence, key: str, proposer: Proposer, room: int, company: Company) -> Plan:
