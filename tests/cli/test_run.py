@@ -129,6 +129,10 @@ def test_json_is_the_whole_record(sessions: list[FakeSession]) -> None:
         "tokens_per_forward": 1.0,
         "drafted_tokens": 0,
         "accepted_tokens": 0,
+        "accepted_by_place": [],
+        "draft_seconds": 0.0,
+        "gain": None,
+        "expected_gain": None,
     }
 
 

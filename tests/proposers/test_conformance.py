@@ -21,6 +21,9 @@ class Parrot:
 
     seconds = 0.001
 
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        return 0.0
+
     def draft(self, seq: Sequence, most: int, least_chance: float) -> list[int]:
         return [1, 2, 3, 4, 5, 6][:most] if least_chance < 0.5 else [1]
 

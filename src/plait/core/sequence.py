@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,7 +18,14 @@ from plait.core.window import FinishReason, Ints, TokenLogprobs, Update
 
 @dataclass(slots=True)
 class Metrics:
-    """Times in seconds (time.perf_counter) and counts of one request."""
+    """Times in seconds (time.perf_counter) and counts of one request.
+
+    drafts, accepted: drafted tokens, and those that were right, by place in the draft from 0. draft_seconds: that
+    drafting took. plain_seconds: what its tokens after the first would have taken one at a time, by what such
+    steps took. expected_seconds: what its forwards after the first token were expected to take, drafts included;
+    expected_plain_seconds: what plain decoding takes for the tokens that were expected of them. draft_notes: by kind
+    of guess, why so much or so little is drafted.
+    """
 
     arrival_time: float = field(default_factory=time.perf_counter)
     first_scheduled_time: float | None = None
@@ -29,7 +37,17 @@ class Metrics:
     num_preemptions: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
+<<<<<<< HEAD
     num_forced: int = 0
+=======
+    drafts: Counter[int] = field(default_factory=Counter)
+    accepted: Counter[int] = field(default_factory=Counter)
+    draft_seconds: float = 0.0
+    plain_seconds: float = 0.0
+    expected_seconds: float = 0.0
+    expected_plain_seconds: float = 0.0
+    draft_notes: dict[str, str] = field(default_factory=dict)
+>>>>>>> h6a
 
 
 class Event(NamedTuple):

@@ -236,7 +236,7 @@ class Engine:
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
         self.metrics.forward_seconds += (seconds := time.perf_counter() - begin)
-        self.scheduler.company.observe(sum(job.window.length for job in jobs), seconds)
+        self.scheduler.company.observe_all([job.window for job in jobs], seconds)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:

@@ -39,6 +39,10 @@ class Drafter(Protocol):
     seconds: float
     """What one drafted token takes, measured as it goes; 0 while nobody knows."""
 
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        """What it takes to read the canvas as far as it has not been read, a token or two left out."""
+        ...
+
     def draft(self, seq: Sequence, most: int, least_chance: float) -> list[int]:
         """The tokens it thinks likeliest, at most `most`, as long as the chance of all of them together is at
         least `least_chance`. Nothing when it has no room for the request."""
@@ -67,6 +71,14 @@ class Proposer(ABC):
     def seconds(self) -> float:
         """What one proposed token takes."""
         return 0.0
+
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        """What it takes before the first token can be proposed."""
+        return 0.0
+
+    def kind(self, seq: Sequence) -> str | None:
+        """Which sort of guess the next would be, None for none: how often guesses are right is told apart by it."""
+        return ""
 
     @abstractmethod
     def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:

@@ -34,6 +34,9 @@ class Proposer(base.Proposer):
     def seconds(self) -> float:
         return self._drafter.seconds
 
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        return self._drafter.catch_up_seconds(seq)
+
     def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
         """One branch: a second way to go on would need forwards of its own."""
         threshold = seq.memo.get("draft_threshold", FIRST_THRESHOLD)

@@ -23,6 +23,13 @@ CHUNK = 256
 """Positions of a canvas that it is fed at once."""
 NEW = 0.1
 """What a new time counts against what is known."""
+FEW, MANY = 2, 16
+"""Positions of forwards that cost what one token costs, and of those whose time is their positions'."""
+LIKELIEST = 8
+"""Logits that are wanted of a row: of the likeliest tokens, which hold nearly all of the probability where a draft is
+worth anything. The head then reads half of its weights."""
+FAR = 16.0
+"""Logits so far below the best are nothing beside it."""
 
 
 @dataclass(slots=True)
@@ -41,16 +48,14 @@ class Drafter:
         self._loaded = loaded
         self._states: dict[int, _State] = {}
         self.seconds = 0.0
-        self.total_seconds = 0.0
+        self._reading_seconds = 0.0  # of a position among many
 
     def draft(self, seq: Sequence, most: int, least_chance: float) -> list[int]:
         """Greedy tokens, at most `most` >= 1, as long as their joint chance is at least `least_chance`."""
-        begin = time.perf_counter()
         state = self._state(seq.request_id)
         if not self._reserve(seq.request_id, state, seq.length + most):
             return []
         row = self._catch_up(seq, state)
-        start = time.perf_counter()
         found: list[int] = []
         chance = 1.0
         while True:
@@ -62,13 +67,20 @@ class Drafter:
             if len(found) == most:
                 break
             row = self._feed(seq, state, np.array([token], np.int32))
-        now = time.perf_counter()
-        self._note((now - start) / max(1, len(found)), now - begin)
         return found
 
-    def _note(self, seconds: float, total: float) -> None:
-        self.seconds += (seconds - self.seconds) * (NEW if self.seconds else 1.0)
-        self.total_seconds += total
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        """What it takes to feed the canvas as far as it is not fed, but for FEW tokens, by what forwards took."""
+        state = self._states.get(seq.request_id)
+        behind = seq.length - (len(state.fed) if state else 0)
+        return max(0, behind - FEW) * (self._reading_seconds or self.seconds)
+
+    def _note(self, positions: int, seconds: float) -> None:
+        """Take the time of a forward into account: of a token's, or of a position's among many."""
+        if positions <= FEW:
+            self.seconds = _mean(self.seconds, seconds)
+        elif positions >= MANY:
+            self._reading_seconds = _mean(self._reading_seconds, seconds / positions)
 
     def _state(self, request_id: int) -> _State:
         """The request's state, as the one that was used last."""
@@ -110,14 +122,21 @@ class Drafter:
         rows = np.array([len(tokens) - 1], np.int32)
         window = Window(start, end, rows, rows + np.int32(start + 1), keep=end, tokens=tokens)
         view = KVView(np.array(state.pages[: num_pages(end)], np.int32))
-        (logits,) = self._loaded.runner.forward([StepInput(seq, window, view)])
+        begin = time.perf_counter()
+        (logits,) = self._loaded.runner.forward([StepInput(seq, window, view, LIKELIEST)])
+        self._note(len(tokens), time.perf_counter() - begin)
         state.fed = np.concatenate([state.fed, tokens])
         last: Floats = logits[0]
         return last
 
 
 def _best(row: Floats) -> tuple[int, float]:
-    """The likeliest token and its probability; 0 for rows that are no numbers."""
+    """The likeliest token and its share of the likeliest tokens' probability; 0 for rows that are no numbers."""
     token = int(np.argmax(row))
-    share = 1.0 / float(np.exp(row - row[token]).sum())
-    return token, share if share > 0 else 0.0
+    near = row[row > row[token] - FAR]
+    total = float(np.exp(near - row[token]).sum())
+    return token, 1.0 / total if total > 0 else 0.0
+
+
+def _mean(known: float, new: float) -> float:
+    return known + (new - known) * NEW if known else new

@@ -37,6 +37,10 @@ def timings_of(generation: Generation) -> Timings:
         predicted_per_second=_rate(len(first.outputs[0].token_ids) - 1, decode),
         draft_n=times.num_drafted,
         draft_n_accepted=times.num_accepted,
+        draft_n_by_place=[times.drafts[place] for place in sorted(times.drafts)],
+        draft_n_accepted_by_place=[times.accepted[place] for place in sorted(times.drafts)],
+        draft_ms=times.draft_seconds * 1e3,
+        draft_gain=times.plain_seconds / decode if decode and times.plain_seconds else None,
     )
 
 

@@ -143,7 +143,9 @@ class Sampling(Body):
         """How it is to be generated, as `Engine.prepare` takes it."""
         given = {"planner": self.planner, "decoder": self.decoder, "proposer": self.proposer}
         options = {name: _text(value) for name, value in (self.options or {}).items()}
-        return {name: value for name, value in given.items() if value} | {"options": options}
+        return {name: value for name, value in given.items() if value is not None} | {
+            "options": options
+        }
 
 
 class Penalties(Sampling):
@@ -203,7 +205,9 @@ class Timings(Answer):
     """cache_n: prompt tokens found in the cache; prompt_n: those computed; predicted_n: tokens generated.
 
     Rates are of the first choice of the first prompt, null where there was nothing to divide. draft_n,
-    draft_n_accepted: tokens drafted for it, and those that were right.
+    draft_n_accepted: tokens drafted for it, and those that were right; ..._by_place: the same by place in the draft.
+    draft_ms: that drafting took. draft_gain: what one token at a time would have taken, by what such steps took here,
+    to what it took.
     """
 
     cache_n: int
@@ -215,6 +219,10 @@ class Timings(Answer):
     predicted_per_second: float | None
     draft_n: int
     draft_n_accepted: int
+    draft_n_by_place: list[int]
+    draft_n_accepted_by_place: list[int]
+    draft_ms: float
+    draft_gain: float | None
 
 
 class TopLogprob(Answer):
