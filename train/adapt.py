@@ -168,7 +168,8 @@ def loss(
 def started(source: Source) -> Body:
     body = Body(source.shape)
     source.fill(body)
-    return body.requires_grad_(False)
+    body.requires_grad_(False)
+    return body
 
 
 def recipe(source: Source, folder: Path, steps: int, most: int | None = None) -> Recipe:

@@ -54,6 +54,7 @@ def documents(llm: LLM, count: int) -> list[str]:
     return [output.outputs[0].text for output in outputs]
 
 
+@pytest.mark.large
 def test_documents_fit() -> None:
     with LLM(MODELS[0], max_model_len=1024, max_num_seqs=8) as llm:
         documents(llm, 8)

@@ -37,9 +37,7 @@ class Metrics:
     num_preemptions: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
-<<<<<<< HEAD
     num_forced: int = 0
-=======
     drafts: Counter[int] = field(default_factory=Counter)
     accepted: Counter[int] = field(default_factory=Counter)
     draft_seconds: float = 0.0
@@ -47,7 +45,6 @@ class Metrics:
     expected_seconds: float = 0.0
     expected_plain_seconds: float = 0.0
     draft_notes: dict[str, str] = field(default_factory=dict)
->>>>>>> h6a
 
 
 class Event(NamedTuple):
