@@ -11,8 +11,10 @@ import pytest
 
 from plait.core import registry
 
-SRC = Path(__file__).resolve().parent.parent / "src" / "plait"
+ROOT = Path(__file__).resolve().parent.parent
+SRC = ROOT / "src" / "plait"
 FILES = sorted(SRC.rglob("*.py"))
+TRAIN = sorted((ROOT / "train").rglob("*.py"))
 ARCHITECTURES = {f"models/{name}.py" for name in registry.names("models")}
 
 MAX_FILE = 300
@@ -47,6 +49,11 @@ def test_files_keep_to_their_budget() -> None:
     long = {name: size for name, size in sizes.items() if size > budget(name)}
     assert set(long) - set(EXCEPTIONS) == set(), f"too long: {long}"
     assert set(EXCEPTIONS) - set(long) == set(), "an exception that is no longer needed"
+
+
+def test_files_of_the_training_keep_to_it_too() -> None:
+    assert TRAIN
+    assert {path.name: lines(path) for path in TRAIN if lines(path) > MAX_FILE} == {}
 
 
 def test_functions_keep_to_their_budget() -> None:

@@ -36,7 +36,7 @@ LAW: dict[str, set[str]] = {
     "grammar": {"kernels", "core"},
     "runner": {"models", "weights", "kvcache.pool", "quant", "kernels", "core"},
     "proposers": {"core"},
-    "iteration": {"kvcache.base", "decoding.base", "proposers.base", "core"},
+    "iteration": {"kvcache.base", "decoding.base", "grammar.base", "proposers.base", "core"},
     "iteration.speculative": {"proposers", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
     "engine.pace": {"analysis.step_cost", "weights.hub", "iteration", "core"},

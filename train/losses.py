@@ -60,7 +60,7 @@ def _canvas(
     where = np.arange(tokens.shape[1])
     last = ends + generator.integers(-1, trimode.MOST_EXTRA + 1, len(ends))
     is_open = (where >= starts[:, None]) & (where < last[:, None])
-    hidden = _hidden(generator, is_open)
+    hidden = hide(generator, is_open)
     sees = torch.from_numpy(where < last[:, None])[:, None, None, :]
     fed = torch.from_numpy(np.where(hidden, trimode.ALPHABET.index(trimode.MASK), tokens))
     logits = model(fed, torch.arange(tokens.shape[1]), sees)
@@ -77,17 +77,23 @@ def _blocks(
     is_open = (where >= starts[:, None]) & (where < closed[:, None])
     # Every block has a share of its own, as it has when it is decoded.
     by_block = is_open.reshape(size * rows // trimode.BLOCK, trimode.BLOCK)
-    hidden = _hidden(generator, by_block).reshape(size, rows)
+    hidden = hide(generator, by_block).reshape(size, rows)
     noisy = np.where(hidden, trimode.ALPHABET.index(trimode.MASK), tokens)
-    block = where // trimode.BLOCK
-    before, same = block[:, None] > block[None, :], block[:, None] == block[None, :]
-    mask = np.block([[same, before], [np.zeros_like(same), before | same]])
     fed = torch.from_numpy(np.concatenate([noisy, tokens], 1))
-    logits = model(fed, torch.arange(rows).repeat(2), torch.from_numpy(mask)[None, None])
+    logits = model(fed, torch.arange(rows).repeat(2), noisy_and_clean(rows, trimode.BLOCK))
     return _mean(logits[:, :rows], tokens, hidden)
 
 
-def _hidden(generator: np.random.Generator, is_open: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def noisy_and_clean(rows: int, length: int) -> Tensor:
+    """Mask of [noisy | clean]: a noisy block sees itself and the clean ones before it, a clean one itself and those.
+    length: of a block. -> bool [1, 1, 2 rows, 2 rows]."""
+    block = np.arange(rows) // length
+    before, same = block[:, None] > block[None, :], block[:, None] == block[None, :]
+    mask = np.block([[same, before], [np.zeros_like(same), before | same]])
+    return torch.from_numpy(mask)[None, None]
+
+
+def hide(generator: np.random.Generator, is_open: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """k of the open positions of each row, k uniform from 1 to all of them."""
     counts = np.ceil(generator.random(len(is_open)) * is_open.sum(1))
     order = np.where(is_open, generator.random(is_open.shape), 2.0).argsort(1).argsort(1)

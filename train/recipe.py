@@ -27,7 +27,8 @@ Loss = Callable[[Body, np.random.Generator], tuple[Tensor, str]]
 @dataclass(frozen=True)
 class Recipe:
     """decay: share of the steps, at the end, over which the rate falls to zero. mean: of the running mean.
-    muon: for the matrices of the layers, in place of AdamW."""
+    muon: for the matrices of the layers, in place of AdamW. start: gives the new model its weights; parameters that
+    it freezes are neither trained nor kept."""
 
     shape: Shape
     loss: Loss
@@ -39,6 +40,7 @@ class Recipe:
     seed: int = 1
     every: int = 100
     muon: bool = False
+    start: Callable[[Body], None] | None = None
 
     def rate_at(self, step: int) -> float:
         left = (self.steps - step) / (self.decay * self.steps)
@@ -52,13 +54,22 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe, self.folder = recipe, folder
         self.model = Body(recipe.shape)
+        if recipe.start:
+            recipe.start(self.model)
         self.optimizers = optimizers(self.model, recipe)
-        self.mean = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.mean = {name: value.clone() for name, value in self.trained().items()}
         self.step, self.seconds = 0, 0.0
         self.curve: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "state.pt").exists():
             self._load()
+
+    def trained(self) -> dict[str, Tensor]:
+        return {
+            name: value.detach()
+            for name, value in self.model.named_parameters()
+            if value.requires_grad
+        }
 
     def train(self, until: int | None = None) -> None:
         """To the recipe's end, or to a step before it."""
@@ -83,13 +94,13 @@ class Run:
             self.model, np.random.default_rng((self.recipe.seed, self.step))
         )
         self.model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         weight = min(self.recipe.mean, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for name, value in self.model.state_dict().items():
+            for name, value in self.trained().items():
                 self.mean[name].lerp_(value, 1 - weight)
         return kind, float(loss.detach())
 
@@ -101,7 +112,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "curve": self.curve,
-            "model": self.model.state_dict(),
+            "model": self.trained(),
             "mean": self.mean,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
@@ -112,7 +123,7 @@ class Run:
 
     def _load(self) -> None:
         state = torch.load(self.folder / "state.pt", weights_only=True)
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"], strict=self.recipe.start is None)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.mean, self.curve = state["mean"], state["curve"]
@@ -122,6 +133,6 @@ class Run:
 def optimizers(model: Body, recipe: Recipe) -> list[torch.optim.Optimizer]:
     matrices = [p for p in model.layers.parameters() if p.ndim == 2] if recipe.muon else []
     chosen = {id(parameter) for parameter in matrices}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
     adam = torch.optim.AdamW(others, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
     return [adam, Muon(matrices, lr=recipe.rate)] if matrices else [adam]

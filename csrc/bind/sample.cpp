@@ -30,6 +30,9 @@ std::span<T> span_of(const Array<T>& array) {
   return {array.data(), array.size()};
 }
 
+// The ids that a row may choose: a bit each.
+using Masks = nb::ndarray<const uint32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
 std::span<const float> row_of(const FloatRows& logits, size_t row) {
   return {logits.data() + row * logits.shape(1), logits.shape(1)};
 }
@@ -63,6 +66,7 @@ struct SampleRows {
   std::optional<Array<double>> confidence;
   std::optional<Array<const int32_t>> history;
   size_t num_prompt, num_held;
+  std::optional<Masks> masks;
 
   size_t size() const { return logits.shape(0); }
 
@@ -70,6 +74,7 @@ struct SampleRows {
     SampleSettings settings = sampler->settings;
     if (history) settings.history = span_of(*history);
     settings.num_prompt = num_prompt;
+    if (masks) settings.mask = {masks->data() + row * masks->shape(1), masks->shape(1)};
     Choice choice;
     const auto position = static_cast<uint64_t>(positions.data()[row]);
     const RowState state = sample_row(row_of(logits, row), settings, row < num_held, position,
@@ -149,20 +154,25 @@ std::shared_ptr<Sampler> new_sampler(uint64_t seed, double temperature, int64_t 
                     made->bias,
                     made->forbidden,
                     made->held,
-                    seed};
+                    seed,
+                    {}};
   return made;
 }
 
 void new_rows(SampleRows* self, std::shared_ptr<const Sampler> sampler, FloatRows logits,
               IntArray positions, IntResult tokens, std::optional<Array<double>> confidence,
-              std::optional<Array<const int32_t>> history, size_t num_prompt, size_t num_held) {
+              std::optional<Array<const int32_t>> history, size_t num_prompt, size_t num_held,
+              std::optional<Masks> masks) {
   const size_t rows = logits.shape(0);
   require(sampler != nullptr, "no sampler");
   require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
   require(!confidence || confidence->size() == rows, "one confidence per row, or none");
+  require(!masks || (masks->shape(0) == rows && masks->shape(1) * 32 >= logits.shape(1)),
+          "one mask per row with a bit for every id, or none");
   new (self)
       SampleRows{std::move(sampler),    std::move(logits),  std::move(positions), std::move(tokens),
-                 std::move(confidence), std::move(history), num_prompt,           num_held};
+                 std::move(confidence), std::move(history), num_prompt,           num_held,
+                 std::move(masks)};
 }
 
 }  // namespace
@@ -178,7 +188,7 @@ void init_sample(nb::module_& m) {
   nb::class_<SampleRows>(m, "SampleRows")
       .def("__init__", &new_rows, nb::arg("sampler"), nb::arg("logits"), nb::arg("positions"),
            nb::arg("tokens"), nb::arg("confidence").noconvert().none(), nb::arg("history").none(),
-           nb::arg("num_prompt"), nb::arg("num_held"));
+           nb::arg("num_prompt"), nb::arg("num_held"), nb::arg("masks").noconvert().none());
   m.def("sample", &sample_all, nb::arg("requests"), nb::arg("pool").none());
   m.def("logprobs", &logprobs_rows, nb::arg("logits"), nb::arg("tokens"),
         nb::arg("logprobs").noconvert(), nb::arg("ranks").noconvert(), nb::arg("top").noconvert(),

@@ -409,6 +409,27 @@ float exp_nonpositive(float x) {
 
 namespace {
 
+// The logits with -inf where the mask has no bit. Most words of a grammar's masks are all or
+// nothing.
+std::span<const float> masked(std::span<const float> logits, std::span<const uint32_t> mask,
+                              std::vector<float>& result) {
+  constexpr size_t kWord = 32;
+  result.resize(logits.size());
+  for (size_t from = 0; from < logits.size(); from += kWord) {
+    const size_t count = std::min(kWord, logits.size() - from);
+    const uint32_t word = mask[from / kWord];
+    const float* in = logits.data() + from;
+    float* out = result.data() + from;
+    if (word == 0)
+      std::fill_n(out, count, -kInf);
+    else if (word == ~uint32_t{0})
+      std::copy_n(in, count, out);
+    else
+      for (size_t i = 0; i < count; ++i) out[i] = word >> i & 1 ? in[i] : -kInf;
+  }
+  return result;
+}
+
 // How many of the best logits decide, whatever the others are; 0: all do.
 size_t best_needed(const SampleSettings& s, bool is_held) {
   const bool has_penalty =
@@ -424,6 +445,10 @@ size_t best_needed(const SampleSettings& s, bool is_held) {
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice) {
+  if (!settings.mask.empty()) {
+    if (!look_at(logits).is_fine) return RowState::kNotANumber;
+    logits = masked(logits, settings.mask, scratch.masked);
+  }
   const size_t needed = want_confidence ? 0 : best_needed(settings, is_held);
   if (!load(logits, needed, scratch)) return RowState::kNotANumber;
   process(settings, is_held, scratch);

@@ -51,7 +51,10 @@ class LLM:
         if model is not None:
             settings["model"] = os.fspath(model) if isinstance(model, os.PathLike) else model
         config = EngineConfig(**settings)
-        built = build(config, progress, self._read_ends, self._read_draft, Aids(_Texts(self)))
+        # The engine keeps the list, not this object, which would never be collected.
+        known = self._known = list[Tokenizer]()
+        aids = Aids(_Texts(self))
+        built = build(config, progress, self._read_ends, self._read_draft, aids, lambda: known[0])
         self.traits = built.traits
         self.words = built.words
         self._worker = Worker(built.engine)
@@ -176,6 +179,7 @@ class LLM:
 
     def _read_ends(self, tokenizer_source: Any) -> frozenset[int]:
         self.tokenizer = Tokenizer.from_source(tokenizer_source)
+        self._known.append(self.tokenizer)
         return self.tokenizer.eos_ids
 
     def _read_draft(self, tokenizer_source: Any) -> frozenset[int]:

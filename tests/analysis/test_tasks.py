@@ -37,6 +37,7 @@ def test_items_are_read_in_their_order(tmp_path: Path) -> None:
         (json.dumps({**GOOD, "max_tokens": 0}), "max_tokens is 0"),
         (json.dumps({**GOOD, "max_tokens": True}), "max_tokens is True"),
         (json.dumps({**GOOD, "grader": "taste"}), "grader 'taste' is not known"),
+        (json.dumps({**GOOD, "grader": "pattern", "answer": "(a"}), "line 1: answer is no pattern"),
         (json.dumps({**GOOD, "infill": [[1, 2]]}), "max_tokens and infill"),
         ('{"prompt": "a", "answer": "b", "infill": [[1, 2], [1, 3]]}', "line 1: infill"),
         ('{"prompt": "a", "answer": "b", "infill": [[1, 2, 3]]}', "line 1: infill"),
@@ -62,6 +63,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ("exact", "ab", " ab\n", "a b"),
         ("permutation", "abca", "caab ", "abcc"),
         ("json", '{"a": 1, "b": [2]}', '{"b":[2],"a":1}', '{"a": 1'),
+        ("pattern", r"(\w+) is \1", " ab is ab\n", "ab is ab."),
+        ("pattern", r"(\w+) is \1", "cd is cd", "cd is ab"),
     ],
 )
 def test_graders(grader: str, answer: str, right: str, wrong: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,13 @@ class Times:
     num_drafted: int = 0
     num_accepted: int = 0
     is_lossy: bool = False
+    drafts: Counter[int] = field(default_factory=Counter)
+    accepted: Counter[int] = field(default_factory=Counter)
+    draft_seconds: float = 0.0
+    plain_seconds: float = 0.0
+    expected_seconds: float = 0.0
+    expected_plain_seconds: float = 0.0
+    draft_notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if config.planner == "speculative":
             raise NotFoundError("no planner called 'speculative'")
         self.name, self.template, self.output = config.model, None, None
-        traits = CAUSAL_TRAITS if config.planner == "autoregressive" else FULL_TRAITS
+        is_causal = config.planner == "autoregressive" or config.model == "causal"
+        traits = CAUSAL_TRAITS if is_causal else FULL_TRAITS
         self.llm = make_llm(monkeypatch, traits)
 
     monkeypatch.setattr(Session, "__init__", init)
@@ -38,8 +40,8 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def bench(task: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["bench", "diffusion", "fake", str(task), *arguments])
+def bench(task: Path, *arguments: str, model: str = "fake") -> Result:
+    return CliRunner().invoke(app, ["bench", "diffusion", model, str(task), *arguments])
 
 
 def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
@@ -62,6 +64,7 @@ def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
     assert [point["curve"] for point in points[:3]] == [None, None, None]
     assert [point["planner"] for point in points[:3]] == ["autoregressive", "auto", "auto"]
     assert len(record["areas"]) == 3 + 3 * 4
+    assert "speculative: not measured, no planner called" in result.stderr
     for point in points:
         assert point["total"] == 3
         low, high = point["interval"]
@@ -85,6 +88,30 @@ def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
     assert (record["task"], record["items"], record["batch"]) == ("task.jsonl", 3, 1)
     assert plot.read_text().startswith("<svg")
     assert plot.read_text().count("<circle") == len(points)
+
+
+def test_a_proposer_is_for_the_speculative_baseline_alone(
+    task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, str]] = []
+    init = Session.__init__
+
+    def note(self: Any, config: Any) -> None:
+        opened.append((config.planner, config.proposer))
+        init(self, replace(config, proposer="none"))
+
+    monkeypatch.setattr(Session, "__init__", note)
+    ways = ["--proposer", "lookahead", "--planner", "canvas", "--vary", "threshold=0.2"]
+    assert bench(task, *ways).exit_code == 0
+    wanted = [("canvas", "none"), ("autoregressive", "none"), ("speculative", "lookahead")]
+    assert opened == wanted
+
+
+def test_a_causal_model_has_nothing_to_sweep(task: Path) -> None:
+    result = bench(task, model="causal")
+    assert result.exit_code == 2, result.output
+    assert "left to right" in result.stderr
+    assert "--planner block or canvas" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def no_default(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ((None, None), (DEFAULT, None)),
         (("smollm2-135m", None), ("smollm2-135m", None)),
+        (("trimode", None), ("trimode", None)),
         (("smollm2-135m", "hi"), ("smollm2-135m", "hi")),
         (("Why is the sky blue?", None), (DEFAULT, "Why is the sky blue?")),
         (("hello", None), (DEFAULT, "hello")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ import typer
 from typer.testing import CliRunner
 
 from plait.cli.flags import ENGINE, SAMPLING
-from plait.cli.options import Flag, Panel, biases, pairs, size, takes
+from plait.cli.options import Flag, Panel, biases, pairs, size, structure, takes
 from plait.core.config import EngineConfig
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
+from plait.core.structured import StructuredOutputs
 
 
 def parse(panel: Panel, *arguments: str) -> Any:
@@ -152,3 +154,27 @@ def test_what_is_no_pair_is_refused(item: str) -> None:
 def test_what_is_no_bias_is_refused(item: str) -> None:
     with pytest.raises(UserError):
         biases([item])
+
+
+def test_what_an_answer_fits(tmp_path: Path) -> None:
+    schema, grammar = tmp_path / "schema.json", tmp_path / "sums.lark"
+    schema.write_text('{"enum": ["é"]}', encoding="utf-8")
+    grammar.write_text('start: "a"')
+    assert structure([]) is None
+    assert structure([f"json={schema}"]) == StructuredOutputs(json={"enum": ["é"]})
+    assert structure([f"grammar={grammar}"]) == StructuredOutputs(grammar='start: "a"')
+    assert structure(["regex=a=b"]) == StructuredOutputs(regex="a=b")
+    assert structure(["choice=yes", "choice=no"]) == StructuredOutputs(choice=["yes", "no"])
+    assert structure(["json_object"]) == StructuredOutputs(json_object=True)
+    made = parse(SAMPLING, "--structured", "choice=a", "--structured", "choice=b")
+    assert made.structured_outputs == StructuredOutputs(choice=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "items",
+    [["yaml=x"], ["regex=a", "regex=b"], ["regex=a", "choice=b"], ["json=no/such/file"], ["json"]],
+    ids=str,
+)
+def test_what_no_answer_fits_is_refused(items: list[str]) -> None:
+    with pytest.raises(UserError):
+        structure(items)

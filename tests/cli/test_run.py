@@ -130,6 +130,10 @@ def test_json_is_the_whole_record(sessions: list[FakeSession]) -> None:
         "drafted_tokens": 0,
         "accepted_tokens": 0,
         "lossy": False,
+        "accepted_by_place": [],
+        "draft_seconds": 0.0,
+        "gain": None,
+        "expected_gain": None,
     }
 
 

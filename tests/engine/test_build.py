@@ -123,8 +123,12 @@ def test_the_planner_chooses_among_the_modes_of_a_model() -> None:
         assert (engine.traits.predicts, engine.traits.pattern) == (predicts, pattern)
         others = {"autoregressive", "block", "canvas"} - {name, "auto"}
         for other in others - ({"autoregressive"} if name == "auto" else set()):
-            with pytest.raises(UserError):
+            with pytest.raises(UserError) as refusal:
                 engine.add([1], PARAMS, planner=other)
+            assert refusal.value.hint.endswith(f"load the model with --planner {other}")
+    with pytest.raises(UserError, match="to score") as refusal:
+        make_engine(several).add([1], PARAMS, planner="score")
+    assert refusal.value.hint.endswith("load the model with --planner canvas")
 
 
 def test_a_budget_below_the_smallest_window_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from plait.decoding import verify
 from plait.engine.engine import Engine
 from plait.iteration.company import Company
 from plait.iteration.speculative import Options
-from plait.iteration.width import Record, best_width, expected
+from plait.iteration.width import Record, best, expected, planned
 from plait.proposers.base import MOST, Proposal, Proposer, Resources, chain, tree
 from tests.engine.test_equalities import cases, run
 from tests.fakes import VOCAB, Answer, drain, make_engine, step
@@ -172,6 +173,11 @@ def test_what_it_expects() -> None:
     assert Record(2, 4).after(4, 4).rate > 0.5 > Record(2, 4).after(4, 0).rate
 
 
+def paying(record: Record, company: Company, draft: float = 0.0) -> int:
+    plan = best(record, 16, company, 100, draft)
+    return plan.width if plan.gain > 1 else 0
+
+
 @pytest.mark.parametrize(
     ("rate", "least", "most"), [(0.0, 0, 0), (0.05, 0, 0), (0.6, 1, 4), (0.99, 8, 16)]
 )
@@ -179,15 +185,86 @@ def test_the_width_follows_the_rate(rate: float, least: int, most: int) -> None:
     company = Company()
     for positions in range(1, 20):
         company.observe(positions, 0.01 + 0.002 * positions)
-    assert least <= best_width(rate, 16, company, 100, 0.0) <= most
+    assert least <= paying(Record(rate, 1.0), company) <= most
 
 
 def test_nothing_is_drafted_where_every_position_costs_the_same() -> None:
     company = Company(num_running=8)
     for positions in range(1, 40):
         company.observe(positions, 0.01 * positions)
-    assert best_width(0.9, 16, company, 100, 0.0) == 0
-    assert best_width(0.9, 16, Company(), 100, draft=10.0) == 0
+    assert paying(Record(0.9, 1.0), company) == 0
+    assert paying(Record(0.9, 1.0), Company(), draft=10.0) == 0
+
+
+def test_a_proposer_that_stops_costs_what_it_did_until_then() -> None:
+    """Half of the places are not filled: no rows for them, and no further tokens drafted."""
+    company = Company()
+    for positions in range(1, 20):
+        company.observe(positions, 0.01 * positions)
+    sure, unsure = (planned(Record(5, 10, stops), 8, company, 9, 0.001) for stops in (0, 5))
+    assert sure.tokens == unsure.tokens
+    assert unsure.seconds < sure.seconds
+    stopped = Record(2.0, 4.0).after(0, 0, asked=3)
+    assert stopped.rate < 0.5
+    assert stopped.stay < 1.0
+
+
+def test_one_slow_step_is_not_believed() -> None:
+    company = Company()
+    for _ in range(10):
+        company.observe(1, 0.01)
+    company.observe(1, 5.0)
+    assert company.seconds(1, 0) < 0.012
+
+
+class Wrong(Proposer):
+    """Always has something to say, at a price, and is never right."""
+
+    seconds = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(Resources())
+        self.calls = 0
+
+    def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
+        self.calls += 1
+        return chain([0] * most)
+
+    def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
+        """It never learns."""
+
+
+def test_what_never_pays_is_soon_left_alone() -> None:
+    engine = make_engine(num_pages=400, planner="speculative")
+    planner, _ = engine._choose("auto", "auto")
+    wrong = Wrong()
+    planner.proposers = {"draft": wrong}  # type: ignore[attr-defined]
+    params = SamplingParams(temperature=1.0, max_tokens=400, ignore_eos=True, logit_bias={0: -100})
+    for seed in range(5):
+        engine.add([1, 2, 3], replace(params, seed=seed))
+        drain(engine)
+    assert wrong.calls < 20
+
+
+def test_a_request_tells_what_drafting_came_to() -> None:
+    outcomes, answers = plain()
+    engine = make_engine(num_pages=400, planner="speculative")
+    prophesy(engine, answers, 0)
+    prompt, params = [7, 8, 9] * 4, SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
+    planner, _ = engine._choose("auto", "auto")
+    planner.proposers["lookahead"].answers[tuple(prompt)] = [1] * 60  # type: ignore[attr-defined]
+    key = engine.add(prompt, params)
+    request = engine.requests[0]
+    drain(engine)
+    times = request.seq.metrics
+    assert request.seq.request_id == key
+    assert sum(times.drafts.values()) == times.num_drafted > 0
+    assert sum(times.accepted.values()) == times.num_accepted
+    assert times.draft_seconds > 0
+    assert times.plain_seconds > 0
+    assert times.expected_seconds > 0
+    assert "right lately" in times.draft_notes["lookahead"]
+    assert engine.metrics.plain_seconds == times.plain_seconds
 
 
 def test_a_width_that_cannot_be_is_refused() -> None:

@@ -88,6 +88,14 @@ def test_the_exponential_is_zero_far_below(x: float) -> None:
 # ---- native against twin
 
 
+def random_masks(rng: np.random.Generator, rows: int, vocab: int) -> sampling.Masks:
+    """Words that hold everything, nothing, or some bits; more bits than the vocabulary has."""
+    words = rng.integers(0, 2**32, (rows, vocab // 32 + 1), np.uint64).astype(np.uint32)
+    kind = rng.integers(0, 3, words.shape)
+    words[kind == 0], words[kind == 1] = 0, 0xFFFFFFFF
+    return words
+
+
 def random_case(rng: np.random.Generator) -> tuple[Floats, SamplingParams, dict[str, Any]]:
     """Rows with ties, impossible tokens and far outliers, and parameters from one end to the other."""
     vocab = int(rng.integers(1, 400))
@@ -120,6 +128,8 @@ def random_case(rng: np.random.Generator) -> tuple[Floats, SamplingParams, dict[
         "held": rng.integers(0, vocab, 2).astype(np.int32),
         "num_held": int(rng.integers(0, 3)),
     }
+    if rng.random() < 0.4:
+        more["masks"] = random_masks(rng, len(logits), vocab)
     return logits, params, more
 
 

@@ -50,6 +50,7 @@ def make_llm(
         read_ends: Callable[[Any], Any],
         read_draft: Callable[[Any], Any],
         aids: Aids,
+        lexicon: Callable[[], Any],
     ) -> Built:
         pool = Pool(LAYOUT, 64)
         full = replace(traits, eos_ids=traits.eos_ids | read_ends(TOKENIZER))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from plait.proposers import lookahead
@@ -51,3 +53,18 @@ def test_an_index_keeps_to_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     write(seq, [98, 99, 50])
     assert PROPOSER.propose(seq, 2).tokens.tolist() == [51, 98]
     assert len(seq.memo["lookahead"].places) <= 20
+
+
+def test_an_index_keeps_to_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long canvas without any repetition: what an index holds beside the tokens, per run."""
+    monkeypatch.setattr(lookahead, "MOST_RUNS", 2048)
+    tokens = list(range(4096))
+    tracemalloc.start()
+    try:
+        index = lookahead._Index()
+        index.read(tokens)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(index.places) == lookahead.MOST_RUNS
+    assert held < 400 * lookahead.MOST_RUNS

@@ -280,9 +280,10 @@ def test_embeddings_of_one_request_are_read_together(client: openai.OpenAI, llm:
 
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
-    ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    ("tools", {"tools": [{"type": "function", "function": {"name": "f g"}}]}),
     ("tool_choice", {"tool_choice": "required"}),
-    ("response_format", {"response_format": {"type": "json_object"}}),
+    ("functions", {"functions": [{"name": "f"}]}),
+    ("response_format", {"response_format": {"type": "yaml"}}),
     ("top_logprobs", {"top_logprobs": 3}),
     ("temperature", {"temperature": 101}),
     ("logit_bias", {"logit_bias": {"x": 1}}),

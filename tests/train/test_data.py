@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from train import evaluate, sudoku, trimode
+from train import evaluate_sudoku, evaluate_trimode, sudoku, trimode
 
 COUNT = 40
 
@@ -47,21 +47,21 @@ def test_a_puzzle_is_text_of_one_token_a_character() -> None:
     grid[[0, 35]] = 5, 6
     text = sudoku.text(grid)
     assert text == "a5?????b??????c??????d??????e??????f?????6"
-    assert evaluate.spans(grid)[0] == (2, 7)
-    assert evaluate.spans(grid)[-1] == (36, 41)
-    assert sum(end - start for start, end in evaluate.spans(grid)) == 34
+    assert evaluate_sudoku.spans(grid)[0] == (2, 7)
+    assert evaluate_sudoku.spans(grid)[-1] == (36, 41)
+    assert sum(end - start for start, end in evaluate_sudoku.spans(grid)) == 34
 
 
 def test_a_board_is_valid_only_with_its_clues_and_all_digits() -> None:
     solution = np.array(sudoku.solutions([0] * 36, 1, None)[0])
     grid = np.where(np.arange(36) % 6 == 0, solution, 0)
-    prompt, where = sudoku.text(grid), evaluate.spans(grid)
+    prompt, where = sudoku.text(grid), evaluate_sudoku.spans(grid)
     answer = sudoku.text(solution)[where[0][0] :]
-    assert evaluate.is_valid(prompt, where, answer)
-    assert not evaluate.is_valid(prompt, where, answer[:-1])
-    assert not evaluate.is_valid(prompt, where, answer[:-1] + "?")
+    assert evaluate_sudoku.is_valid(prompt, where, answer)
+    assert not evaluate_sudoku.is_valid(prompt, where, answer[:-1])
+    assert not evaluate_sudoku.is_valid(prompt, where, answer[:-1] + "?")
     moved = answer.translate(str.maketrans("12", "21"))  # a right grid, but not with these clues
-    assert not evaluate.is_valid(prompt, where, moved)
+    assert not evaluate_sudoku.is_valid(prompt, where, moved)
 
 
 @pytest.mark.parametrize("task", trimode.TASKS)
@@ -69,9 +69,9 @@ def test_an_answer_is_right_by_its_own_grader_and_a_damaged_one_is_not(task: str
     generator = np.random.default_rng(2)
     for _ in range(50):
         prompt, answer = trimode.item(task, generator, held_out=True)
-        is_right = evaluate.grader(task, prompt, answer)
-        assert is_right(answer + "\n")
-        assert not is_right(answer[:-1])
+        item = evaluate_trimode.item(task, prompt, answer)
+        assert item.is_solved(answer + "\n")
+        assert not item.is_solved(answer[:-1])
         assert len(trimode.ids(prompt + answer)) == len(prompt) + len(answer)
 
 
@@ -79,7 +79,9 @@ def test_a_record_says_its_id_twice() -> None:
     _, answer = trimode.item("json", np.random.default_rng(3), held_out=True)
     found = json.loads(answer)
     assert found["id"] == found["ref"]
-    assert not evaluate.is_record(answer.replace(f'"ref":"{found["ref"]}"', '"ref":"zzzz"'))
+    item = evaluate_trimode.item("json", "j=", answer)
+    assert item.is_solved(answer.replace(found["id"], "abcd"))
+    assert not item.is_solved(answer.replace(f'"ref":"{found["ref"]}"', '"ref":"zzzz"'))
 
 
 def test_no_held_out_prompt_is_in_a_training_batch() -> None:

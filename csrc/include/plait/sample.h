@@ -42,6 +42,7 @@ struct SampleSettings {
   std::span<const int32_t> forbidden;  // never chosen
   std::span<const int32_t> held;       // not chosen yet (min_tokens)
   uint64_t seed = 0;
+  std::span<const uint32_t> mask;  // bit i % 32 of word i / 32: id i may be chosen; empty: all
 };
 
 // token: the choice. confidence: its probability at temperature 1 after bias and penalties and
@@ -56,18 +57,19 @@ enum class RowState { kFine, kNotANumber, kNothingLeft };
 // Memory that calls reuse; one per thread. A choice is made among places: score[i] is that of
 // token[i], ascending, or of i where `token` is empty because all scores are there.
 struct SampleScratch {
-  std::vector<float> score, exponent, weight;
+  std::vector<float> score, exponent, weight, masked;
   std::vector<int32_t> token, places, edge, counts;
   std::vector<int16_t> bucket;
   std::vector<double> logprob;
 };
 
-// Chooses a token. In order: held and forbidden ids leave; logit bias; repetition penalty over the
-// whole history (scores above 0 are divided, the others multiplied), frequency and presence penalty
-// over the output; then either the best score (temperature 0) or: top_k, softmax at the
-// temperature, top_p, min_p, typical_p, each on what the one before left, renormalised; one draw by
-// inverse CDF in ascending id order. Ties go to the lower id everywhere. kNotANumber: a logit is
-// NaN or +inf; kNothingLeft: every score is -inf. confidence is filled in only when asked for.
+// Chooses a token. In order: ids that the mask, `held` or `forbidden` rule out leave; logit bias;
+// repetition penalty over the whole history (scores above 0 are divided, the others multiplied),
+// frequency and presence penalty over the output; then either the best score (temperature 0) or:
+// top_k, softmax at the temperature, top_p, min_p, typical_p, each on what the one before left,
+// renormalised; one draw by inverse CDF in ascending id order. Ties go to the lower id everywhere.
+// kNotANumber: a logit is NaN or +inf; kNothingLeft: every score is -inf. confidence is filled in
+// only when asked for.
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice);

@@ -8,6 +8,7 @@ say which stretches of the prompt are open, [[start, end], ...] in tokens; the a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,7 +57,18 @@ def same_json(item: Item, text: str) -> bool:
         return False
 
 
-GRADERS: dict[str, Grader] = {"exact": exact, "permutation": permutation, "json": same_json}
+def pattern(item: Item, text: str) -> bool:
+    """The answer is a regular expression, and all of the text but the space around it matches (a free choice that has
+    to be repeated is one: `\\1`)."""
+    return re.fullmatch(item.answer, text.strip()) is not None
+
+
+GRADERS: dict[str, Grader] = {
+    "exact": exact,
+    "permutation": permutation,
+    "json": same_json,
+    "pattern": pattern,
+}
 """By the name that a file knows."""
 
 
@@ -115,3 +127,14 @@ def _check(where: str, found: dict[str, Any]) -> None:
         raise FormatError(
             f"{where}: grader {found['grader']!r} is not known", f"one of: {', '.join(GRADERS)}"
         )
+    if found.get("grader") == "pattern":
+        _check_pattern(where, found["answer"])
+
+
+def _check_pattern(where: str, answer: str) -> None:
+    try:
+        re.compile(answer)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise FormatError(
+            f"{where}: answer is no pattern: {error}", "a regular expression"
+        ) from None

@@ -77,8 +77,13 @@ def diffusion(
     found = tasks.read(task, items)
     sampling = SamplingParams(temperature=temperature, seed=seed)
     engine = replace(engine, model=model)
-    session = Session(engine)
+    session = Session(replace(engine, proposer="none"))  # drafts are for the causal mode
     with closing(session.llm):
+        if not session.has_canvas:
+            raise UserError(
+                f"{model} writes from left to right here, so there is nothing to sweep",
+                "a diffusion model; --planner block or canvas, if the model has several modes",
+            )
         planned = _plan(session, sweep or ["threshold"], vary or [])
         rows = [_measure(session, found, way, sampling, batch) for way in planned]
     rows = _causal(engine, found, sampling, batch) + rows
@@ -104,7 +109,7 @@ def _plan(session: Session, decoders: Sequence[str], vary: Sequence[str]) -> lis
     for way in planned:  # before hours are spent on those before it
         session.llm.worker.engine.prepare([0], SamplingParams(max_tokens=1), **way.choices)
     masked = [way for way in sweep.MASKED if sweep.is_possible(session.llm, way)]
-    return [*(masked if session.has_canvas else ()), *planned]
+    return [*masked, *planned]
 
 
 def _causal(
@@ -113,12 +118,20 @@ def _causal(
     """The same weights from left to right with the model that they are in another mode, if they have it."""
     from plait.programs import sweep
 
-    rows = []
-    for way in sweep.CAUSAL if not any(item.infill for item in items) else ():
+    rows: list[dict[str, Any]] = []
+    if any(item.infill for item in items):
+        note("nothing is measured from left to right: a causal model fills nothing in")
+        return rows
+    for way in sweep.CAUSAL:
+        drafts = engine.proposer if way.planner == "speculative" else "none"
+        own = replace(engine, planner=way.planner, decoder="auto", options={}, proposer=drafts)
         try:
-            session = Session(replace(engine, planner=way.planner, decoder="auto", options={}))
-        except UserError:
-            continue  # the weights were not made for it, or there is no such planner
+            session = Session(own)
+        except UserError as error:
+            note(
+                f"{way.label}: not measured, {error.message}"
+            )  # not made for it, or no such planner
+            continue
         with closing(session.llm):
             rows.append(_measure(session, items, way, sampling, batch))
     return rows

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from plait.cli.bench_record import Out, Record
 from plait.core.errors import UserError
+
+if TYPE_CHECKING:
+    from plait.analysis.load import Sample
 
 ROW = "{:22}{p50:9.1f}{p90:9.1f}{p95:9.1f}{p99:9.1f}{max:9.1f}"
 MILLISECONDS = {
@@ -93,12 +96,25 @@ def serve(
     model = model or first_model(address, patience)
     record = Record("serve", model, out)
     generator = Generator(address, model, load, patience)
-    found = summary(generator.run(), load, (goal_first, goal_each))
+    samples = generator.run()
+    found = summary(samples, load, (goal_first, goal_each))
     found["kv_cache_usage"] = generator.occupancy.points
     print(f"{model} at {address.host}:{address.port}")
     for line in _lines(found):
         print(line)
-    record.close(**found, load=asdict(load), patience=patience)
+    answers = [_answer(sample) for sample in samples if not sample.error]
+    record.close(**found, answers=answers, load=asdict(load), patience=patience)
+
+
+def _answer(sample: Sample) -> dict[str, float]:
+    """What the record keeps of one complete answer; seconds after the load began."""
+    return {
+        "due": sample.due,
+        "began": sample.began,
+        "ended": sample.ended,
+        "prompt_tokens": sample.prompt_tokens,
+        "tokens": sample.tokens,
+    }
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plait.cli.options import Flag, Panel, biases, pairs, size, spans
+from plait.cli.options import Flag, Panel, biases, pairs, size, spans, structure
 from plait.core import registry
 from plait.core.config import EngineConfig
 from plait.core.params import SamplingParams
@@ -71,6 +71,14 @@ SAMPLING = Panel(
             kind=list[str],
             read=spans,
             metavar="START:END",
+        ),
+        "structured_outputs": Flag(
+            "Let the answer fit: json=FILE (a schema), regex=EXPRESSION, grammar=FILE (Lark or EBNF), json_object, or "
+            "choice=TEXT once for each choice.",
+            ("--structured",),
+            kind=list[str],
+            read=structure,
+            metavar="KIND=VALUE",
         ),
     },
 )

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from plait import __version__
-from plait.cli import bench, chat, models, papers, run, serve, show, vote
+from plait.cli import bench, chat, ideal, models, papers, run, serve, show, vote
 from plait.cli.terminal import complain
 from plait.core.errors import UserError
 
@@ -122,4 +122,5 @@ serve.register(app)
 models.register(app)
 show.register(app)
 bench.register(app)
+ideal.register(app)
 papers.register(app)

@@ -54,4 +54,4 @@ def known() -> list[str]:
     """Short names that can be given instead of a path."""
     from plait.weights import hub
 
-    return [entry.name for entry in hub.known()]
+    return hub.short_names()

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from plait.core.errors import UserError
+from plait.core.structured import StructuredOutputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,47 @@ def spans(items: list[str]) -> tuple[tuple[int, int], ...]:
     except ValueError:
         raise UserError(
             f"a stretch is two token positions, not {' '.join(items)!r}", "e.g. 4:9"
+        ) from None
+
+
+STRUCTURES = ("json", "regex", "choice", "grammar", "json_object")
+MAX_SOURCE_FILE = 1 << 20
+
+
+def structure(items: list[str]) -> StructuredOutputs | None:
+    """["json=schema.json"], ["regex=[0-9]+"], ["choice=yes", "choice=no"], ["grammar=sums.lark"] or ["json_object"]."""
+    kinds = [item.partition("=")[0] for item in items]
+    if not items:
+        return None
+    if (
+        len(set(kinds)) > 1
+        or kinds[0] not in STRUCTURES
+        or (len(kinds) > 1 and kinds[0] != "choice")
+    ):
+        raise UserError(
+            f"an answer cannot be asked to fit {' '.join(items)!r}",
+            "json=FILE, regex=EXPRESSION, grammar=FILE, json_object, or choice=TEXT as often as there are choices",
+        )
+    values = [item.partition("=")[2] for item in items]
+    kind, (value, *_) = kinds[0], values
+    if kind == "choice":
+        return StructuredOutputs(choice=values)
+    if kind == "json_object":
+        return StructuredOutputs(json_object=True)
+    if kind == "regex":
+        return StructuredOutputs(regex=value)
+    source = _source(value)
+    return StructuredOutputs(json=source) if kind == "json" else StructuredOutputs(grammar=source)
+
+
+def _source(path: str) -> str:
+    """The text of a file with a schema or a grammar."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(MAX_SOURCE_FILE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} cannot be read: {error}", "a file with a schema or a grammar"
         ) from None
 
 

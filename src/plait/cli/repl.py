@@ -12,7 +12,7 @@ from pathlib import Path
 from plait.cli.conversation import Conversation
 from plait.cli.session import Session
 from plait.cli.sketch import Sketch
-from plait.cli.stats import footer
+from plait.cli.stats import drafting, footer
 from plait.cli.terminal import Answer, complain, is_interactive, note
 from plait.core.errors import UserError
 
@@ -68,6 +68,8 @@ class Repl:
         self.conversation.say("assistant", "".join(pieces))
         if self.stats and self.session.output is not None:
             note(footer(self.session.output))
+            for line in drafting(self.session.output):
+                note(line)
 
     def _follow(self, answer: Answer, pieces: list[str]) -> None:
         """Show an answer as it comes, and add to the pieces."""

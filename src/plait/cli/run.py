@@ -13,7 +13,7 @@ from plait.cli.flags import ENGINE, SAMPLING, System, TemplateFile
 from plait.cli.names import split
 from plait.cli.options import takes
 from plait.cli.session import Session
-from plait.cli.stats import footer, timings
+from plait.cli.stats import drafting, footer, timings
 from plait.cli.terminal import Answer, is_interactive, note, piped_text
 from plait.core.config import EngineConfig
 from plait.core.errors import UserError
@@ -98,6 +98,8 @@ def answer(
         _print(session.stream(prompt, sampling))
     if style.stats and session.output is not None:
         note(footer(session.output))
+        for line in drafting(session.output):
+            note(line)
 
 
 def _print(pieces: Iterator[str]) -> None:

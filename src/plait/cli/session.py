@@ -72,7 +72,12 @@ class Session:
     @property
     def has_canvas(self) -> bool:
         """Whether what it writes may still change (a diffusion model)."""
-        return self.llm.traits.mask_token is not None or self.llm.traits.starts_from_noise
+        from plait.core.window import PatternKind
+
+        traits = self.llm.traits
+        if traits.pattern.kind is PatternKind.CAUSAL:  # perhaps a mode of a model with a mask token
+            return False
+        return traits.mask_token is not None or traits.starts_from_noise
 
     def stream(
         self, prompt: Prompt, params: SamplingParams, show: ShowSketch | None = None

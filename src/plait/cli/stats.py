@@ -33,6 +33,13 @@ def timings(output: RequestOutput) -> dict[str, Any]:
         "drafted_tokens": times.num_drafted,
         "accepted_tokens": times.num_accepted,
         "lossy": times.is_lossy,
+        "accepted_by_place": [
+            _rate(times.accepted[place], times.drafts[place]) or 0.0
+            for place in sorted(times.drafts)
+        ],
+        "draft_seconds": times.draft_seconds,
+        "gain": _over(times.plain_seconds, decode or 0.0) if times.plain_seconds else None,
+        "expected_gain": _over(times.expected_plain_seconds, times.expected_seconds),
     }
 
 
@@ -54,8 +61,26 @@ def footer(output: RequestOutput) -> str:
     return " | ".join(parts)
 
 
+def drafting(output: RequestOutput) -> list[str]:
+    """What drafting came to and why so much was drafted, a line each; nothing for a request that could not draft."""
+    numbers, notes = timings(output), output.metrics.draft_notes
+    if numbers["gain"] is None:
+        return []
+    places = " ".join(f"{share:.0%}" for share in numbers["accepted_by_place"]) or "none drafted"
+    lines = [
+        f"drafting: {_show(numbers['gain'], 'x', digits=2)} of plain decoding as estimated, "
+        f"{_show(numbers['expected_gain'], 'x', digits=2)} expected; "
+        f"drafts took {1e3 * numbers['draft_seconds']:.1f} ms; right by place: {places}"
+    ]
+    return lines + [f"  {note}" for note in notes.values()]
+
+
 def _between(start: float | None, end: float | None) -> float | None:
     return None if start is None or end is None else end - start
+
+
+def _over(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 def _rate(count: int, seconds: float | None) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plait.core.errors import UserError
+from plait.core.structured import StructuredOutputs
 
 MAX_LOGPROBS = 1024
 MAX_STOPS = 64
@@ -25,6 +26,8 @@ class SamplingParams:
     infill: stretches [start, end) of the prompt to be filled in, whatever stands there; ascending, apart, and
         behind the first token. The answer is the text from the first of them to the end of the prompt: what
         was given comes back as it stands. No stop token ends it, and max_tokens does not count.
+    structured_outputs: what the answer has to look like. It ends where nothing may follow, or at the model's own
+        end where it may; finish_reason "length" means that it had to end before.
     stop, stop_token_ids, logit_bias: None is the same as nothing.
     Raises UserError for a value of the wrong type or out of range.
     """
@@ -50,6 +53,7 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     infill: Sequence[tuple[int, int]] = ()
+    structured_outputs: StructuredOutputs | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -61,6 +65,8 @@ class SamplingParams:
         self._check_collections()
         if self.infill:
             self._check_infill()
+        if self.structured_outputs is not None:
+            self._check_structured()
 
     @property
     def is_greedy(self) -> bool:
@@ -122,6 +128,18 @@ class SamplingParams:
         }
         for name in (name for name, is_given in given.items() if is_given):
             raise UserError(f"{name} has no meaning with infill", "leave it out")
+
+    def _check_structured(self) -> None:
+        if not isinstance(self.structured_outputs, StructuredOutputs):
+            raise UserError("structured_outputs is no StructuredOutputs", "such as a JSON schema")
+        given = {
+            "ignore_eos": self.ignore_eos,
+            "min_tokens": self.min_tokens > 0,
+            "infill": bool(self.infill),
+            "max_tokens=0": self.max_tokens == 0,
+        }
+        for name in (name for name, is_given in given.items() if is_given):
+            raise UserError(f"{name} has no meaning with structured output", "leave it out")
 
     def _check_collections(self) -> None:
         stops = self.stop if isinstance(self.stop, Sequence) else ("",)

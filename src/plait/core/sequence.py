@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,8 +18,15 @@ from plait.core.window import FinishReason, Ints, TokenLogprobs, Update
 
 @dataclass(slots=True)
 class Metrics:
-    """Times in seconds (time.perf_counter) and counts of one request. is_lossy: drafted tokens may have been taken that
-    plain decoding would not have chosen."""
+    """Times in seconds (time.perf_counter) and counts of one request.
+
+    is_lossy: drafted tokens may have been taken that plain decoding would not have chosen. drafts, accepted: drafted
+    tokens, and those that were right, by place in the draft from 0. draft_seconds: that drafting took.
+    plain_seconds: what its tokens after the first would have taken one at a time, by what such steps took.
+    expected_seconds: what its forwards after the first token were expected to take, drafts included;
+    expected_plain_seconds: what plain decoding takes for the tokens that were expected of them. draft_notes: by kind
+    of guess, why so much or so little is drafted.
+    """
 
     arrival_time: float = field(default_factory=time.perf_counter)
     first_scheduled_time: float | None = None
@@ -31,6 +39,14 @@ class Metrics:
     num_drafted: int = 0
     num_accepted: int = 0
     is_lossy: bool = False
+    num_forced: int = 0
+    drafts: Counter[int] = field(default_factory=Counter)
+    accepted: Counter[int] = field(default_factory=Counter)
+    draft_seconds: float = 0.0
+    plain_seconds: float = 0.0
+    expected_seconds: float = 0.0
+    expected_plain_seconds: float = 0.0
+    draft_notes: dict[str, str] = field(default_factory=dict)
 
 
 class Event(NamedTuple):
@@ -66,6 +82,7 @@ class Sequence:
     the prompt positions that need no more of it (position 0 has no log-probability). `scratch` is what a
     policy has to remember; `memo` what follows from the parameters and the seed alone, worked out once.
     `edits`: written tokens are provisional, up to the end of their block (the decoder edits them).
+    `ends_here`: nothing may follow what stands on the canvas (its grammar is complete).
     `is_watched`: somebody wants to see those that are not final.
     `salt` stands for whatever else than tokens its K/V depends on (an adapter), or whom it may be shared with:
     sequences with different salts never share any.
@@ -92,7 +109,7 @@ class Sequence:
         self.length = len(prompt)
         self.final = len(prompt)
         self.emitted = len(prompt)
-        self.edits = self.is_watched = False
+        self.edits = self.is_watched = self.ends_here = False
         self.finish_reason: FinishReason | None = None
         self.metrics = Metrics()
         self.scored = 1
@@ -180,6 +197,7 @@ class Sequence:
         )
         twin.prompt_length = self.prompt_length
         twin.edits, twin.is_watched = self.edits, self.is_watched
+        twin.ends_here = self.ends_here
         twin.final, twin.emitted, twin.scored = self.final, self.emitted, self.scored
         twin._masked = self._masked[: self.length].copy()
         twin.logprobs = dict(self.logprobs)

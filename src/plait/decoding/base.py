@@ -43,6 +43,7 @@ from plait.core.traits import Traits
 from plait.core.window import NO_INTS, Floats, Ints, Update, Window
 from plait.kernels import sampling
 from plait.kernels.plan import Pool
+from plait.kernels.sampling import Masks as Masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,14 @@ class Item(NamedTuple):
 
     beside: of a request with a second stream (Sequence.second), its logits for the last target, float32 [vocab_size];
     None where the step did not get that far, and then no open target is among the rows.
+    masks: what a grammar lets the open rows choose; None: everything.
     """
 
     logits: Floats
     seq: Sequence
     window: Window
     beside: Floats | None = None
+    masks: Masks | None = None
 
 
 class Decoder(ABC):
@@ -68,11 +71,12 @@ class Decoder(ABC):
 
     threads: set by whoever has some. aids: see `equip`. edits: may write again, or mask again, what it wrote; then the window's
     targets are all positions that are not final, and `Update.settled` says when it has come to rest. contrasts: wants
-    to see other logits beside those of the request.
+    to see other logits beside those of the request. constrains: whether it keeps to `Item.masks`.
     """
 
     edits: bool = False
     contrasts: bool = False
+    constrains: ClassVar[bool] = False
     threads: Pool | None = None
     aids: Aids = NO_AIDS
 
@@ -181,6 +185,7 @@ class Rows(NamedTuple):
     targets: Ints
     scored_logits: Floats
     scored: Ints
+    masks: Masks | None = None
 
 
 def undecided(seq: Sequence, targets: Ints) -> NDArray[np.bool_]:
@@ -198,8 +203,15 @@ def split(item: Item, *, edits: bool = False) -> Rows:
     """
     logits, seq, targets = item.logits, item.seq, item.window.targets
     if len(targets) and targets.item(0) >= seq.length:  # all of them: they ascend
-        return Rows(seq, logits, targets, _NO_ROWS, NO_INTS)
+        return Rows(seq, logits, targets, _NO_ROWS, NO_INTS, item.masks)
     is_open = undecided(seq, targets)
     if edits:
         is_open |= targets >= seq.final
-    return Rows(seq, logits[is_open], targets[is_open], logits[~is_open], targets[~is_open])
+    return Rows(
+        seq,
+        logits[is_open],
+        targets[is_open],
+        logits[~is_open],
+        targets[~is_open],
+        item.masks,
+    )

@@ -3,7 +3,7 @@
 In this order (ties go to the lower token id everywhere):
 
 1. raw log-probabilities are read off (`logprobs`, `prompt_logprobs`), before anything is changed;
-2. `min_tokens`: stop tokens are impossible before it; `logit_bias` is added;
+2. what a grammar does not allow becomes impossible; `min_tokens`: stop tokens are impossible before it; `logit_bias` is added;
 3. `repetition_penalty` r over prompt and output: scores above 0 are divided by r, the others multiplied
    (arXiv:1909.05858); `frequency_penalty` times the count in the output and, if that is above 0,
    `presence_penalty` are subtracted;
@@ -29,6 +29,8 @@ SUMMARY = "sample every open position; greedy at temperature 0"
 
 class Decoder(base.Decoder):
     """Writes all open targets."""
+
+    constrains = True
 
     def best(self, seq: Sequence, window: Window) -> int:
         return rows.best_needed(seq, window.targets, self.traits)

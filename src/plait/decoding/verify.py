@@ -37,6 +37,8 @@ SUMMARY = "sample, and keep what was drafted if it is the same"
 class Decoder(base.Decoder):
     """For the planner 'speculative'; without a draft it is `sample`."""
 
+    constrains = True
+
     def best(self, seq: Sequence, window: Window) -> int:
         best = rows.best_needed(seq, window.targets, self.traits)
         return best + 1 if best and window.positions is not None else best
@@ -90,7 +92,8 @@ def _asks(item: Item, traits: Traits) -> list[sampling.Ask]:
 
 def _row(part: Rows, place: int) -> Rows:
     one = slice(place, place + 1)
-    return part._replace(logits=part.logits[one], targets=part.targets[one])
+    masks = None if part.masks is None else part.masks[one]
+    return part._replace(logits=part.logits[one], targets=part.targets[one], masks=masks)
 
 
 def _branch(window: Window, place: int) -> Ints:

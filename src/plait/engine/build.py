@@ -12,7 +12,7 @@ from plait.core.aids import NO_AIDS, Aids
 from plait.core.config import PAGE, EngineConfig
 from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
-from plait.core.traits import Traits
+from plait.core.traits import Mode, Traits
 from plait.core.window import PatternKind
 from plait.engine import parts, proposing
 from plait.engine.engine import Engine
@@ -20,7 +20,9 @@ from plait.engine.limits import Limits
 from plait.engine.options import resolve
 from plait.engine.pace import measured_pace
 from plait.engine.parts import AUTO
+from plait.grammar.base import Compiler, Lexicon
 from plait.iteration.base import Equipment, Planner
+from plait.iteration.constraining import Constraining
 from plait.iteration.pace import StepTime
 from plait.iteration.scheduler import Scheduler
 from plait.kernels.plan import Pool as Threads
@@ -30,10 +32,7 @@ from plait.proposers.base import Resources
 from plait.runner.block_drafter import BlockDrafter
 from plait.runner.drafter import Drafter
 from plait.runner.heads import Heads
-from plait.runner.heads import load as load_heads
-from plait.runner.load import Loaded, ReadEnds, load
-from plait.runner.native import NativeRunner
-from plait.runner.watched import Watched
+from plait.runner.load import ReadEnds, load
 from plait.weights import hub
 
 Progress = Callable[[int, int, str], None]
@@ -56,24 +55,26 @@ def build(
     read_ends: ReadEnds | None = None,
     read_draft: ReadEnds | None = None,
     aids: Aids = NO_AIDS,
+    lexicon: Callable[[], Lexicon] | None = None,
 ) -> Built:
     """The engine for a configuration: fetches the model if need be, loads it, puts the parts together.
 
     progress: called with (bytes done, bytes in total, label) during a download. read_ends: see `load`. read_draft:
     the same for a draft model or an amateur; it may raise UserError for a vocabulary that is not the model's. aids:
-    for decoders, without the amateur.
+    for decoders, without the amateur. lexicon: what the model's tokens spell, asked for with the first structured
+    output; without one there is none.
     Raises UserError; then nothing is left open.
     """
     path = hub.resolve(config.model, offline=config.offline, progress=progress)
     with ExitStack() as opened:
         loaded = load(config, path, read_ends)
         opened.callback(loaded.close)
-        beside = partial(_beside, config, loaded, progress, read_draft, opened)
-        drafter = beside(proposing.draft_config(config), "draft for")
-        amateur = beside(proposing.amateur_config(config), "be the amateur of")
+        second = partial(beside.second, config, loaded, progress, read_draft, opened)
+        drafter = second(proposing.draft_config(config), "draft for")
+        amateur = second(proposing.amateur_config(config), "be the amateur of")
         aids = replace(aids, amateur=amateur, amateur_name=proposing.amateur(config))
         pace, pace_words = measured_pace(config)
-        runner, heads = _headed(config, loaded)
+        runner, heads = beside.headed(config, loaded)
         name = proposing.choice(config.proposer).name
         engine = assemble(
             config,
@@ -87,6 +88,7 @@ def build(
             heads=heads,
             blocks=BlockDrafter(loaded) if name == "self" else None,
             aids=aids,
+            lexicon=lexicon,
         )
         engine.scheduler.pace = pace
         chosen = engine.own_planner.words
@@ -97,46 +99,6 @@ def build(
             *chosen,
         )
         return Built(engine, engine.traits, words, opened.pop_all().close)
-
-
-def _beside(
-    config: EngineConfig,
-    loaded: Loaded,
-    progress: Progress | None,
-    read_draft: ReadEnds | None,
-    opened: ExitStack,
-    own: EngineConfig | None,
-    duty: str,
-) -> Drafter | None:
-    """A second model, as `own` says. Raises UserError for one that speaks another language."""
-    if own is None:
-        return None
-    path = hub.resolve(own.model, offline=own.offline, progress=progress)
-    draft = load(own, path, read_draft)
-    opened.callback(draft.close)
-    sizes = loaded.traits.vocab_size, draft.traits.vocab_size
-    if sizes[0] != sizes[1]:
-        raise UserError(
-            f"{own.model} cannot {duty} {config.model}: its vocabulary has {sizes[1]} tokens, not {sizes[0]}",
-            "use a smaller model of the same family",
-        )
-    if draft.traits.pattern.kind is not PatternKind.CAUSAL:
-        raise UserError(
-            f"{own.model} cannot {duty} {config.model}: it does not generate left to right",
-            "use one that does",
-        )
-    return Drafter(draft)
-
-
-def _headed(config: EngineConfig, loaded: Loaded) -> tuple[Runner, Heads | None]:
-    """The runner, and Medusa's heads on it if the proposer needs them. Raises UserError."""
-    file = proposing.heads_file(config)
-    if file is None:
-        return loaded.runner, None
-    if not isinstance(loaded.runner, NativeRunner):
-        raise UserError("heads need the native executor", "use another proposer")
-    watched = Watched(loaded.runner)
-    return watched, load_heads(file, watched, loaded.traits.vocab_size)
 
 
 def _whole_words(engine: Engine, most: int) -> tuple[str, ...]:
@@ -176,12 +138,14 @@ def assemble(
     heads: Heads | None = None,
     blocks: BlockDrafter | None = None,
     aids: Aids = NO_AIDS,
+    lexicon: Callable[[], Lexicon] | None = None,
 ) -> Engine:
     """An engine from a runner and memory for K/V. Raises UserError for parts that do not fit together.
 
     threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
     time: what a step costs here, where it was measured. drafter, heads, blocks: for proposers. aids: for decoders.
+    lexicon: for structured output.
     """
     traits = in_mode(traits, config.planner)
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
@@ -205,14 +169,24 @@ def assemble(
     equipment = Equipment(scheduler.company, Resources(drafter, heads, blocks))
     own = parts.Parts(traits, budget, names, options, threads, equipment, aids)
     own.choose(AUTO, AUTO)
-    return Engine(scheduler, runner, traits, own.choose, Limits.of(config))
+    constraining = Constraining(partial(_compiler, lexicon, traits) if lexicon else None)
+    return Engine(scheduler, runner, traits, own.choose, Limits.of(config), constraining)
+
+
+def _compiler(lexicon: Callable[[], Lexicon], traits: Traits) -> Compiler:
+    """Made with the first structured output; the library is not loaded before."""
+    from plait.grammar.llguidance import Compiler
+
+    return Compiler(lexicon, traits.eos_ids, traits.vocab_size)
 
 
 def in_mode(traits: Traits, planner: str) -> Traits:
     """The mode that a planner is for, of a model that has several; else the model as it is."""
     for mode in traits.modes:
         if NATIVE_PLANNERS.get(mode.pattern.kind) == planner:
-            return replace(traits, predicts=mode.predicts, pattern=mode.pattern)
+            own = Mode(traits.predicts, traits.pattern)
+            others = (own, *(other for other in traits.modes if other is not mode))
+            return replace(traits, predicts=mode.predicts, pattern=mode.pattern, modes=others)
     return traits
 
 

@@ -22,6 +22,8 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     if stop is not None:
         tokens, reason = tokens[: stop + 1], FinishReason.STOP
         end = start + len(tokens)
+    elif seq.ends_here and end == seq.length:
+        reason = FinishReason.STOP
     elif seq.is_complete:
         reason = FinishReason.LENGTH
     if start == end and reason is None:

@@ -23,11 +23,13 @@ from plait.core.traits import Traits
 from plait.core.window import FinishReason, Floats, Ints, Update
 from plait.engine import admission, emission, isolation, proposing
 from plait.engine.backlog import Backlog
+from plait.engine.choices import Choices
 from plait.engine.limits import NO_LIMITS, Limits
 from plait.engine.metrics import EngineMetrics
 from plait.engine.reading import Reading, Toll
 from plait.iteration import pairs
 from plait.iteration.base import ChooseParts, Job, Planner, Request, check_fit
+from plait.iteration.constraining import Constraining, follow
 from plait.iteration.deciding import decide
 from plait.iteration.scheduler import Scheduler
 
@@ -44,9 +46,10 @@ class Engine:
         traits: Traits,
         choose: ChooseParts,
         limits: Limits = NO_LIMITS,
+        constraining: Constraining | None = None,
     ) -> None:
         """traits.context_length is the longest canvas this engine allows. limits: of each request; those of
-        the backlog are for whoever submits from outside (worker.py)."""
+        the backlog are for whoever submits from outside (worker.py). constraining: for structured output."""
         self.scheduler = scheduler
         self.runner = runner
         self.traits = traits
@@ -56,7 +59,8 @@ class Engine:
         self.toll = Toll()
         self._choose = choose
         self._requests: dict[int, Request] = {}
-        self._unborn: dict[int, list[Request]] = {}
+        self._waiting = Choices(scheduler, self._requests)
+        self.constraining = constraining or Constraining()
         self._deadlines: dict[int, float] = {}
         self._num_ids = 0
         self._id_lock = threading.Lock()  # the one thing that `prepare` changes
@@ -129,6 +133,7 @@ class Engine:
                 *parts,
                 *place,
                 end,
+                self.constraining.state(params),
             )
             for i, seed in enumerate(admission.seeds(params))
         ]
@@ -148,7 +153,7 @@ class Engine:
         self.scheduler.add(first)
         for request in requests:
             self._enter(request)
-        self._unborn[first.seq.request_id] = others
+        self._waiting.wait(first, others)
         return first.seq.request_id
 
     def step(self) -> list[Event]:
@@ -159,7 +164,8 @@ class Engine:
         begin = time.perf_counter()
         jobs = self.scheduler.plan()
         self.backlog.start(job.request.seq.request_id for job in jobs)
-        updates = decide(jobs, self._forward(jobs))
+        masks = self.constraining.begin(jobs)
+        updates = decide(jobs, self._forward(jobs), masks.take())
         events: list[Event] = []
         for job, update in zip(jobs, updates, strict=True):
             events += self._absorb(job, update)
@@ -195,7 +201,9 @@ class Engine:
         """A second request that goes on from where this one stands, sharing its pages; returns its id."""
         parent = self._requests[request_id]
         child_id = self._take_ids(1)
-        child = replace(parent, seq=parent.seq.fork(child_id, seed=seed % 2**64), served=0)
+        grammar = parent.grammar and parent.grammar.fork()
+        seq = parent.seq.fork(child_id, seed=seed % 2**64)
+        child = replace(parent, seq=seq, grammar=grammar, served=0)
         self._enter(child)
         self.scheduler.adopt(child, parent)
         return child_id
@@ -230,7 +238,7 @@ class Engine:
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
         self.metrics.forward_seconds += (seconds := time.perf_counter() - begin)
-        self.scheduler.company.observe(sum(job.length for job in jobs), seconds)
+        self.scheduler.company.observe_all([job.window for job in jobs], seconds)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:
@@ -241,14 +249,16 @@ class Engine:
             self.scheduler.stored(job, update)
             seq.apply(update, self.traits.mask_token or 0)
             request.planner.absorb(seq, window, update)
+            if request.grammar is not None:
+                follow(request)
             event = emission.take(seq, self.traits)
             if seq.is_watched and len(window.targets):
                 event = emission.watched(seq, event)
         except Exception as error:
             return [self._fail(request, error)]
         self.metrics.forwarded(seq, window, update)
-        if self._unborn and len(update.positions):
-            self._give_birth(request)
+        if len(update.positions):
+            self._waiting.born(request)
         if event and event.finish_reason:
             self._close(request, event)
         elif event:
@@ -264,13 +274,6 @@ class Engine:
         """End the requests whose time is up."""
         expired = [key for key, end in self._deadlines.items() if end <= now]
         return [e for key in expired if (e := self.finish(key, FinishReason.DEADLINE))]
-
-    def _give_birth(self, parent: Request) -> None:
-        """Fork the other choices of a request whose prompt has just been computed."""
-        for child in self._unborn.pop(parent.seq.request_id, ()):
-            if child.seq.request_id in self._requests:
-                child.seq.share_scores(parent.seq)
-                self.scheduler.adopt(child, parent)
 
     def _refused(self) -> list[Event]:
         refused, self.scheduler.refused = self.scheduler.refused, []
@@ -291,10 +294,5 @@ class Engine:
         del self._requests[key]
         self.metrics.observe(request.seq, event)
         self.metrics.finished[str(event.finish_reason)] += 1
-        heirs = [
-            child for child in self._unborn.pop(key, ()) if child.seq.request_id in self._requests
-        ]
-        if heirs:
-            self.scheduler.add(heirs[0])
-            self._unborn[heirs[0].seq.request_id] = heirs[1:]
+        self._waiting.orphaned(key)
         return event

@@ -45,7 +45,9 @@ class EngineMetrics:
     num_lookups: requests admitted or resumed. num_cached_tokens: positions that these found in the cache.
     num_evicted_pages: pages kept for later requests that others needed first.
     num_drafted, num_accepted: tokens that were drafted, and those that were right. drafts, accepted: the same by
-    place in the draft, from 0.
+    place in the draft, from 0. draft_seconds: that drafting took, outside forward_seconds. plain_seconds: what the
+    tokens of ended requests that may draft would have taken one at a time, by what such steps took, and
+    decode_seconds what they took, both from their first tokens on.
     time_to_first_token: from submission, per request. time_per_token: between the first token and the end,
     per request that has more than one.
     """
@@ -62,6 +64,9 @@ class EngineMetrics:
     num_accepted: int = 0
     drafts: Counter[int] = field(default_factory=Counter)
     accepted: Counter[int] = field(default_factory=Counter)
+    draft_seconds: float = 0.0
+    plain_seconds: float = 0.0
+    decode_seconds: float = 0.0
     forward_seconds: float = 0.0
     step_seconds: float = 0.0
     finished: Counter[str] = field(default_factory=Counter)
@@ -95,6 +100,7 @@ class EngineMetrics:
         self.num_lookups = scheduler.num_lookups
         self.num_cached_tokens = scheduler.num_prefix_tokens
         self.num_evicted_pages = scheduler.cache.pool.num_evicted
+        self.draft_seconds = scheduler.company.draft_seconds
 
     def count(self, jobs: Iterable[Job], events: Iterable[Event]) -> None:
         """Take one step into the totals."""
@@ -114,6 +120,8 @@ class EngineMetrics:
         drafted, accepted = len(window.parents), len(update.positions) - 1
         seq.metrics.num_drafted += drafted
         seq.metrics.num_accepted += accepted
+        seq.metrics.drafts.update(range(drafted))
+        seq.metrics.accepted.update(range(accepted))
         self.num_drafted += drafted
         self.num_accepted += accepted
         self.drafts.update(range(drafted))
@@ -129,3 +137,6 @@ class EngineMetrics:
         if times.finished_time is not None and num_tokens > 1:
             seconds = times.finished_time - times.first_token_time
             self.time_per_token.observe(seconds / (num_tokens - 1))
+            if times.plain_seconds:
+                self.plain_seconds += times.plain_seconds
+                self.decode_seconds += seconds

@@ -49,6 +49,11 @@ class Snapshot:
     num_prefix_tokens: int
     num_drafted: int
     num_accepted: int
+    drafts: dict[int, int]
+    accepted: dict[int, int]
+    draft_seconds: float
+    plain_seconds: float
+    decode_seconds: float
     finished: dict[str, int]
     time_to_first_token: Histogram
     time_per_token: Histogram
@@ -74,6 +79,11 @@ def take(engine: Engine) -> Snapshot:
         num_prefix_tokens=scheduler.num_prefix_tokens,
         num_drafted=metrics.num_drafted,
         num_accepted=metrics.num_accepted,
+        drafts=dict(metrics.drafts),
+        accepted=dict(metrics.accepted),
+        draft_seconds=metrics.draft_seconds,
+        plain_seconds=metrics.plain_seconds,
+        decode_seconds=metrics.decode_seconds,
         finished=dict(metrics.finished),
         time_to_first_token=_copy(metrics.time_to_first_token),
         time_per_token=_copy(metrics.time_per_token),

@@ -24,19 +24,27 @@ from plait.iteration.base import Options as Options
 SUMMARY = "left to right, one token per forward; long prompts in chunks"
 
 PROMPT_ROWS = 64
+MOST_FORCED = 16
+"""Forced tokens after which a request counts as one that waits for its prompt."""
 
 
 class Planner(base.Planner):
     """For causal models that predict the next token."""
 
     pairs = True
+    constrains = True
 
     def __init__(self, options: Any, traits: Traits) -> None:
         super().__init__(options, traits)
         if traits.pattern.kind is not PatternKind.CAUSAL or traits.predicts is not Predicts.NEXT:
             raise UserError(
                 "planner: this model does not generate left to right",
-                "use the planner 'block' or 'auto'",
+                base.other_mode(
+                    traits,
+                    self.name,
+                    PatternKind.CAUSAL,
+                    otherwise="use the planner 'block' or 'auto'",
+                ),
             )
 
     def admit(self, seq: Sequence) -> None:
@@ -57,6 +65,11 @@ class Planner(base.Planner):
         rows = np.arange(first - start, last - start, dtype=np.int32)
         targets = np.arange(first + 1, last + 1, dtype=np.int32)
         return Window(start, end, rows, targets, self.traits.pattern, end)
+
+    def streams(self, seq: Sequence, stored: int) -> bool:
+        """Tokens that a grammar left no choice about are fed together; that is no prompt."""
+        few = MOST_FORCED if seq.params.structured_outputs else 1
+        return seq.length - stored <= 1 + few
 
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         seq.final = seq.length

@@ -33,8 +33,9 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
-from plait.core.window import KVView, Update, Window
+from plait.core.window import KVView, PatternKind, Update, Window
 from plait.decoding.base import Decoder
+from plait.grammar.base import State
 from plait.iteration.company import Company
 from plait.iteration.pace import StepTime
 from plait.proposers.base import Resources
@@ -53,6 +54,14 @@ class Equipment:
     proposing: Resources = field(default_factory=Resources)
 
 
+def other_mode(traits: Traits, planner: str, *kinds: PatternKind, otherwise: str) -> str:
+    """What to do about a model that does not attend in one of `kinds`: load it for `planner`, if that is another of its
+    modes."""
+    if any(mode.pattern.kind in kinds for mode in traits.modes):
+        return f"these weights can, in another mode: load the model with --planner {planner}"
+    return otherwise
+
+
 class Planner(ABC):
     """See the module's text for the contract. Siblings are built as `Planner(options, traits)`.
 
@@ -62,6 +71,7 @@ class Planner(ABC):
     waits: whether it keeps a block open for a decoder that edits.
     is_whole: a canvas cannot be fed in pieces.
     pairs: whether a second stream (Sequence.second) can go along.
+    constrains: every token that it lays out follows those before it, so that a grammar can say which may come.
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
     time: what a step costs on this machine, where it was measured; set before the first request.
@@ -73,6 +83,7 @@ class Planner(ABC):
     waits: ClassVar[bool] = False
     is_whole: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
+    constrains: ClassVar[bool] = False
     approximates: bool = False
     needs_slots: bool = False
     time: StepTime | None = None
@@ -141,6 +152,11 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
             "decoder: one that contrasts two streams needs a model that generates left to right",
             "use the planner 'autoregressive', or another decoder",
         )
+    if params.structured_outputs and not (planner.constrains and decoder.constrains):
+        raise UserError(
+            "structured output needs a model that writes left to right, one token after the other",
+            "use the planner 'autoregressive' or 'speculative' with the decoder 'auto', or leave it out",
+        )
     if not decoder.edits:
         return
     if not planner.waits:
@@ -173,7 +189,7 @@ class Request:
 
     priority: lower goes first; within one priority tenants share, and within a tenant `arrival` counts.
     deadline: time (time.perf_counter) by which it has to end. served: number of the step that last
-    planned a window for it.
+    planned a window for it. grammar: where its answer stands, if it has to fit one.
     """
 
     seq: Sequence
@@ -182,6 +198,7 @@ class Request:
     priority: int = 0
     tenant: str = ""
     deadline: float | None = None
+    grammar: State | None = None
     arrival: int = 0
     served: int = 0
 

@@ -114,7 +114,10 @@ class Planner(base.Planner):
         super().__init__(options, traits)
         if traits.pattern.kind is not PatternKind.FULL:
             raise UserError(
-                "planner: this model does not see a whole canvas at once", "use the planner 'auto'"
+                "planner: this model does not see a whole canvas at once",
+                base.other_mode(
+                    traits, self.name, PatternKind.FULL, otherwise="use the planner 'auto'"
+                ),
             )
         self.mask_token = blocks.mask_token(traits)
         if options.guidance and traits.starts_from_noise:

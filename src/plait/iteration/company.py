@@ -1,14 +1,19 @@
 """What a step costs with more or fewer positions, as it is seen to cost while the engine runs.
 
 The time of a step of M positions changes with contexts, with what else runs on the machine and with its clock, so
-what was seen last counts most. `plait bench step`, if it was ever run, gives the shape between the sizes that were
-seen; without it a further position is taken to cost `ROW` of the first. Speed is all that depends on this.
+what was seen last counts most. `plait bench step`, if it was ever run, gives the shape; without it a further position
+is taken to cost `ROW` of the first. How far off the shape is altogether is learned from every step, how far off it is
+at one size from the steps of that size, the more of them the surer; an unmeasured shape is no help between the sizes
+that were seen, so there the nearest counts alone. Speed is all that depends on this.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from plait.core.window import Window
 from plait.iteration.pace import StepTime
 
 MOST_WATCHED = 128
@@ -16,39 +21,97 @@ MOST_WATCHED = 128
 ROW = 0.2
 NEW = 0.1
 """What a new time counts against what is known."""
+SURE = 8
+"""A size that was seen so often counts as much as all sizes together."""
+GRAIN = 64
+"""Tokens of context that make no difference."""
+MOST_TIMES = 4096
+SPARE, MOST_SPARE = 0.01, 2.0
+"""Of the time of plain decoding, what may be spent on finding out whether drafts pay by now; seconds at most."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """ratio: of the time seen to the shape's, a mean in which the latest count most. count: how often."""
+
+    ratio: float = 1.0
+    count: int = 0
+
+    def take(self, ratio: float) -> None:
+        self.count += 1
+        # What takes twice as long as usual was held up by something else.
+        fair = min(ratio, 2 * self.ratio) if self.count > 1 else ratio
+        self.ratio += max(NEW, 1 / self.count) * (fair - self.ratio)
 
 
 @dataclass(slots=True)
 class Company:
-    """num_running: requests that share the steps. time: measured by `plait bench step`, None if it was not."""
+    """num_running: requests that share the steps. time: measured by `plait bench step`, None if it was not.
+    spare: seconds that trying out drafts may still take. draft_seconds: that drafting took in all; draft_times: each, the
+    latest. known: proposer and
+    kind of guess -> how often guesses were right in all requests (width.py:Record)."""
 
     num_running: int = 1
     time: StepTime | None = None
-    _seen: dict[int, float] = field(default_factory=dict)
+    spare: float = 0.0
+    draft_seconds: float = 0.0
+    draft_times: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_TIMES))
+    known: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    _all: _Seen = field(default_factory=_Seen)
+    _seen: dict[int, _Seen] = field(default_factory=dict)
+    _shapes: dict[tuple[int, int], float] = field(default_factory=dict)
 
     @property
     def is_known(self) -> bool:
         """Whether any step has been seen."""
         return bool(self._seen)
 
-    def observe(self, positions: int, seconds: float) -> None:
-        """Take a step into account."""
+    def observe(self, positions: int, seconds: float, context: int = 0) -> None:
+        """Take a step into account. context: tokens before each position, on average."""
         if positions > MOST_WATCHED:
             return
-        known = self._seen.get(positions)
-        # What takes twice as long as usual was held up by something else.
-        fair = seconds if known is None else min(seconds, 2 * known)
-        self._seen[positions] = fair if known is None else known + NEW * (fair - known)
+        ratio = seconds / self._shape(positions, context)
+        self._all.take(ratio)
+        self._seen.setdefault(positions, _Seen()).take(ratio)
+
+    def observe_all(self, windows: Sequence[Window], seconds: float) -> None:
+        """Take a step that fed these windows into account."""
+        context = sum(window.start for window in windows) // len(windows)
+        self.observe(sum(window.length for window in windows), seconds, context)
 
     def seconds(self, positions: int, context: int) -> float:
         """Of a step with so many positions, each of whose logits are wanted; 1 for one if none has been seen."""
         shape = self._shape(positions, context)
         if not self._seen:
             return shape / self._shape(1, context)
-        near = min(self._seen, key=lambda known: abs(known - positions))
-        return self._seen[near] * shape / self._shape(near, context)
+        if self.time is None:
+            return shape * self._nearest(positions).ratio
+        own = self._seen.get(positions, self._all)
+        return shape * (own.count * own.ratio + SURE * self._all.ratio) / (own.count + SURE)
+
+    def allow(self, plain_seconds: float) -> None:
+        """Tokens were decided that plain decoding takes so long for: a little may be spent on trying."""
+        self.spare = min(MOST_SPARE, self.spare + SPARE * plain_seconds)
+
+    def drafted(self, seconds: float) -> None:
+        """Somebody took so long to draft, or to find that it is better not to."""
+        self.draft_seconds += seconds
+        self.draft_times.append(seconds)
+
+    def _nearest(self, positions: int) -> _Seen:
+        """What was seen of the size nearest to `positions`; some size was."""
+        seen = self._seen
+        for away in range(positions + MOST_WATCHED):
+            if found := seen.get(positions - away) or seen.get(positions + away):
+                return found
+        return self._all
 
     def _shape(self, positions: int, context: int) -> float:
         if self.time is None:
             return 1.0 + ROW * (positions - 1)
-        return max(self.time.predict(positions, context, positions), 1e-9)
+        key = positions, context // GRAIN
+        known = self._shapes.get(key)
+        if known is None:
+            predicted = self.time.predict(positions, key[1] * GRAIN, positions)
+            known = self._shapes[key] = max(predicted, 1e-9)
+        return known

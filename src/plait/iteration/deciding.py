@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Listing
+
 import numpy as np
 
 from plait.core.window import NOTHING, Floats, Update, Window
-from plait.decoding.base import Decoder, Item
+from plait.decoding.base import Decoder, Item, Masks
 from plait.iteration.base import Job
 from plait.iteration.smoothing import SOFT
 
 
-def decide(jobs: list[Job], rows: list[Floats | Exception]) -> list[Update | Exception]:
-    """rows: logits per job, perhaps none, or why there are none. The update of each job, or what is wrong."""
+def decide(
+    jobs: list[Job], rows: list[Floats | Exception], masks: Listing[Masks | Exception | None] = ()
+) -> list[Update | Exception]:
+    """rows: logits per job, perhaps none, or why there are none; masks: the same of what they may choose, or nothing at
+    all. The update of each job, or what is wrong."""
     updates: list[Update | Exception] = [NOTHING] * len(jobs)
     groups: dict[Decoder, tuple[list[int], list[Item]]] = {}
     for index, (job, logits) in enumerate(zip(jobs, rows, strict=True)):
+        mask = masks[index] if masks else None
         if isinstance(logits, Exception):
             updates[index] = logits
+        elif isinstance(mask, Exception):
+            updates[index] = mask
         elif len(logits):
             indices, items = groups.setdefault(job.request.decoder, ([], []))
             indices.append(index)
-            items.append(_item(job, logits))
+            items.append(_item(job, logits, mask))
     for decoder, (indices, items) in groups.items():
         for index, item, update in zip(indices, items, _decide_all(decoder, items), strict=True):
             updates[index] = _remember(item, update) if item.window.remember else update
     return updates
 
 
-def _item(job: Job, logits: Floats) -> Item:
+def _item(job: Job, logits: Floats, masks: Masks | None) -> Item:
     """logits: of the window's rows; behind them, if the second stream wanted one, its row."""
     seq, window = job.request.seq, job.window
     if job.second is None or not len(job.second.window.rows):
-        return Item(_guided(logits, window), seq, window)
-    return Item(logits[:-1], seq, window, beside=logits[-1])
+        return Item(_guided(logits, window), seq, window, masks=masks)
+    return Item(logits[:-1], seq, window, logits[-1], masks)
 
 
 def _guided(logits: Floats, window: Window) -> Floats:

@@ -9,7 +9,7 @@ from plait.iteration import fairness
 from plait.iteration.base import Account, Request
 from plait.iteration.pace import Pace, StepTime, share_due
 from plait.iteration.queues import Queues
-from plait.iteration.turns import Guess, Share, Turns
+from plait.iteration.turns import Guess, Share, Turns, together
 from plait.kvcache.base import Cache
 
 
@@ -47,6 +47,8 @@ class Division:
             (streams if self.streams(request) else prompts).append(request)
         time: StepTime = pace.time if pace else Guess()
         fed = self._turns.begin([(r, max(1, self.behind(r))) for r in streams], time)
+        if not prompts and not waiting:
+            return
         needs: Counter[Account] = Counter()
         for request in prompts:
             needs[request.account] += self.behind(request)
@@ -61,11 +63,8 @@ class Division:
     def beside(self, running: Sequence[Request], pace: Pace | None) -> int:
         """Positions of a prompt that would fit into a step with the running requests."""
         streams = [request for request in running if self.streams(request)]
-        total = Share()
-        for request in streams:
-            count = max(1, self.behind(request))
-            total.add(Share(count, count * request.seq.length, 1))
-        return self._prompt_budget(streams, total, [], pace)
+        fed = together([(request, max(1, self.behind(request))) for request in streams])
+        return self._prompt_budget(streams, fed, [], pace)
 
     def open(self) -> None:
         """Let everybody take what the step has: nobody's part was enough."""

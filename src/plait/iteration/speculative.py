@@ -4,13 +4,13 @@ A window that would decide the next token is made longer by drafted tokens behin
 model agrees with is written, with one token more of its own (decoding/verify.py), so the answer is that of plain
 decoding, token for token. Drafted slots that were refused count as empty and are written again.
 
-How much is drafted follows from how often drafts were right lately and from what a step costs (width.py), for
-the whole batch; nothing is drafted where that is slower. Now and then a short draft finds out whether this
-has changed.
+How much is drafted, and by whom, follows from how often drafts were right lately and from what a step costs, for
+the whole batch; nothing is drafted where that is slower (drafting.py).
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,19 +22,14 @@ from plait.core.errors import UserError
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
 from plait.core.window import Ints, Pattern, PatternKind, Update, Window
-from plait.iteration import autoregressive
+from plait.iteration import autoregressive, drafting
 from plait.iteration.base import Equipment
-from plait.iteration.width import Record, best_width
 from plait.proposers.base import MOST, Proposal, Proposer
 
 SUMMARY = "left to right; drafts several tokens and verifies them in one forward"
 
 AUTO = ("lookahead", "draft")
 """What "auto" tries, in this order."""
-BEGIN = {"lookahead": Record(2.0, 4.0), "draft": Record(3.0, 4.0)}
-"""What is expected of a proposer before anything is known of it."""
-PROBE, PROBE_WIDTH = 32, 2
-"""A proposer that does not pay is tried again after so many tokens, with so short a draft."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,8 @@ class Planner(autoregressive.Planner):
         if self.options.proposer == "auto" and equipment.proposing.drafter is None:
             names = names[:1]
         made = {name: registry.load("proposers", name).Proposer for name in names}
-        self.proposers = {name: kind(equipment.proposing) for name, kind in made.items()}
+        proposers = {name: kind(equipment.proposing) for name, kind in made.items()}
+        self.proposers = {name: own for name, own in proposers.items() if name != "none"}
 
     def streams(self, seq: Sequence, stored: int) -> bool:
         """Tokens that were right in a branch of their own are fed once more; that is no prompt."""
@@ -76,41 +72,58 @@ class Planner(autoregressive.Planner):
 
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
         window = super().next(seq, stored, budget)
-        if window is None or seq.second is not None or not _decides(seq, window):
+        seq.memo.pop("asked", None)
+        if window is None or seq.second is not None or not self.proposers:
+            return window
+        if not _decides(seq, window):
             return window
         company = self.equipment.company
         room = min(budget // company.num_running - window.length, seq.limit - seq.length - 1, MOST)
-        for name, proposer in self.proposers.items() if room > 0 else ():
-            width = self._width(seq, name, proposer, room)
-            branches = self.options.branches if _may_branch(seq) else 1
-            proposal = proposer.propose(seq, width, branches) if width else Proposal()
-            if len(proposal.tokens):
-                seq.memo["proposer"] = name
-                return _drafted(seq, window, proposal)
-        return window
+        if room <= 0:
+            return window
+        begin = time.perf_counter()
+        proposals = (self._propose(seq, ask) for ask in self._asks(seq, room))
+        proposal = next((one for one in proposals if len(one.tokens)), None)
+        seconds = time.perf_counter() - begin
+        seq.metrics.draft_seconds += seconds
+        company.drafted(seconds)
+        return window if proposal is None else _drafted(seq, window, proposal)
 
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         super().absorb(seq, window, update)
-        proposed = len(window.parents)
-        if not proposed:
+        if not self.proposers:
             return
-        name = seq.memo["proposer"]
-        key = f"record of {name}"
-        accepted = len(update.positions) - 1
-        seq.memo[key] = _record(seq, name).after(proposed, accepted)
-        self.proposers[name].learn(seq, proposed, accepted)
+        company, proposed, written = (
+            self.equipment.company,
+            len(window.parents),
+            len(update.positions),
+        )
+        ask: drafting.Ask | None = seq.memo.pop("asked", None)
+        if written and seq.length - written > seq.prompt_length:
+            plan = ask.plan if ask and proposed else None
+            drafting.account(seq, written, plan, company)
+        if ask is None or not proposed:
+            return  # without a draft, or there was no memory for it
+        accepted = written - 1
+        drafting.learn(seq, ask, self.proposers[ask.name], proposed, accepted, company)
+        self.proposers[ask.name].learn(seq, proposed, accepted)
 
-    def _width(self, seq: Sequence, name: str, proposer: Proposer, room: int) -> int:
-        if self.options.width:
-            return int(min(self.options.width, room))
-        rate, company = _record(seq, name).rate, self.equipment.company
-        width = best_width(rate, room, company, seq.length, proposer.seconds)
-        return width or (min(PROBE_WIDTH, room) if seq.length % PROBE == 0 else 0)
+    def _asks(self, seq: Sequence, room: int) -> list[drafting.Ask]:
+        """What to ask of whom, the most promising first."""
+        company, width = self.equipment.company, min(self.options.width, room)
+        if width:
+            return [drafting.fixed(seq, *one, width, company) for one in self.proposers.items()]
+        asks = (drafting.choose(seq, *one, room, company) for one in self.proposers.items())
+        return sorted((ask for ask in asks if ask), key=lambda ask: -ask.plan.gain)
 
-
-def _record(seq: Sequence, name: str) -> Record:
-    known: Record | None = seq.memo.get(f"record of {name}")
-    return known or BEGIN.get(name, Record(2.0, 4.0))
+    def _propose(self, seq: Sequence, ask: drafting.Ask) -> Proposal:
+        branches = self.options.branches if _may_branch(seq) else 1
+        proposal = self.proposers[ask.name].propose(seq, ask.plan.width, branches)
+        if len(proposal.tokens):
+            seq.memo["asked"] = ask
+        else:
+            drafting.learn(seq, ask, self.proposers[ask.name], 0, 0, self.equipment.company)
+        return proposal
 
 
 def _may_branch(seq: Sequence) -> bool:

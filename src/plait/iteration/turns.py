@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from plait.iteration.base import Request
 from plait.iteration.pace import Load, StepTime
@@ -63,10 +62,10 @@ class Turns:
 
     def begin(self, streams: Sequence[tuple[Request, int]], time: StepTime) -> Share:
         """Those that want to feed so many positions each, one at least; returns what the step will feed of them."""
-        shares = self._weigh(streams, time) if streams else {}
-        if len(shares) < 2:
+        if len({request.tenant for request, _ in streams}) < 2:
             self._left = {}
-            return capped(shares, inf)
+            return together(streams)
+        shares = self._weigh(streams, time)
         allowance = fair_allowance(shares, time)
         self._left = {
             tenant: allowance + min(0.0, self._left.get(tenant, 0.0)) for tenant in shares
@@ -98,6 +97,15 @@ class Turns:
             share = Share(count, count * request.seq.length, 1, self._worth(request, count))
             shares.setdefault(request.tenant, Share()).add(share)
         return shares
+
+
+def together(streams: Sequence[tuple[Request, int]]) -> Share:
+    """What streams feed that want so many positions each; without its worth."""
+    positions = before = 0
+    for request, count in streams:
+        positions += count
+        before += count * request.seq.length
+    return Share(positions, before, len(streams))
 
 
 def fair_allowance(shares: Mapping[str, Share], time: StepTime) -> float:

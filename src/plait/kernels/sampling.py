@@ -18,6 +18,8 @@ from plait.core.window import Floats, Ints, TokenLogprobs
 from plait.kernels.plan import Pool
 
 Sampler = _C.Sampler
+Masks = NDArray[np.uint32]
+"""[rows, words]: bit i % 32 of word i // 32 says that id i may be chosen."""
 
 _NO_DOUBLES: NDArray[np.float64] = np.zeros(0, np.float64)
 
@@ -75,18 +77,19 @@ def ask(
     num_prompt: int = 0,
     num_held: int = 0,
     want_confidence: bool = False,
+    masks: Masks | None = None,
 ) -> Ask:
     """One token per row.
 
     positions: canvas position of each row's choice. history: decided tokens, of which the first num_prompt
     are the prompt; read only where there are penalties. num_held: of how many rows, the first ones, the
-    choice may not be a held id. confidence: probability of the choice at temperature 1, after bias and
+    choice may not be a held id. masks: what each row may choose; None: everything. confidence: probability of the choice at temperature 1, after bias and
     penalties and before the filters.
     """
     tokens = np.empty(len(positions), np.int32)
     confidence = np.empty(len(positions), np.float64) if want_confidence else None
     rows = _C.SampleRows(
-        sampler, logits, positions, tokens, confidence, history, num_prompt, num_held
+        sampler, logits, positions, tokens, confidence, history, num_prompt, num_held, masks
     )
     return Ask(rows, positions, Choices(tokens, _NO_DOUBLES if confidence is None else confidence))
 

@@ -69,11 +69,15 @@ def sample(
     held: Ints = NO_INTS,
     num_held: int = 0,
     want_confidence: bool = False,
+    masks: NDArray[np.uint32] | None = None,
 ) -> tuple[Ints, Doubles]:
     """`sampling.sample`, row by row."""
     tokens, confidence = [], []
     for row, position in enumerate(positions.tolist()):
         out = np.concatenate([forbidden, held if row < num_held else NO_INTS])
+        if masks is not None:
+            allowed = np.unpackbits(masks[row].view(np.uint8), bitorder="little")
+            out = np.concatenate([out, np.flatnonzero(allowed[: logits.shape[1]] == 0)])
         score = process(logits[row], params, out, history, num_prompt)
         token = choose(score, params, uniform(seed, position))
         tokens.append(token)

@@ -39,6 +39,10 @@ class Drafter(Protocol):
     seconds: float
     """What one drafted token takes, measured as it goes; 0 while nobody knows."""
 
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        """What it takes to read the canvas as far as it has not been read, a token or two left out."""
+        ...
+
     def follow(self, seq: Sequence, path: tuple[int, ...], breadth: int) -> list[tuple[int, float]]:
         """What it thinks may follow the canvas and a path of tokens behind it: the likeliest `breadth` with their
         probabilities, best first. Nothing when it has no room for the request."""
@@ -82,6 +86,14 @@ class Proposer(ABC):
     def seconds(self) -> float:
         """What one proposed token takes."""
         return 0.0
+
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        """What it takes before the first token can be proposed."""
+        return 0.0
+
+    def kind(self, seq: Sequence) -> str | None:
+        """Which sort of guess the next would be, None for none: how often guesses are right is told apart by it."""
+        return ""
 
     @abstractmethod
     def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:

@@ -31,6 +31,9 @@ class Proposer(base.Proposer):
     def seconds(self) -> float:
         return self._drafter.seconds
 
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        return self._drafter.catch_up_seconds(seq)
+
     def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
         def children(path: tuple[int, ...]) -> list[tuple[int, float]]:
             return self._drafter.follow(seq, path, branches)

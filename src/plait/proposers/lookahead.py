@@ -54,11 +54,17 @@ class _Index:
 
     def follow(self, most: int, branches: int) -> list[list[int]]:
         """What most likely comes next, in up to `branches` ways of at most `most` tokens in all."""
+        order = self.order()
+        if not order:
+            return []
+        return self._branches(self.places[tuple(self.tokens[-order:])], most, branches)
+
+    def order(self) -> int:
+        """The length of the longest run at the end that was seen before; 0 if none was."""
         for order in ORDERS:
-            places = self.places.get(tuple(self.tokens[-order:]))
-            if places and len(self.tokens) >= order:
-                return self._branches(places, most, branches)
-        return []
+            if len(self.tokens) >= order and tuple(self.tokens[-order:]) in self.places:
+                return order
+        return 0
 
     def _branches(self, places: list[int], most: int, branches: int) -> list[list[int]]:
         """The likeliest way gets half of the tokens, the next half of the rest; the last takes what is left."""
@@ -91,13 +97,23 @@ class _Index:
 class Proposer(base.Proposer):
     """See the module's text."""
 
+    def kind(self, seq: Sequence) -> str | None:
+        """How long a run was seen before: the longer, the more often is right what followed it."""
+        order = _index(seq).order()
+        return f"after {order}" if order else None
+
     def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
-        index: _Index | None = seq.memo.get("lookahead")
-        if index is None:
-            index = seq.memo["lookahead"] = _Index()
-        index.read(seq.tokens[len(index.tokens) :].tolist())
-        found = index.follow(most, branches)
+        found = _index(seq).follow(most, branches)
         return tree(found) if found else NO_PROPOSAL
 
     def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
         """There is nothing to adjust."""
+
+
+def _index(seq: Sequence) -> _Index:
+    """The request's, with all of its canvas read."""
+    index: _Index | None = seq.memo.get("lookahead")
+    if index is None:
+        index = seq.memo["lookahead"] = _Index()
+    index.read(seq.tokens[len(index.tokens) :].tolist())
+    return index

@@ -18,7 +18,7 @@ from plait.core.step import StepInput
 from plait.core.traits import Predicts
 from plait.core.window import Floats, Ints, KVView, PatternKind, Window
 from plait.kvcache.pool import num_pages
-from plait.runner.drafter import CHUNK, Drafter, State, best
+from plait.runner.drafter import CHUNK, Drafter, State, best, mean
 from plait.runner.load import Loaded
 
 SHARE = 5
@@ -64,7 +64,7 @@ class BlockDrafter(Drafter):
                 break
             found += guesses
             canvas = np.append(canvas, np.array([guess[0][0] for guess in guesses], np.int32))
-        self._note((time.perf_counter() - begin) / max(1, len(found)), is_typical=True)
+        self.seconds = mean(self.seconds, (time.perf_counter() - begin) / max(1, len(found)))
         return found[:depth]
 
     def _guess(self, seq: Sequence, state: State, canvas: Ints, end: int) -> Floats:

@@ -24,6 +24,13 @@ CHUNK = 256
 """Positions of a canvas that it is fed at once."""
 NEW = 0.1
 """What a new time counts against what is known."""
+FEW, MANY = 2, 16
+"""Positions of forwards that cost what one token costs, and of those whose time is their positions'."""
+LIKELIEST = 8
+"""Logits that are wanted of a row: of the likeliest tokens, which hold nearly all of the probability where a draft is
+worth anything. The head then reads half of its weights."""
+FAR = 16.0
+"""Logits so far below the best are nothing beside it."""
 
 
 @dataclass(slots=True)
@@ -50,7 +57,7 @@ class Drafter:
         self._loaded = loaded
         self._states: dict[int, State] = {}
         self.seconds = 0.0
-        self.total_seconds = 0.0
+        self._reading_seconds = 0.0  # of a position among many
 
     def logits(self, seq: Sequence) -> Floats:
         """What the model says behind the end of the canvas, float32 [vocabulary].
@@ -63,24 +70,28 @@ class Drafter:
                 f"the amateur model cannot hold a canvas of {seq.length} tokens",
                 "shorten the prompt, or ask for fewer tokens",
             )
-        return self._catch_up(seq, state, seq.tokens).copy()
+        return self._catch_up(seq, state, seq.tokens, 0).copy()
 
     def follow(self, seq: Sequence, path: tuple[int, ...], breadth: int) -> list[tuple[int, float]]:
         """What may follow the canvas and a path behind it, with probabilities, best first; see proposers.base."""
-        begin = time.perf_counter()
         state = self._state(seq.request_id)
         canvas = np.concatenate([seq.tokens, np.array(path, np.int32)])
         if not self._reserve(seq.request_id, state, len(canvas)):
             return []
-        found = best(self._catch_up(seq, state, canvas), breadth)
-        self._note(time.perf_counter() - begin, is_typical=bool(path))
-        return found
+        return best(self._catch_up(seq, state, canvas, LIKELIEST), breadth)
 
-    def _note(self, seconds: float, *, is_typical: bool) -> None:
-        """is_typical: not one that had a canvas to catch up with."""
-        self.total_seconds += seconds
-        if is_typical:
-            self.seconds += (seconds - self.seconds) * (NEW if self.seconds else 1.0)
+    def catch_up_seconds(self, seq: Sequence) -> float:
+        """What it takes to feed the canvas as far as it is not fed, but for FEW tokens, by what forwards took."""
+        state = self._states.get(seq.request_id)
+        behind = seq.length - (len(state.fed) if state else 0)
+        return max(0, behind - FEW) * (self._reading_seconds or self.seconds)
+
+    def _note(self, positions: int, seconds: float) -> None:
+        """Take the time of a forward into account: of a token's, or of a position's among many."""
+        if positions <= FEW:
+            self.seconds = mean(self.seconds, seconds)
+        elif positions >= MANY:
+            self._reading_seconds = mean(self._reading_seconds, seconds / positions)
 
     def _state(self, request_id: int) -> State:
         """The request's state, as the one that was used last."""
@@ -103,22 +114,24 @@ class Drafter:
                 state.pages.append(page)
         return True
 
-    def _catch_up(self, seq: Sequence, state: State, canvas: Ints) -> Floats:
-        """Feed a canvas as far as it is not fed; logits behind its end, float32 [vocabulary]."""
+    def _catch_up(self, seq: Sequence, state: State, canvas: Ints, most: int) -> Floats:
+        """Feed a canvas as far as it is not fed; logits behind its end, float32 [vocabulary]; most: see `_feed`."""
         start = state.keep(canvas[:-1])
         row: Floats | None = None
         for begin in range(start, len(canvas), CHUNK):
-            row = self._feed(seq, state, canvas[begin : begin + CHUNK])
+            row = self._feed(seq, state, canvas[begin : begin + CHUNK], most)
         assert row is not None
         return row
 
-    def _feed(self, seq: Sequence, state: State, tokens: Ints) -> Floats:
-        """Logits of the last of the tokens, which follow those that were fed."""
+    def _feed(self, seq: Sequence, state: State, tokens: Ints, most: int) -> Floats:
+        """Logits of the last of the tokens, which follow those that were fed; most: of the likeliest alone, so many; 0: of all."""
         start, end = len(state.fed), len(state.fed) + len(tokens)
         rows = np.array([len(tokens) - 1], np.int32)
         window = Window(start, end, rows, rows + np.int32(start + 1), keep=end, tokens=tokens)
         view = KVView(np.array(state.pages[: num_pages(end)], np.int32))
-        (logits,) = self._loaded.runner.forward([StepInput(seq, window, view)])
+        begin = time.perf_counter()
+        (logits,) = self._loaded.runner.forward([StepInput(seq, window, view, most)])
+        self._note(len(tokens), time.perf_counter() - begin)
         state.fed = np.concatenate([state.fed, tokens])
         last: Floats = logits[0]
         return last
@@ -129,8 +142,14 @@ def best(row: Floats, breadth: int) -> list[tuple[int, float]]:
     count = min(breadth, len(row))
     found = np.argpartition(-row, count - 1)[:count]
     found = found[np.lexsort((found, -row[found]))]
-    total = np.exp(row - row[found[0]], dtype=np.float64).sum()
+    near = row[row > row[found[0]] - FAR]
+    total = np.exp(near - row[found[0]], dtype=np.float64).sum()
     if not 0 < total < np.inf:
         return []
     shares = np.exp((row[found] - row[found[0]]).astype(np.float64)) / total
     return list(zip(found.tolist(), shares.tolist(), strict=True))
+
+
+def mean(known: float, new: float) -> float:
+    """One in which the latest count most; `known` 0: nothing is known yet."""
+    return known + (new - known) * NEW if known else new

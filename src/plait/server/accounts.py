@@ -38,6 +38,10 @@ def timings_of(generation: Generation) -> Timings:
         draft_n=times.num_drafted,
         draft_n_accepted=times.num_accepted,
         lossy=times.is_lossy,
+        draft_n_by_place=[times.drafts[place] for place in sorted(times.drafts)],
+        draft_n_accepted_by_place=[times.accepted[place] for place in sorted(times.drafts)],
+        draft_ms=times.draft_seconds * 1e3,
+        draft_gain=times.plain_seconds / decode if decode and times.plain_seconds else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
+from plait.server.calls import Calls, delta_of, whole
 from plait.server.generation import Delta, Generation
 from plait.server.reply import generation_for, reply
 from plait.server.schema.chat import (
@@ -25,6 +27,7 @@ from plait.server.schema.common import Canvas, Timings, Usage, new_id, now
 from plait.server.scores import token_logprobs
 from plait.server.state import Served, state_of
 from plait.server.stream import DONE, PING, event
+from plait.text.tool_calls.base import Syntax, syntax_for
 
 
 async def answer(body: ChatRequest, request: Request) -> Response:
@@ -32,19 +35,33 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     state = state_of(request)
     served = state.served
     prompts.check_model(served, body.model)
-    params = body.params()
+    params, tools = body.params(), body.callable_tools()
     prompts.refuse_many(1, params.n, state.settings.max_choices)
-    messages = [message.plain() for message in body.messages]
-    prompt = await prompts.encoded_chat(served, messages, body.chat_template_kwargs)
-    generation = generation_for(request, body, [prompt], params)
-    return await reply(request, body, generation, _Maker(body, served, generation))
+    messages, offered, syntax = [message.plain() for message in body.messages], None, None
+    if tools or any(message["role"] == "tool" or "tool_calls" in message for message in messages):
+        syntax = syntax_for(served.template or served.tokenizer.chat_template or "")
+        messages, offered = syntax.prompt(messages, tools)
+    if syntax and tools:
+        several = body.parallel_tool_calls is not False
+        asked = syntax.grammar(tools, is_required=body.must_call, is_parallel=several)
+        params = replace(params, structured_outputs=asked)
+    prompt = await prompts.encoded_chat(
+        served, messages, body.chat_template_kwargs, offered or None
+    )
+    generation = await generation_for(request, body, [prompt], params)
+    own = syntax if tools else None
+    return await reply(request, body, generation, _Maker(body, served, generation, own))
 
 
 class _Maker:
     """Makes the answer of one request, whole or in pieces."""
 
-    def __init__(self, body: ChatRequest, served: Served, generation: Generation) -> None:
+    def __init__(
+        self, body: ChatRequest, served: Served, generation: Generation, syntax: Syntax | None
+    ) -> None:
+        """syntax: of calls, where there are tools to be called."""
         self.body = body
+        self._calls = [Calls(syntax) for _ in generation.choices]
         self.served = served
         self.generation = generation
         self.id, self.created = new_id("chatcmpl-"), now()
@@ -72,14 +89,14 @@ class _Maker:
             if delta is None:
                 yield PING
                 continue
-            if delta.text or delta.tokens:
-                said = {"content": delta.text}
+            for said in self._said(delta):
                 yield self._event([self._delta(delta.index, said, logprobs=self._scores(delta))])
             if delta.canvas is not None:
                 yield self._event([self._delta(delta.index, {}, canvas=delta.canvas)])
             if delta.finish_reason is not None:
                 num_open -= 1
-                last = self._delta(delta.index, {}, reason=delta.finish_reason)
+                reason = self._calls[delta.index].reason(delta.finish_reason)
+                last = self._delta(delta.index, {}, reason=reason)
                 is_end = not (num_open or wants_usage)
                 yield self._event([last], timings=timings_of(self.generation) if is_end else None)
         if wants_usage:
@@ -87,17 +104,32 @@ class _Maker:
         yield DONE
 
     def _choice(self, delta: Delta) -> ChatChoice:
+        own = self._calls[delta.index]
+        text, calls = whole(own.read(delta.text, is_end=True))
+        message = ChatMessage(role="assistant", content=text or (None if calls else ""))
+        message.tool_calls = calls or None
         return ChatChoice(
             index=delta.index,
-            message=ChatMessage(role="assistant", content=delta.text),
+            message=message,
             logprobs=self._scores(delta),
-            finish_reason=delta.finish_reason,  # type: ignore[arg-type]
+            finish_reason=own.reason(delta.finish_reason),  # type: ignore[arg-type]
         )
+
+    def _said(self, delta: Delta) -> list[dict[str, Any]]:
+        """What is new of a choice, one entry for each chunk; tokens may come without text that is certain."""
+        is_end = delta.finish_reason is not None
+        pieces = self._calls[delta.index].read(delta.text, is_end=is_end)
+        if not pieces and delta.tokens:
+            return [{"content": delta.text}]
+        return [
+            {"content": piece.text} if piece.call is None else {"tool_calls": [delta_of(piece)]}
+            for piece in pieces
+        ]
 
     def _delta(
         self,
         index: int,
-        said: dict[str, str],
+        said: dict[str, Any],
         *,
         logprobs: ChatLogprobs | None = None,
         reason: str | None = None,
@@ -106,7 +138,7 @@ class _Maker:
         watched = {} if canvas is None else {"canvas": canvas}
         return ChatDelta(
             index=index,
-            delta=ChatMessage(**said),  # type: ignore[arg-type]
+            delta=ChatMessage(**said),
             logprobs=logprobs,
             finish_reason=reason,  # type: ignore[arg-type]
             **watched,

@@ -33,7 +33,7 @@ async def answer(body: CompletionRequest, request: Request) -> Response:
     params = body.params(served.worker.engine.limits.max_request_tokens)
     texts = await prompts.encoded(served, body.prompt, most)
     prompts.refuse_many(len(texts), params.n, most)
-    generation = generation_for(request, body, texts, params)
+    generation = await generation_for(request, body, texts, params)
     return await reply(request, body, generation, _Maker(body, served, generation))
 
 

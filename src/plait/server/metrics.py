@@ -71,11 +71,18 @@ class _EngineNumbers(Collector):
             "prefix_cached_tokens": ("Prompt tokens found in the cache", now.num_prefix_tokens),
             "drafted_tokens": ("Tokens that were drafted", now.num_drafted),
             "accepted_tokens": ("Drafted tokens that were right", now.num_accepted),
+            "draft_seconds": ("Time that drafting took", now.draft_seconds),
+            "plain_decode_seconds": (
+                "What ended answers that may draft would have taken one token at a time, estimated",
+                now.plain_seconds,
+            ),
+            "decode_seconds": ("What those answers took", now.decode_seconds),
         }
         for name, (words, value) in gauges.items():
             yield GaugeMetricFamily(f"plait_{name}", words, value)
         for name, (words, value) in counters.items():
             yield CounterMetricFamily(f"plait_{name}", words, value)
+        yield from _places(now.drafts, now.accepted)
         times = {
             "time_to_first_token": ("From arrival to the first token", now.time_to_first_token),
             "time_per_output_token": ("Between tokens, mean of an answer", now.time_per_token),
@@ -87,3 +94,16 @@ class _EngineNumbers(Collector):
         for reason, count in now.finished.items():
             ended.add_metric([reason], count)
         yield ended
+
+
+def _places(drafts: dict[int, int], accepted: dict[int, int]) -> Iterator[Metric]:
+    """Drafts by place: how far they reached, and how far they were right."""
+    kinds = {
+        "drafted_by_place": ("Drafted tokens by place in the draft, from 1", drafts),
+        "accepted_by_place": ("Those that were right", accepted),
+    }
+    for name, (words, counts) in kinds.items():
+        family = CounterMetricFamily(f"plait_{name}", words, labels=["place"])
+        for place, count in sorted(counts.items()):
+            family.add_metric([str(place + 1)], count)
+        yield family

@@ -42,14 +42,16 @@ async def encoded_chat(
     served: Served,
     messages: Sequence[Mapping[str, Any]],
     extra: Mapping[str, Any] | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> Prompt:
-    """The prompt for a conversation. Raises UserError."""
+    """The prompt for a conversation; tools: as its template takes them. Raises UserError."""
     ids = await asyncio.to_thread(
         encode_chat,
         served.tokenizer,
         messages,
         template=served.template,
         extra=extra,
+        tools=tools,
         most_tokens=served.traits.context_length,
     )
     return Prompt(None, ids)

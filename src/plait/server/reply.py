@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -27,12 +28,18 @@ class Maker(Protocol):
         """Events, with a ping after `patience` seconds of silence."""
 
 
-def generation_for(
+async def generation_for(
     request: Request, body: Sampling, prompts: Sequence[Prompt], params: SamplingParams
 ) -> Generation:
     """What a request asks for, submitted. Raises UserError."""
+    state = state_of(request)
+    if params.structured_outputs is not None:
+        # Off the event loop, one at a time, keys in turn: afterwards the engine finds it compiled.
+        constraining = state.served.worker.engine.constraining
+        async with state.compiling.held_for(tenant_of(request)):
+            await asyncio.to_thread(constraining.state, params)
     return Generation(
-        state_of(request).served,
+        state.served,
         prompts,
         params,
         tenant=tenant_of(request),

@@ -40,7 +40,7 @@ async def answer(body: ResponseRequest, request: Request) -> Reply:
     prompts.check_model(served, body.model)
     params = body.params()
     prompt = await prompts.encoded_chat(served, body.messages())
-    generation = generation_for(request, body, [prompt], params)
+    generation = await generation_for(request, body, [prompt], params)
     return await reply(request, body, generation, _Maker(body, served, generation))
 
 
@@ -100,6 +100,12 @@ class _Maker:
             yield one
 
     @property
+    def _format(self) -> dict[str, Any]:
+        """As it was asked for."""
+        own = self.body.text and self.body.text.format
+        return own.model_dump(by_alias=True) if own else {"type": "text"}
+
+    @property
     def _place(self) -> dict[str, Any]:
         return {"item_id": self.item_id, "output_index": 0, "content_index": 0}
 
@@ -135,6 +141,7 @@ class _Maker:
             top_p=params.top_p,
             top_logprobs=params.logprobs or 0,
             metadata=self.body.metadata or {},
+            text={"format": self._format},
         )
 
     def _message(

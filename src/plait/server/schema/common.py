@@ -65,9 +65,8 @@ class Unsupported:
 ONE_TIER = Unsupported("there is one tier", ("auto", "default"))
 
 
-TOOLS = "tool calls are not available yet"
+TOOLS = "tools are for /v1/chat/completions"
 STORE = "nothing is stored on this server"
-PLAIN_TEXT = {"type": "text"}
 
 
 def _check_names(room: str, names: Sequence[str]) -> None:
@@ -144,7 +143,9 @@ class Sampling(Body):
         """How it is to be generated, as `Engine.prepare` takes it."""
         given = {"planner": self.planner, "decoder": self.decoder, "proposer": self.proposer}
         options = {name: _text(value) for name, value in (self.options or {}).items()}
-        return {name: value for name, value in given.items() if value} | {"options": options}
+        return {name: value for name, value in given.items() if value is not None} | {
+            "options": options
+        }
 
 
 class Penalties(Sampling):
@@ -204,8 +205,10 @@ class Timings(Answer):
     """cache_n: prompt tokens found in the cache; prompt_n: those computed; predicted_n: tokens generated.
 
     Rates are of the first choice of the first prompt, null where there was nothing to divide. draft_n,
-    draft_n_accepted: tokens drafted for it, and those that were taken; lossy: whether some of these may not be what
-    plain decoding would have chosen (the decoder 'typical').
+    draft_n_accepted: tokens drafted for it, and those that were right; ..._by_place: the same by place in the draft.
+    lossy: whether some of these may not be what plain decoding would have chosen (the decoder 'typical').
+    draft_ms: that drafting took. draft_gain: what one token at a time would have taken, by what such steps took here,
+    to what it took.
     """
 
     cache_n: int
@@ -218,6 +221,10 @@ class Timings(Answer):
     draft_n: int
     draft_n_accepted: int
     lossy: bool
+    draft_n_by_place: list[int]
+    draft_n_accepted_by_place: list[int]
+    draft_ms: float
+    draft_gain: float | None
 
 
 class TopLogprob(Answer):

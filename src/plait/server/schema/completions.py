@@ -12,18 +12,18 @@ from plait.server.schema.common import (
     Answer,
     Canvas,
     FinishReason,
-    Penalties,
     Timings,
     Unsupported,
     Usage,
 )
+from plait.server.schema.structured import Constrained
 
 DEFAULT_MAX_TOKENS = 16
 MAX_LOGPROBS = 20
 MAX_INFILL = 4096
 
 
-class CompletionRequest(Penalties):
+class CompletionRequest(Constrained):
     """A text to go on from, or several; as text, or as token ids."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
@@ -51,6 +51,7 @@ class CompletionRequest(Penalties):
             logprobs=self.logprobs,
             prompt_logprobs=(self.logprobs or 0) if scores else None,
             logit_bias=self.biases,
+            structured_outputs=self.structured(),
             infill=None if self.infill is None else tuple(tuple(span) for span in self.infill),
         )
 

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
+from plait.core.structured import StructuredOutputs
 from plait.server.schema.common import (
     ONE_TIER,
-    PLAIN_TEXT,
     STORE,
     TOOLS,
     Answer,
@@ -22,6 +22,7 @@ from plait.server.schema.common import (
     TokenLogprob,
     Unsupported,
 )
+from plait.server.schema.structured import ResponsesFormat
 
 LOGPROBS = "message.output_text.logprobs"
 """The one thing that an answer may include besides."""
@@ -58,6 +59,17 @@ class Item(Body):
         return {"role": role, "content": content}
 
 
+class TextOptions(Body):
+    """format: what the answer has to look like."""
+
+    format: ResponsesFormat | None = None
+    verbosity: Annotated[Any, Unsupported("the model knows none")] = None
+
+    def asked(self) -> StructuredOutputs | None:
+        """Raises UserError."""
+        return None if self.format is None else self.format.asked()
+
+
 class ResponseRequest(Sampling):
     """A text or a conversation to answer."""
 
@@ -65,9 +77,7 @@ class ResponseRequest(Sampling):
     instructions: str | None = None
     max_output_tokens: int | None = None
     metadata: dict[str, str] | None = Field(None, max_length=16, description="Given back as it is.")
-    text: Annotated[
-        Any, Unsupported("only text is available yet", ({}, {"format": PLAIN_TEXT}))
-    ] = None
+    text: TextOptions | None = None
     tools: Annotated[Any, Unsupported(TOOLS, ([],))] = None
     tool_choice: Annotated[Any, Unsupported(TOOLS, ("none",))] = None
     parallel_tool_calls: Annotated[Any, Unsupported(TOOLS)] = None
@@ -103,6 +113,7 @@ class ResponseRequest(Sampling):
         return self.sampling(
             max_tokens=self.max_output_tokens,
             logprobs=(self.top_logprobs or 0) if self.include else None,
+            structured_outputs=self.text and self.text.asked(),
         )
 
 
@@ -168,7 +179,7 @@ class Response(Answer):
     tool_choice: str = "none"
     tools: list[Any] = []
     previous_response_id: None = None
-    text: dict[str, Any] = {"format": PLAIN_TEXT}
+    text: dict[str, Any]
     truncation: str = "disabled"
     usage: ResponseUsage | None = None
     timings: Timings | None = None

@@ -1,0 +1,91 @@
+"""StructuredOutputs: what an answer has to look like, with vLLM's names."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plait.core.errors import UserError
+
+MAX_SOURCE_BYTES = 256 << 10
+"""Of a schema, an expression, a grammar, or all choices together."""
+
+ANY_OBJECT = '{"type": "object"}'
+KINDS = ("json", "regex", "choice", "grammar", "json_object")
+
+
+@dataclass(frozen=True, slots=True)
+class StructuredOutputs:
+    """Exactly one of the first five is given; the text of an answer then fits it, or is the beginning of one that
+    does, if the answer had to end early.
+
+    json: a JSON schema, as text or as data. regex: an expression that the whole answer matches. choice: the answer
+    is one of these. grammar: a context-free grammar in Lark's notation, or EBNF as llama.cpp has it. json_object: any JSON object.
+    disable_any_whitespace: JSON without the spaces and line ends that it could do without.
+    Raises UserError for none of them, several, one of another type, or one that is too large.
+    """
+
+    json: str | Mapping[str, Any] | bool | None = None
+    regex: str | None = None
+    choice: Sequence[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    disable_any_whitespace: bool = False
+
+    def __post_init__(self) -> None:
+        given = [name for name in KINDS if getattr(self, name) not in (None, False)]
+        if self.json is False:
+            raise UserError("json: the schema `false` is fitted by nothing", "a JSON schema")
+        if len(given) != 1:
+            told = " and ".join(given) or "nothing"
+            raise UserError(
+                f"structured output: {told} given", f"exactly one of {', '.join(KINDS)}"
+            )
+        if self.kind == "json":
+            object.__setattr__(self, "json", _schema_text(self.json))
+        elif self.disable_any_whitespace and self.kind != "json_object":
+            raise UserError("disable_any_whitespace has a meaning for JSON only", "leave it out")
+        self._check_texts()
+
+    @property
+    def kind(self) -> str:
+        """Which of them is given."""
+        return next(name for name in KINDS if getattr(self, name) not in (None, False))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is given, as text: several for choices, a schema for any JSON object."""
+        own = ANY_OBJECT if self.kind == "json_object" else getattr(self, self.kind)
+        return (own,) if isinstance(own, str) else tuple(own)
+
+    def _check_texts(self) -> None:
+        kind, own = self.kind, getattr(self, self.kind)
+        if kind == "choice":
+            is_list = isinstance(own, Sequence) and not isinstance(own, str) and len(own)
+            if not is_list or not all(isinstance(one, str) and one for one in own):
+                raise UserError("choice is no list of texts", "at least one, none of them empty")
+            object.__setattr__(self, "choice", tuple(own))
+        elif not isinstance(own, bool if kind == "json_object" else str):
+            raise UserError(
+                f"{kind} is a {type(own).__name__}", "true" if kind == "json_object" else "text"
+            )
+        try:
+            size = sum(len(text.encode()) for text in self.texts)
+        except UnicodeEncodeError:
+            raise UserError(f"{kind} holds a lone surrogate, which is no character") from None
+        if size > MAX_SOURCE_BYTES:
+            raise UserError(f"{kind} is {size:,} bytes long", f"at most {MAX_SOURCE_BYTES:,} bytes")
+
+
+def _schema_text(schema: str | Mapping[str, Any] | bool | None) -> str:
+    """A schema as JSON text. Raises UserError for what is no JSON."""
+    try:
+        data = json_text.loads(schema) if isinstance(schema, str) else schema
+        text = json_text.dumps(data, ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"json is no JSON schema: {str(error)[:200]}", "an object") from None
+    if not isinstance(data, Mapping | bool):
+        raise UserError(f"json is no JSON schema but a {type(data).__name__}", "an object")
+    return text

@@ -1,0 +1,158 @@
+"""Grammars in the step: masks are computed while the model runs, and what is certain is written without it.
+
+The mask of a row depends on the tokens before it alone, which are known when a window has been planned, drafts
+included. So a thread of its own can fill masks during the forward. Most take 10 microseconds, though, and to wake a thread
+takes ten times that, from a processor that the model keeps busy: a state whose last mask was quick has its next one filled
+at once.
+
+**Jump-ahead.** Where a grammar leaves no choice the next tokens are written at once, without a row of logits; the
+next window feeds them together, as it would a prompt. Since only a forced token passes its mask (grammar/base.py),
+the answer is the same as without; log-probabilities need the rows, so a request that wants them does not jump.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from plait.core.errors import UserError
+from plait.core.params import SamplingParams
+from plait.core.window import Update, Window
+from plait.decoding.base import Masks
+from plait.grammar.base import Compiler, State
+from plait.iteration.base import Job, Request
+
+ALL = np.uint32(0xFFFFFFFF)
+QUICK = 200e-6
+"""Seconds for the masks of a window, below which nobody else is asked."""
+
+
+class Constraining:
+    """The grammars of one engine. make: called with the first request that has one; None where nobody said what the
+    tokens spell."""
+
+    def __init__(self, make: Callable[[], Compiler] | None = None) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._compiler: Compiler | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def state(self, params: SamplingParams) -> State | None:
+        """Where the answer to a request begins, if it has to fit a grammar. Any thread; takes its time for a grammar
+        that is new. Raises UserError for one that cannot be honoured."""
+        if params.structured_outputs is None:
+            return None
+        if self._make is None:
+            raise UserError("structured output needs a tokenizer, and this engine knows of none")
+        with self._lock:
+            if self._compiler is None:
+                self._compiler = self._make()
+        return self._compiler.compile(params.structured_outputs)
+
+    def begin(self, jobs: list[Job]) -> Pending:
+        """What the rows of each job may choose: done where that is quick, begun where it may not be."""
+        pending = Pending([None] * len(jobs))
+        slow: list[tuple[int, State, Masks, Window]] = []
+        for place, job in enumerate(jobs):
+            state, window = job.request.grammar, job.window
+            targets = window.targets
+            if state is None or not len(targets) or targets.item(-1) < job.request.seq.length:
+                continue
+            assert self._compiler is not None
+            count = 1 + len(window.parents)
+            masks: Masks = np.full((count, self._compiler.num_words), ALL, np.uint32)
+            if state.seconds * count < QUICK:
+                pending.masks[place] = _filled(state, masks, window)
+            else:
+                slow.append((place, state, masks, window))
+        if slow:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "plait-masks")
+            pending.rest = self._thread.submit(pending.fill, slow)
+        return pending
+
+
+@dataclass(slots=True)
+class Pending:
+    """masks: of each job, None where it may choose everything, or why there are none. rest: those that are not done."""
+
+    masks: list[Masks | Exception | None]
+    rest: Future[None] | None = None
+
+    def fill(self, slow: list[tuple[int, State, Masks, Window]]) -> None:
+        """In the other thread."""
+        for place, state, masks, window in slow:
+            self.masks[place] = _filled(state, masks, window)
+
+    def take(self) -> list[Masks | Exception | None]:
+        """All of them. Waits, so that no state is in use any more."""
+        if self.rest is not None:
+            self.rest.result()
+        return self.masks
+
+
+def _filled(state: State, masks: Masks, window: Window) -> Masks | Exception:
+    try:
+        begin = time.perf_counter()
+        _fill(state, masks, window)
+        state.seconds = (time.perf_counter() - begin) / len(masks)
+        return masks
+    except Exception as error:  # of this request alone
+        return error
+
+
+def _fill(state: State, masks: Masks, window: Window) -> None:
+    """The mask of the last row of the canvas, and of the drafted rows behind it. One that no choice leads to keeps all
+    its bits: it decides nothing."""
+    children: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    drafted = () if window.tokens is None else window.tokens[window.length - len(window.parents) :]
+    for place, (parent, token) in enumerate(zip(window.parents.tolist(), drafted, strict=True), 1):
+        children[parent].append((place, int(token)))
+
+    def fill(place: int) -> None:
+        state.fill(masks[place])
+        for child, token in children[place]:
+            if state.advance(token):
+                fill(child)
+                state.rollback(1)
+
+    fill(0)
+
+
+def follow(request: Request) -> None:
+    """Tell the grammar of a request what was written, and write what is certain. Raises UserError when that takes too
+    much."""
+    seq, state = request.seq, request.grammar
+    assert state is not None
+    told = seq.prompt_length + state.num_tokens
+    for token in seq.tokens[told:].tolist():
+        if state.is_finished or not state.advance(token):
+            break
+    if seq.params.logprobs is None:
+        _jump(request, state)
+    if state.is_finished:
+        seq.truncate(seq.prompt_length + state.num_tokens)
+        seq.ends_here = True
+
+
+def _jump(request: Request, state: State) -> None:
+    seq = request.seq
+    forced: list[int] = []
+    while seq.length + len(forced) < seq.limit and not state.is_finished:
+        token = state.forced()
+        if token is None or not state.advance(token):
+            break
+        forced.append(token)
+    if not forced:
+        return
+    places = np.arange(seq.length, seq.length + len(forced), dtype=np.int32)
+    update = Update(places, np.array(forced, np.int32))
+    seq.apply(update)
+    seq.metrics.num_forced += len(forced)
+    request.planner.absorb(seq, Window(seq.length, seq.length), update)
