@@ -42,6 +42,7 @@ LAW: dict[str, set[str]] = {
     "engine.pace": {"analysis.step_cost", "weights.hub", "iteration", "core"},
     "engine.parts": {"decoding", "iteration", "kernels", "core"},
     "engine.build": {*BELOW_ENGINE, "quant", "kernels", "core"},
+    "engine.beside": {*BELOW_ENGINE, "quant", "kernels", "core"},
     "analysis": {"engine", "weights", "kvcache.pool", "quant", "kernels", "core"},
     "analysis.step_cost": set(),
     "llm": {"text", "engine", "core"},

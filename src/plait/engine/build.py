@@ -14,7 +14,7 @@ from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
 from plait.core.traits import Mode, Traits
 from plait.core.window import PatternKind
-from plait.engine import parts, proposing
+from plait.engine import beside, parts, proposing
 from plait.engine.engine import Engine
 from plait.engine.limits import Limits
 from plait.engine.options import resolve
