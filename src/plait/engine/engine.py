@@ -238,7 +238,8 @@ class Engine:
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
         self.metrics.forward_seconds += (seconds := time.perf_counter() - begin)
-        self.scheduler.company.observe_all([job.window for job in jobs], seconds)
+        windows = [stream.window for job in jobs for stream in (job, job.second) if stream]
+        self.scheduler.company.observe_all(windows, seconds)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:

@@ -47,9 +47,8 @@ class _Seen:
 @dataclass(slots=True)
 class Company:
     """num_running: requests that share the steps. time: measured by `plait bench step`, None if it was not.
-    spare: seconds that trying out drafts may still take. draft_seconds: that drafting took in all; draft_times: each, the
-    latest. known: proposer and
-    kind of guess -> how often guesses were right in all requests (width.py:Record)."""
+    spare: seconds that trying out drafts may still take. draft_seconds: that drafting took in all; draft_times: each,
+    the latest. known: proposer and kind of guess -> how often guesses were right in all requests (width.py:Record)."""
 
     num_running: int = 1
     time: StepTime | None = None

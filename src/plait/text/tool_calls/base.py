@@ -75,22 +75,18 @@ class Syntax(ABC):
         rules = [f"body{i}: {self._body(i, tool)}" for i, tool in enumerate(tools)]
         rules += [f"args{i}: %json {_schema(tool)}" for i, tool in enumerate(tools)]
         body = " | ".join(f"body{i}" for i in range(len(tools)))
-        head = "" if is_required else self._lazy_head
         more = f" ({_text(self.separator)} call)*" if is_parallel else ""
         if is_required or not self.trigger:
             calls = f"call{more}"
             start = calls if is_required else f'{calls} | TEXT | ""'
             rules.append(f"call: {_text(self.begin)} ({body})")
-            rules.append(f"TEXT: /[^{self.begin[0]}](.|\\n)*/" if not is_required else "")
+            if not is_required:
+                rules.append(f"TEXT: /[^{self.begin[0]}](.|\\n)*/")
         else:
             start = "call* rest" if is_parallel else "call | rest"
-            rules += [f"call: head {_text(self.begin[len(self.trigger) :])} ({body})", head]
-            rules += ["rest: TEXT", "TEXT: /(.|\\n)*/"]
-        return StructuredOutputs(grammar="\n".join([f"start: {start}", *filter(None, rules)]))
-
-    @property
-    def _lazy_head(self) -> str:
-        return f"head[lazy]: TEXT {_text(self.trigger)}" if self.trigger else ""
+            rules += [f"call: head {_text(self.begin[len(self.trigger) :])} ({body})"]
+            rules += [f"head[lazy]: TEXT {_text(self.trigger)}", "rest: TEXT", "TEXT: /(.|\\n)*/"]
+        return StructuredOutputs(grammar="\n".join([f"start: {start}", *rules]))
 
     def _body(self, index: int, tool: Tool) -> str:
         return f"{_text(tool.name + self.middle)} args{index} {_text(self.end)}"
