@@ -172,7 +172,14 @@ def test_what_an_answer_fits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "items",
-    [["yaml=x"], ["regex=a", "regex=b"], ["regex=a", "choice=b"], ["json=no/such/file"], ["json"]],
+    [
+        ["json_object=false"],
+        ["yaml=x"],
+        ["regex=a", "regex=b"],
+        ["regex=a", "choice=b"],
+        ["json=no/such/file"],
+        ["json"],
+    ],
     ids=str,
 )
 def test_what_no_answer_fits_is_refused(items: list[str]) -> None:

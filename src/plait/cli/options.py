@@ -159,6 +159,7 @@ def structure(items: list[str]) -> StructuredOutputs | None:
         len(set(kinds)) > 1
         or kinds[0] not in STRUCTURES
         or (len(kinds) > 1 and kinds[0] != "choice")
+        or (kinds[0] == "json_object" and items != ["json_object"])
     ):
         raise UserError(
             f"an answer cannot be asked to fit {' '.join(items)!r}",
