@@ -228,6 +228,7 @@ void init_plan(nb::module_& m) {
              return std::make_tuple(counts.rows, counts.panels, counts.wide, counts.broken);
            })
       .def("refine", &Plan::refine, nb::arg("op"), nb::arg("blocks"))
+      .def("center_keys", &Plan::center_keys, nb::arg("op"), nb::arg("mean"), nb::arg("scale"))
       .def("run", &run, nb::arg("tokens"), nb::arg("positions"), nb::arg("windows"),
            nb::arg("pages"), nb::arg("masks"), nb::arg("wanted"), nb::arg("best"), nb::arg("kv"),
            nb::arg("out"), nb::arg("embeddings").none(), nb::arg("embedding_rows").none(),

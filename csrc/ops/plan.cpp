@@ -83,6 +83,14 @@ void Plan::refine(int op, std::vector<int32_t> blocks) {
   ops_[op]->refine(std::move(blocks));
 }
 
+void Op::center_keys(std::vector<float>, std::vector<float>) {
+  throw std::invalid_argument("center_keys: not an attention op");
+}
+
+void Plan::center_keys(int op, std::vector<float> mean, std::vector<float> scale) {
+  ops_.at(op)->center_keys(std::move(mean), std::move(scale));
+}
+
 void Plan::check(const Batch& batch, int64_t num_pages_listed, int64_t num_masks) const {
   demand(batch.num_rows > 0, "an empty batch");
   int32_t next = 0;

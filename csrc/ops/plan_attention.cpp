@@ -41,6 +41,17 @@ class AttentionOp final : public Op {
       buffer = Buffer((states + 2 * kPage * kv.head_dim) * sizeof(float));
   }
 
+  void center_keys(std::vector<float> mean, std::vector<float> scale) override {
+    const auto columns = static_cast<size_t>(kv_.num_kv_heads) * kv_.head_dim;
+    demand(mean.size() == columns && scale.size() == columns,
+           "center_keys: one number per column of the keys");
+    for (const float value : scale) demand(value > 0, "center_keys: scales must be positive");
+    mean_ = std::move(mean);
+    scale_ = std::move(scale);
+    inverse_.resize(columns);
+    for (size_t i = 0; i < columns; ++i) inverse_[i] = 1.0f / scale_[i];
+  }
+
   void run(const Step& step) override {
     store(step);
     if (step.worker == 0) prepare(step);
@@ -77,12 +88,24 @@ class AttentionOp final : public Op {
       for (int64_t row = begin; row < end; ++row) {
         const int slot = window.start + static_cast<int>(row - window.first_row);
         const int32_t number = batch.pages[window.first_page + slot / kPage];
+        if (!mean_.empty()) center(step, row);
         for (int h = 0; h < kv_.num_kv_heads; ++h)
           step.plan.rows().store_kv(step.plan.at(spec_.k, row) + h * kv_.head_dim,
                                     step.plan.at(spec_.v, row) + h * kv_.head_dim, kv_.head_dim,
                                     slot % kPage, kv_.type, page(batch, number, h, 0),
                                     page(batch, number, h, 1));
       }
+    }
+  }
+
+  // In place: nobody else reads the row's key, and its query only after the barrier.
+  void center(const Step& step, int64_t row) const {
+    float* k = step.plan.at(spec_.k, row);
+    for (size_t i = 0; i < mean_.size(); ++i) k[i] = (k[i] - mean_[i]) * inverse_[i];
+    for (int h = 0; h < spec_.heads; ++h) {
+      float* q = step.plan.at(spec_.q, row) + h * kv_.head_dim;
+      const float* scale = scale_.data() + h / group_ * kv_.head_dim;
+      for (int d = 0; d < kv_.head_dim; ++d) q[d] *= scale[d];
     }
   }
 
@@ -241,6 +264,7 @@ class AttentionOp final : public Op {
   std::shared_ptr<AttentionSchedule> schedule_;
   std::vector<Buffer> workers_;
   Buffer states_;
+  std::vector<float> mean_, scale_, inverse_;  // of the keys' columns; empty: stored as they are
   std::atomic<int> next_{0};
 };
 

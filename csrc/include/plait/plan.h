@@ -58,6 +58,8 @@ class Op {
   // See Plan::energy and Plan::refine; only linear ops with quantised activations have any.
   virtual std::vector<float> energy() const { return {}; }
   virtual void refine(std::vector<int32_t>) {}
+  // See Plan::center_keys; only attention has keys.
+  virtual void center_keys(std::vector<float> mean, std::vector<float> scale);
   virtual HeadCounts head_counts() const { return {}; }
 };
 
@@ -122,6 +124,10 @@ class Plan {
   std::vector<float> energy(int op) const { return ops_.at(op)->energy(); }
   // Makes these blocks of the op's input fine (see QuantizedRows): ascending, each once.
   void refine(int op, std::vector<int32_t> blocks);
+
+  // From now on the attention op stores each key as (k - mean) / scale and multiplies queries by
+  // scale, [num_kv_heads * head_dim] each, which leaves what it computes as it is up to rounding.
+  void center_keys(int op, std::vector<float> mean, std::vector<float> scale);
 
   HeadCounts head_counts() const;
 

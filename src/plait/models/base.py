@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from plait.core.errors import FormatError
 from plait.core.traits import Traits
+from plait.core.window import Floats
 from plait.models.config import ModelConfig
 from plait.models.experts import Experts, Routing
 
@@ -201,6 +204,21 @@ class Rope:
     inverse_frequencies: tuple[float, ...]
     interleaved: bool
     factors: str | None = None
+
+    @property
+    def columns(self) -> tuple[slice, slice]:
+        """Of a head: the first ones of all pairs, and the second ones."""
+        pairs = len(self.inverse_frequencies)
+        if self.interleaved:
+            return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+        return slice(0, pairs), slice(pairs, 2 * pairs)
+
+    def frequencies(self, tensor: Callable[[str], Floats]) -> Floats:
+        """Radians per position of each pair, float32, divided by the factors. tensor: of the checkpoint, by name."""
+        inverse: Floats = np.asarray(self.inverse_frequencies, np.float32)
+        if self.factors is not None:
+            inverse /= np.ravel(tensor(self.factors))
+        return inverse
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from plait.core.window import Floats, Ints
 from plait.kernels.plan import Plan, Pool, make_plan
 from plait.kvcache import pool as kv_pool
 from plait.models.base import AttentionSpec, Graph, Rope, Value
-from plait.runner import fine
+from plait.runner import center, fine
 from plait.runner.batch import Batch, flatten
 from plait.runner.fuse import Fused, Op, fuse
 from plait.runner.soften import as_window, soften
@@ -57,8 +57,7 @@ class NativeRunner:
         self.last = self._fused.ops[-1]
         self._result = _columns(self._fused.result)
         self._out: Floats = np.zeros((0, self._fused.result.width), np.float32)
-        if activations == "int8":
-            self._refine(kv)
+        self._learn(kv, fine_blocks=activations == "int8", centers=layout.dtype == "int8")
 
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [rows wanted, vocab] per input."""
@@ -111,11 +110,13 @@ class NativeRunner:
         names = "head_rows", "head_panels", "head_wide", "head_broken"
         return dict(zip(names, self._plan.head_counts(), strict=True))
 
-    def _refine(self, kv: kv_pool.Pool) -> None:
-        """Watch every linear op over one page of tokens and choose its fine blocks."""
+    def _learn(self, kv: kv_pool.Pool, *, fine_blocks: bool, centers: bool) -> None:
+        """Watch one page of tokens: choose every linear op's fine blocks, and how keys are centred."""
+        if not fine_blocks and not centers:
+            return
         page = kv.allocate()
         assert page is not None
-        self._plan.watch(True)
+        self._plan.watch(fine_blocks)
         self.forward([fine.probe(page, self._fused.result.width)])
         self._plan.watch(False)
         kv.release(page)
@@ -123,6 +124,10 @@ class NativeRunner:
             if energy := self._plan.energy(index):
                 is_head = op.output.buffer == self._fused.result.buffer
                 self._plan.refine(index, fine.choose(energy, is_head=is_head).tolist())
+        if centers:
+            learned = center.learn(self._fused.ops, kv.data, page, self.weights.vector)
+            for index, (mean, scale) in learned.items():
+                self._plan.center_keys(index, mean.ravel().tolist(), scale.ravel().tolist())
 
     def _room(self, rows: int) -> Floats:
         if len(self._out) < rows:
@@ -236,7 +241,8 @@ class _Emitter:
     def _rope(self, op: Op) -> None:
         rope = op.attrs["rope"]
         if rope not in self.tables:
-            self.tables[rope] = self.plan.rope_table(frequencies(rope, self.weights))
+            frequencies = rope.frequencies(self.weights.vector)
+            self.tables[rope] = self.plan.rope_table(frequencies.tolist())
         table = self.tables[rope]
         self.plan.rope(_columns(op.inputs[0]), op.attrs["heads"], table, rope.interleaved)
 
@@ -287,11 +293,3 @@ class _Emitter:
     def _norm(self, name: str | None, offset: float) -> list[float]:
         assert name is not None
         return [float(w) for w in self.weights.vector(name) + np.float32(offset)]
-
-
-def frequencies(rope: Rope, weights: Weights) -> list[float]:
-    """Inverse frequencies with the checkpoint's own divisors applied, float32 values."""
-    inverse = np.asarray(rope.inverse_frequencies, np.float32)
-    if rope.factors is not None:
-        inverse = inverse / weights.vector(rope.factors)
-    return [float(f) for f in inverse]

@@ -15,7 +15,7 @@ from plait.kernels.reference_linear import block_scales, dequantize_rows, quanti
 from plait.kernels.reference_moe import route
 from plait.kvcache.pool import Pool
 from plait.models.base import AttentionSpec, Graph, Node, Rope, Value
-from plait.runner import fine
+from plait.runner import center, fine
 from plait.runner.batch import WINDOW_FIELDS, Batch, flatten
 from plait.runner.soften import soften
 from plait.weights.base import Checkpoint
@@ -34,8 +34,9 @@ class ReferenceRunner:
         self._int8 = activations == "int8"
         self._tensors: dict[str, Floats] = {}
         self._fine: dict[Value, Ints] = {}
-        if self._int8:
-            self._refine(kv)
+        self._centers: dict[int, center.Center] = {}
+        if self._int8 or kv.layout.dtype == "int8":
+            self._learn(kv)
 
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [rows wanted, vocab] per input."""
@@ -134,8 +135,8 @@ class ReferenceRunner:
             out[rows] += weights[rows, ranks][:, None] * (self._met(inner, down[0]) @ down[1].T)
         return out
 
-    def _refine(self, kv: Pool) -> None:
-        """Choose the fine blocks of every op with weights from one page of tokens, as the native executor does."""
+    def _learn(self, kv: Pool) -> None:
+        """Choose fine blocks and centres from one page of tokens, as the native executor does."""
         result = self._graph.result
         page = kv.allocate()
         assert page is not None
@@ -143,7 +144,8 @@ class ReferenceRunner:
         inputs = [fine.probe(page, result.width)]
         step, chosen = _Step(inputs, flatten(inputs)), {}
         for node in self._graph.nodes:
-            if node.kind in ("linear", "moe") and node.inputs[0].width % 32 == 0:
+            has_blocks = node.kind in ("linear", "moe") and node.inputs[0].width % 32 == 0
+            if has_blocks and self._int8:
                 _, multipliers, scales = quantize_rows(step.read(node.inputs[0]))
                 energy = fine.energy(block_scales(multipliers, scales))
                 is_head = node.output.buffer == result.buffer
@@ -151,16 +153,17 @@ class ReferenceRunner:
             self._do(node, step)
         self._fine = chosen
         kv.release(page)
+        if kv.layout.dtype == "int8":
+            learned = center.learn(self._graph.nodes, kv.data, page, self._tensor)
+            layers = (self._graph.nodes[index].attrs["spec"].layer for index in learned)
+            self._centers = dict(zip(layers, learned.values(), strict=True))
 
     def _rope(self, node: Node, step: _Step) -> Floats:
         rope: Rope = node.attrs["rope"]
-        inverse = np.asarray(rope.inverse_frequencies, np.float32)
-        if rope.factors is not None:
-            inverse = inverse / self._tensor(rope.factors).ravel()
         return ops.rope(
             step.read(node.inputs[0]),
             np.array(step.batch.positions),
-            inverse,
+            rope.frequencies(self._tensor),
             node.attrs["heads"],
             interleaved=rope.interleaved,
         )
@@ -168,6 +171,9 @@ class ReferenceRunner:
     def _attention(self, node: Node, step: _Step) -> Floats:
         spec: AttentionSpec = node.attrs["spec"]
         q, k, v = (step.read(x).reshape(-1, n, spec.head_dim) for x, n in _heads(node, spec))
+        if known := self._centers.get(spec.layer):
+            k = (k - known.mean) * (np.float32(1) / known.scale)
+            q = q * np.repeat(known.scale, spec.heads // spec.kv_heads, axis=0)
         parts = []
         for item, first in step.windows():
             rows = slice(first, first + item.window.length)
