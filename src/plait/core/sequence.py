@@ -142,7 +142,7 @@ class Sequence:
     @property
     def is_complete(self) -> bool:
         """Whether there is nothing left to compute."""
-        return self.is_scored and self.final >= self.limit
+        return self.final >= self.limit and self.is_scored
 
     def extend(self, count: int, token: int, *, masked: bool) -> None:
         """Grow the canvas by `count` positions holding `token`."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from plait.core.sequence import Event, Sequence
 from plait.core.window import Update, Window
-from plait.iteration.base import Job
 from plait.iteration.scheduler import Scheduler
 
 BOUNDS = (
@@ -102,19 +101,17 @@ class EngineMetrics:
         self.num_evicted_pages = scheduler.cache.pool.num_evicted
         self.draft_seconds = scheduler.company.draft_seconds
 
-    def count(self, jobs: Iterable[Job], events: Iterable[Event]) -> None:
+    def count(self, num_jobs: int, events: Iterable[Event]) -> None:
         """Take one step into the totals."""
         self.num_steps += 1
-        for job in jobs:
-            self.num_windows += 1
-            self.num_positions += job.length
+        self.num_windows += num_jobs
         for event in events:
             self.num_tokens += len(event.token_ids)
 
     def forwarded(self, seq: Sequence, window: Window, update: Update) -> None:
         """Take a forward into the totals of its request, and what became of its draft into those of all."""
         seq.metrics.num_forwards += 1
-        seq.metrics.num_forwarded_positions += window.length
+        seq.metrics.num_forwarded_positions += window.end - window.start
         if not len(window.parents):
             return
         drafted, accepted = len(window.parents), len(update.positions) - 1

@@ -25,13 +25,17 @@ class Division:
 
     def streams(self, request: Request) -> bool:
         """Whether somebody waits for its next token, not for its prompt."""
-        stored = {seq: self._cache.length(seq) for seq in request.streams}
-        has_begun = request.served > 0 or stored[request.seq] > 0 or request.planner.is_whole
-        return has_begun and all(request.planner.streams(*item) for item in stored.items())
+        seq, second, planner = request.seq, request.seq.second, request.planner
+        stored = self._cache.length(seq)
+        if not (request.served or stored or planner.is_whole) or not planner.streams(seq, stored):
+            return False
+        return second is None or planner.streams(second, self._cache.length(second))
 
     def behind(self, request: Request) -> int:
         """Positions that it has to compute."""
-        return sum(seq.length - self._cache.length(seq) for seq in request.streams)
+        seq, second = request.seq, request.seq.second
+        own = seq.length - self._cache.length(seq)
+        return own if second is None else own + second.length - self._cache.length(second)
 
     def enter(self, request: Request) -> None:
         """A request that will want parts."""
@@ -41,6 +45,9 @@ class Division:
         self, running: Sequence[Request], waiting: Queues, max_running: int, pace: Pace | None
     ) -> None:
         """Begin a step, in which those in `waiting` may begin as far as places go."""
+        if len(running) == 1 and not waiting:
+            self.open()  # nobody to share with
+            return
         streams: list[Request] = []
         prompts: list[Request] = []
         for request in running:

@@ -131,10 +131,12 @@ class Scheduler:
 
     def stored(self, job: Job, update: Update) -> None:
         """Take note of what a forward computed for a job, and of what was decided."""
-        self.cache.stored(job.request.seq, job.window.kept(update.accepted))
+        window, accepted = job.window, update.accepted
+        self.cache.stored(job.request.seq, window.kept(accepted) if accepted else window)
         if job.second:
             self.cache.stored(job.second.sequence, job.second.window)
-        pairs.follow(job.request.seq, update)
+        if job.request.seq.second is not None:
+            pairs.follow(job.request.seq, update)
 
     def plan(self) -> list[Job]:
         """The next forward. Empty only when there is no work, or what there was has been refused."""
@@ -153,7 +155,8 @@ class Scheduler:
         return jobs
 
     def _spend(self) -> None:
-        for request in sorted(self.running, key=self._turn):
+        is_alone = len(self.running) == 1
+        for request in list(self.running) if is_alone else sorted(self.running, key=self._turn):
             if request in self.running:  # it may have been preempted or refused meanwhile
                 self._plan_one(request)
         self._admit()
@@ -215,7 +218,8 @@ class Scheduler:
         """Give a running request a window, if budget and memory allow; False if they do not."""
         seq, cache = request.seq, self.cache
         is_prompt = not self._division.streams(request)
-        least, held = len(request.streams), self._division.holds(request, is_prompt=is_prompt)
+        least = 1 if seq.second is None else 2
+        held = self._division.holds(request, is_prompt=is_prompt)
         allowed = min(self._budget, max(held, least) if held else 0)
         if allowed < least:
             return False
@@ -237,10 +241,10 @@ class Scheduler:
         if len(window.parents) and not cache.reserve(seq, window.reach):
             window = window.undrafted  # no draft is worth a page of others
         job = self._paired(request, window, budget)
-        if job is None or job.length > allowed:
+        if job is None or (length := job.length) > allowed:
             return False
-        self._budget -= job.length
-        self._division.spend(request, job.length, is_prompt=is_prompt)
+        self._budget -= length
+        self._division.spend(request, length, is_prompt=is_prompt)
         self._jobs[seq.request_id] = job
         request.served = self._step
         return True
