@@ -159,7 +159,8 @@ class Sequence:
             lowest, grown = min(places), max(places) + 1
             assert lowest >= self.final, "a final position was written"
             if lowest == grown - 1 == self.length:  # as nearly always: one token more
-                self._make_room(grown)
+                if grown > len(self._tokens):
+                    self._make_room(grown)
                 self.length = grown
             elif grown > self.length:
                 self.extend(grown - self.length, mask_token, masked=True)

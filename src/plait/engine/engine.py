@@ -238,13 +238,8 @@ class Engine:
             return []
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
-        self.metrics.forward_seconds += (seconds := time.perf_counter() - begin)
-        positions = before = 0
-        for job in jobs:
-            positions += job.length
-            before += job.window.start
-        self.metrics.num_positions += positions
-        self.scheduler.company.observe(positions, seconds, before // len(jobs))
+        seconds = time.perf_counter() - begin
+        self.metrics.took(jobs, seconds, self.scheduler.company)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:

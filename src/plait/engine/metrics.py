@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from plait.core.sequence import Event, Sequence
 from plait.core.window import Update, Window
+from plait.iteration.base import Job
+from plait.iteration.company import Company
 from plait.iteration.scheduler import Scheduler
 
 BOUNDS = (
@@ -100,6 +102,16 @@ class EngineMetrics:
         self.num_cached_tokens = scheduler.num_prefix_tokens
         self.num_evicted_pages = scheduler.cache.pool.num_evicted
         self.draft_seconds = scheduler.company.draft_seconds
+
+    def took(self, jobs: list[Job], seconds: float, company: Company) -> None:
+        """Take a forward into the totals, and into what steps are seen to cost."""
+        self.forward_seconds += seconds
+        positions = before = 0
+        for job in jobs:
+            positions += job.length
+            before += job.window.start
+        self.num_positions += positions
+        company.observe(positions, seconds, before // len(jobs))
 
     def count(self, num_jobs: int, events: Iterable[Event]) -> None:
         """Take one step into the totals."""

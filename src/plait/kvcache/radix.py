@@ -84,8 +84,9 @@ class Cache(paged.Cache):
             self._enter(seq, path, num_full, grain)
 
     def match(self, seq: Sequence) -> int:
-        length = self.length(seq)
-        if seq.length - length <= LEAST:
+        table = self._tables.get(seq.request_id)
+        length = table.length if table else 0
+        if seq.length - length <= LEAST:  # as in nearly all steps
             return length
         limit = self._adoptable(seq)
         return length if limit - length < LEAST else self._adopt(seq, length, limit)
