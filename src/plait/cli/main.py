@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from plait import __version__
-from plait.cli import bench, chat, ideal, models, papers, run, serve, show, vote
+from plait.cli import bench, chat, ideal, models, papers, run, serve, show, tune, vote
 from plait.cli.terminal import complain
 from plait.core.errors import UserError
 
@@ -123,4 +123,5 @@ models.register(app)
 show.register(app)
 bench.register(app)
 ideal.register(app)
+tune.register(app)
 papers.register(app)
