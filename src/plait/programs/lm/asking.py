@@ -80,6 +80,15 @@ class Asking:
 
     async def score(self, ids: Sequence[int], start: int) -> list[float]:
         """Log-probability of each token from `start` on, given those before it."""
+        found = await self._scores(ids, start)
+        self.ledger.asked(start, len(ids) - start)
+        return found
+
+    async def read(self, ids: Sequence[int]) -> None:
+        """Compute a prompt of at least two tokens, for requests that go on from it."""
+        await self._scores(ids, len(ids) - 1)
+
+    async def _scores(self, ids: Sequence[int], start: int) -> list[float]:
         params = SamplingParams(max_tokens=0, prompt_logprobs=0)
         found: list[float] = []
         stream = self.llm.worker.stream_async(ids, params, score_from=start, **self._choices)
@@ -91,8 +100,22 @@ class Asking:
                 found += [entry.token for entry in scored if entry is not None]
                 if event.metrics:
                     self.ledger.ran(event.metrics)
-        self.ledger.asked(start, len(ids) - start)
         return found
+
+
+class Common:
+    """What forks have in common and nobody has computed: whoever goes on first has it computed, the others wait."""
+
+    def __init__(self, asking: Asking, ids: Sequence[int]) -> None:
+        self.length = len(ids)
+        self._asking, self._ids = asking, list(ids)
+        self._task: asyncio.Task[None] | None = None
+
+    async def read(self) -> None:
+        """Until it is computed."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._asking.read(self._ids))
+        await asyncio.shield(self._task)
 
 
 def derived_seed(seed: int, *path: int) -> int:

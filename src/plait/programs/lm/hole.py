@@ -16,7 +16,7 @@ from plait.programs.lm.constraints import ANYTHING, Constraint
 MOST_TOKENS = 256
 """Of an answer for which nobody says how long it may be."""
 MOST_ITEMS = 32
-_ITEMS = {
+_ITEMS: dict[Any, str] = {
     str: r'"[^"\\\x00-\x1f]{0,200}"',
     int: constraints.INTEGER,
     float: constraints.NUMBER,
@@ -123,7 +123,7 @@ def _kind(kind: Any) -> tuple[Constraint, Callable[[str], Any]]:
     item = get_args(kind)[0] if get_origin(kind) is list and len(get_args(kind)) == 1 else None
     if kind in simple:
         return simple[kind]
-    if item in simple:
+    if item is not None and item in simple:
         own = _ITEMS[item]
         pattern = rf"\[({own}(, ?{own}){{0,{MOST_ITEMS - 1}}})?\]"
         return constraints.regex(pattern), json.loads

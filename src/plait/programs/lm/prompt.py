@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 from plait.core.errors import UserError
 from plait.programs.lm import conversation, distribution, hole
-from plait.programs.lm.asking import Asking, derived_seed, together
+from plait.programs.lm.asking import Asking, Common, derived_seed, together
 from plait.programs.lm.constraints import Constraint, one_of, stops_at, stops_before
 from plait.programs.lm.conversation import Message
 from plait.programs.lm.decoders import Argmax, Decoder, Written
@@ -38,7 +38,8 @@ class Prompt:
         self._seed, self._path, self._num_holes, self._num_forks = seed, path, 0, 0
         tokenizer = asking.llm.tokenizer
         self._ids = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
-        self._num_read = 0
+        self._num_read = 0  # tokens whose K/V lies in the cache
+        self._common: Common | None = None
         self._pending, self._said = "", ""
         self._last: tuple[str, list[int]] = ("", [])
         self._messages: list[Message] = []
@@ -157,6 +158,7 @@ class Prompt:
         base, asking = self._ids[:start], self._asking
         if not base:
             raise UserError("a distribution needs a prompt", "add a text before")
+        await self._wait()
         calls = [asking.score([*base, *own], start) for own in ids]
         first = (
             [await calls[0]] if start > self._num_read + 1 else []
@@ -172,6 +174,9 @@ class Prompt:
         self._read_text()
         path = (*self._path, self._num_forks)
         self._num_forks += 1
+        is_known = self._common is not None and self._common.length == len(self._ids)
+        if not is_known and len(self._ids) > self._num_read + 1:
+            self._common = Common(self._asking, self._ids)
         twin = object.__new__(Prompt)
         twin.__dict__.update(self.__dict__)
         twin._ids, twin._messages = list(self._ids), list(self._messages)
@@ -187,10 +192,18 @@ class Prompt:
         # A fork's path ends with the number of the fork, a hole's with -1 and its own: no two are the same.
         seed = derived_seed(self._seed, *self._path, -1, self._num_holes)
         self._num_holes += 1
+        await self._wait()
         written = await (decoder or self._decoder).write(self._asking, self.token_ids, asked, seed)
         value = asked.text_of(written.text, written.stop)
         self._add(written, asked.lead + value)
         return asked.read(value)
+
+    async def _wait(self) -> None:
+        """For what forks have in common."""
+        common, self._common = self._common, None
+        if common is not None:
+            await common.read()
+            self._num_read = max(self._num_read, common.length)
 
     def _add(self, written: Written, text: str) -> None:
         """Take over what was written, as far as it is a part of the prompt."""
