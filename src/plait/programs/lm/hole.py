@@ -84,10 +84,16 @@ def for_value(kind: Any, constraint: Constraint | None, max_tokens: int | None, 
     )
 
 
-def for_json(schema: Mapping[str, Any] | str, max_tokens: int | None) -> Hole:
+def for_json(schema: Mapping[str, Any] | str, max_tokens: int | None, lead: str) -> Hole:
     """A hole for a JSON value that fits a schema."""
     structured = StructuredOutputs(json=schema, disable_any_whitespace=True)
-    return Hole(structured, (), frozenset(), "", max_tokens or 2 * MOST_TOKENS, 0, json.loads)
+    if lead:
+        tight = {"x-guidance": {"whitespace_flexible": False}}
+        source = json.dumps(json.loads(structured.texts[0]) | tight)
+        grammar = f"start: {constraints.literal(lead)} value\nvalue: %json {source}"
+        structured = StructuredOutputs(grammar=grammar)
+    most = 2 * MOST_TOKENS if max_tokens is None else max_tokens
+    return Hole(structured, (), frozenset(), lead, most, 0, json.loads)
 
 
 def _structured(asked: Constraint, lead: str) -> StructuredOutputs | None:

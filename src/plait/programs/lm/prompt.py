@@ -147,8 +147,7 @@ class Prompt:
     ) -> Any:
         """Let the model write a JSON value that fits a schema; returns the value."""
         self._read_text()
-        self._read_spaces()
-        return await self._fill(hole.for_json(schema, max_tokens), decoder)
+        return await self._fill(hole.for_json(schema, max_tokens, self._pending), decoder)
 
     async def distribution(self, choices: Sequence[str]) -> Distribution:
         """How probable each of these texts is here; the prompt stays as it is."""
