@@ -122,12 +122,14 @@ def characters(at_least: int = 0, at_most: int | None = None) -> Constraint:
 
 
 def words(at_least: int = 1, at_most: int | None = None) -> Constraint:
-    """How many words the answer has: what white space separates; there may be some before and behind them."""
+    """How many words the answer has: what white space separates, three letters of it at most; there may be some before
+    and behind them. A word has 50 letters at most: else the answer need not come to an end."""
     low, high = _bounds("words", at_least, at_most)
     if low < 1:
         raise UserError("words: at_least=0", "1 or more; or characters(...)")
     rest = f"{{{low - 1},{int(high) - 1 if high else ''}}}"
-    return regex(rf"\s*\S+(\s+\S+){rest}\s*")
+    word = r"\S{1,50}"
+    return regex(rf"\s{{0,3}}{word}(\s{{1,3}}{word}){rest}\s{{0,3}}")
 
 
 def tokens(at_least: int = 0, at_most: int | None = None) -> Constraint:
