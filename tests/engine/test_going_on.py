@@ -13,7 +13,7 @@ from plait.core.params import SamplingParams
 from plait.core.structured import StructuredOutputs
 from plait.core.window import CAUSAL, FinishReason
 from tests.engine.test_structured import Spelling, make, text_of
-from tests.fakes import EOS, VOCAB, Answer, drain, plain_logits, step
+from tests.fakes import BLOCK_TRAITS, EOS, VOCAB, Answer, drain, plain_logits, step
 
 PROMPT = list(range(8, 30)) * 4
 DRAWN = SamplingParams(temperature=1.0, seed=5, max_tokens=24, ignore_eos=True)
@@ -140,3 +140,11 @@ def test_what_makes_no_sense_is_refused(
     assert refusal.value.hint
     assert not engine.has_work
     assert max(PROMPT) < VOCAB
+
+
+def test_what_is_not_written_left_to_right_cannot_be_begun() -> None:
+    engine = make(traits=BLOCK_TRAITS)
+    with pytest.raises(UserError, match="left to right"):
+        engine.add(PROMPT, DRAWN, answered=2)
+    with pytest.raises(UserError, match="left to right"):
+        make().add(PROMPT, DRAWN, answered=2, decoder="contrastive", options={"keep": "6"})

@@ -54,9 +54,15 @@ def checked_prompt(prompt: Listing[int] | Ints, params: SamplingParams, traits: 
     return ids.astype(np.int32)
 
 
-def checked_start(ids: Ints, params: SamplingParams, answered: int, score_from: int) -> list[int]:
-    """The tokens of a prompt, int32 [n], that belong to the answer. Raises UserError for numbers that fit neither it
-    nor each other."""
+def checked_start(
+    ids: Ints,
+    params: SamplingParams,
+    can_begin: bool,
+    answered: int,
+    score_from: int,
+) -> list[int]:
+    """The tokens of a prompt, int32 [n], that belong to the answer. can_begin: whether its planner and decoder can go on
+    with them. Raises UserError for numbers that fit neither these nor each other."""
     most = 0 if params.infill else len(ids) - 1
     for name, value, low, high in (
         ("answered", answered, 0, most),
@@ -66,6 +72,11 @@ def checked_start(ids: Ints, params: SamplingParams, answered: int, score_from: 
             raise UserError(f"{name}={value!r} is out of range", f"from {low} to {high}")
     if score_from > 1 and (params.prompt_logprobs is None or params.infill):
         raise UserError("score_from has a meaning for prompt_logprobs only", "leave it out")
+    if answered and not can_begin:
+        raise UserError(
+            "answered needs a model that writes left to right, one token after the other",
+            "the planner 'autoregressive' or 'speculative', and a decoder that contrasts nothing",
+        )
     if answered and params.prompt_logprobs is not None:
         raise UserError("answered has no meaning with prompt_logprobs", "leave one out")
     begun: list[int] = ids[len(ids) - answered :].tolist()

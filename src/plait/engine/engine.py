@@ -129,7 +129,8 @@ class Engine:
         planner, options = proposing.of_request(planner, proposer, options)
         parts = self._choose(planner, decoder, options)
         check_fit(*parts, params)
-        begun = admission.checked_start(ids, params, answered, score_from)
+        can_begin = parts[0].constrains and not parts[1].contrasts
+        begun = admission.checked_start(ids, params, can_begin, answered, score_from)
         own = {"limit": limit, "salt": cache_salt, "answered": answered, "scored": score_from}
         requests = [
             Request(seq, *parts, *place, end, self.constraining.state(params, begun))
