@@ -24,6 +24,7 @@ from plait.programs.lm import (
     stops_at,
     tokens,
 )
+from tests.fakes import runner_of
 from tests.llm.fakes import make_llm
 
 
@@ -57,7 +58,10 @@ NAMES = ["Ann", "Bob", "Cid", "Dan", "Eve", "Flo"]
 def test_programs_in_one_batch_are_each_what_it_is_alone(llm: LLM) -> None:
     alone = [run(llm, story, name, seed=3) for name in NAMES]
     llm.reset_prefix_cache()
+    runner = runner_of(llm.worker.engine)
+    runner.batches.clear()
     many = run_many(llm, story, [(name,) for name in NAMES], seed=3)
+    assert max(map(len, runner.batches)) >= len(NAMES)
     assert [one.value for one in many] == [one.value for one in alone]
     assert [one.text for one in many] == [one.text for one in alone]
     bills = [(one.ledger.billable_tokens, one.ledger.resent_tokens) for one in many]
