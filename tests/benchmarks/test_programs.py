@@ -37,7 +37,7 @@ def scripted(bench: Any, says: list[str]) -> Any:
     return plain
 
 
-@pytest.mark.parametrize("task", ["chain_of_thought", "react", "extraction"])
+@pytest.mark.parametrize("task", ["chain_of_thought", "react", "extraction", "dialogue"])
 def test_items_are_different_and_always_the_same(bench: Any, task: str) -> None:
     make, _ = bench.TASKS[task]
     items = bench.items_of(make, 100)
@@ -61,6 +61,16 @@ def test_tools_are_called_when_an_action_is_complete(bench: Any) -> None:
     ]
     plain = scripted(bench, says)
     assert asyncio.run(bench.plain_react(plain, "How many eggs are in 2 dozen?")) == 24
+
+
+def test_a_form_is_filled_field_by_field(bench: Any) -> None:
+    item = bench.bookings(random.Random(3))
+    says = [f" {value}\n" for value in item.right.values()]
+    plain = scripted(bench, [*says, " Thank you!\n"])
+    found = asyncio.run(bench.plain_dialogue(plain, *item.asked))
+    assert bench.is_right(found, item.right)
+    assert plain.bill.calls == 5
+    assert not bench.is_right(found | {"guests": 99}, item.right)
 
 
 def test_what_is_no_answer_is_asked_for_again(bench: Any) -> None:
