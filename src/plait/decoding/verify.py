@@ -72,7 +72,8 @@ class Decoder(base.Decoder):
             path = self.path(item, chosen) if is_drafted else list(range(len(chosen)))
             written = _written(item, path, chosen) if is_drafted else chosen
             targets, tokens = part.targets[path], np.array(written, np.int32)
-            logprobs = rows.written_logprobs(part.logits[path], part.seq, targets, tokens)
+            masks = None if part.masks is None else part.masks[path]
+            logprobs = rows.written_logprobs(part.logits[path], part.seq, targets, tokens, masks)
         except FloatingPointError as error:
             return error
         accepted = _kept(path) if is_drafted else 0

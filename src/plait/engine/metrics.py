@@ -138,7 +138,7 @@ class EngineMetrics:
 
     def observe(self, seq: Sequence, event: Event) -> None:
         """Take the times of a request into the totals, with the first of its events and with the last."""
-        times, num_tokens = seq.metrics, seq.emitted - seq.prompt_length
+        times, num_tokens = seq.metrics, seq.emitted - seq.prompt_length - seq.answered
         if times.first_token_time is None:
             return
         if event.token_ids and len(event.token_ids) == num_tokens:
