@@ -127,7 +127,8 @@ class Proposer(base.Proposer):
         """How long a run was seen before, and where: the longer, the more often is right what followed it."""
         _, own, in_corpus = self._seen(seq)
         if in_corpus.order:
-            return f"in corpus after {in_corpus.order}"
+            told_apart = next(order for order in ORDERS if order <= in_corpus.order)
+            return f"in corpus after {told_apart}"
         return f"after {own}" if own else None
 
     def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
