@@ -12,7 +12,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.window import FULL, Pattern, PatternKind, Window, block
 from plait.kvcache.pool import Pool
-from plait.kvcache.radix import LEAST, Cache
+from plait.kvcache.radix import Cache
 from tests.fakes import LAYOUT
 from tests.kvcache.test_conformance import feed
 
@@ -72,7 +72,7 @@ def test_a_canvas_that_leaves_inside_a_page_adopts_its_beginning(cache: Cache) -
     mine = pages(cache, second, second.length)[1]
     assert mine != kept
     assert (cache.pool.data[mine] == 3.0).all()
-    assert cache.match(sequence(3, (5, PAGE + 10), (6, PAGE))) == 2 * PAGE
+    assert cache.match(sequence(3, (5, PAGE + 10), (6, PAGE))) == 2 * PAGE + 9
     assert cache.match(sequence(4, (5, PAGE + 10), (7, PAGE))) == 2 * PAGE
 
 
@@ -82,10 +82,54 @@ def test_the_child_that_agrees_longest_is_chosen(cache: Cache) -> None:
     assert cache.match(sequence(9, (5, 2 * PAGE))) == PAGE + 25
 
 
-def test_little_is_not_worth_a_copy(cache: Cache) -> None:
-    leave(cache, sequence(1, (5, PAGE + LEAST), (6, PAGE)))
-    assert cache.match(sequence(2, (5, PAGE + LEAST - 1), (7, PAGE))) == PAGE
-    assert cache.match(sequence(3, (5, PAGE + LEAST), (7, PAGE))) == PAGE + LEAST
+def test_what_was_held_of_the_last_page_is_found_again(cache: Cache) -> None:
+    leave(cache, sequence(1, (5, PAGE + 3)))
+    first = sequence(2, (5, PAGE + 3), (6, 2))
+    assert cache.match(first) == PAGE + 3
+    shared = pages(cache, first, PAGE + 3)[1]
+    cache.pool.data[shared] = 3.0
+    assert feed(cache, first, PAGE + 3, first.length)
+    mine = pages(cache, first, first.length)[1]
+    assert mine != shared, "what others may adopt is never written"
+    assert (cache.pool.data[mine] == 3.0).all()
+    cache.release(first)
+    cache.check()
+    assert cache.match(sequence(3, (5, PAGE + 3), (6, 9))) == PAGE + 5
+    assert cache.match(sequence(4, (5, PAGE + 3), (7, 9))) == PAGE + 3
+    cache.check()
+
+
+def test_a_longer_beginning_takes_the_place_of_a_shorter(cache: Cache) -> None:
+    for length in (3, 5, 9, 4):
+        leave(cache, sequence(length, (5, length)))
+    assert len(cache.pool.idle) == 1
+    assert cache.match(sequence(10, (5, 20))) == 9
+
+
+def test_a_beginning_is_found_among_many(cache: Cache) -> None:
+    cache.pool.__init__(LAYOUT, 64)  # type: ignore[misc]
+    for token in range(40):
+        leave(cache, sequence(token, (99, PAGE), (token, 7)))
+    assert cache.match(sequence(100, (99, PAGE), (0, 8))) == PAGE + 7
+    assert cache.match(sequence(101, (99, PAGE), (39, 4))) == PAGE + 3
+    cache.check()
+
+
+def test_beginnings_are_given_up_when_memory_is_needed(cache: Cache) -> None:
+    for token in range(8):
+        leave(cache, sequence(token, (token, 7)))
+    assert cache.pool.num_free == 8
+    leave(cache, sequence(9, (9, 8 * PAGE)))
+    assert cache.match(sequence(10, (3, 20))) == 0
+
+
+def test_a_beginning_by_blocks_ends_with_a_block(cache: Cache) -> None:
+    first = sequence(1, (5, 22))
+    assert cache.reserve(first, 22)
+    cache.stored(first, Window(0, 22, pattern=block(8), keep=22))
+    cache.release(first)
+    cache.check()
+    assert cache.match(sequence(2, (5, 30))) == 16
 
 
 def test_who_computes_the_same_at_the_same_time_shares_it(cache: Cache) -> None:

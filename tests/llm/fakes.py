@@ -54,7 +54,7 @@ def make_llm(
     ) -> Built:
         pool = Pool(LAYOUT, 64)
         full = replace(traits, eos_ids=traits.eos_ids | read_ends(TOKENIZER))
-        engine = assemble(config, FakeRunner(pool, full), full, pool, aids=aids)
+        engine = assemble(config, FakeRunner(pool, full), full, pool, aids=aids, lexicon=lexicon)
         return Built(engine, engine.traits, ("fake",), lambda: closed.append(True))
 
     monkeypatch.setattr(llm, "build", build)

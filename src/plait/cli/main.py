@@ -17,7 +17,19 @@ import typer
 from typer.core import TyperGroup
 
 from plait import __version__
-from plait.cli import bench, chat, ideal, models, papers, run, serve, show, vote
+from plait.cli import (
+    bench,
+    chat,
+    ideal,
+    models,
+    papers,
+    program,
+    run,
+    serve,
+    show,
+    tune,
+    vote,
+)
 from plait.cli.terminal import complain
 from plait.core.errors import UserError
 
@@ -118,9 +130,11 @@ def root(
 run.register(app)
 chat.register(app)
 vote.register(app)
+program.register(app)
 serve.register(app)
 models.register(app)
 show.register(app)
 bench.register(app)
 ideal.register(app)
+tune.register(app)
 papers.register(app)

@@ -82,7 +82,9 @@ class Sequence:
     the prompt positions that need no more of it (position 0 has no log-probability). `scratch` is what a
     policy has to remember; `memo` what follows from the parameters and the seed alone, worked out once.
     `edits`: written tokens are provisional, up to the end of their block (the decoder edits them).
-    `ends_here`: nothing may follow what stands on the canvas (its grammar is complete).
+    `ends_here`: nothing may follow what stands on the canvas (its grammar is complete); `is_closed`: its last token
+    belongs to the answer no more, and only ends it. `answered`: how many tokens of the answer were there from the
+    beginning, given with the prompt.
     `is_watched`: somebody wants to see those that are not final.
     `salt` stands for whatever else than tokens its K/V depends on (an adapter), or whom it may be shared with:
     sequences with different salts never share any.
@@ -98,21 +100,25 @@ class Sequence:
         limit: int,
         seed: int,
         salt: str = "",
+        answered: int = 0,
+        scored: int = 1,
     ) -> None:
-        """prompt: int32 [n], n >= 1. limit: prompt length + tokens to generate at most. seed: 64 bits."""
+        """prompt: int32 [n], n >= 1, the last `answered` of them the beginning of the answer. limit: n + tokens to
+        generate at most. seed: 64 bits."""
         self.request_id = request_id
         self.params = params
-        self.prompt_length = len(prompt)
+        self.prompt_length = len(prompt) - answered
         self.limit = limit
         self.seed = seed
         self.salt = salt
         self.length = len(prompt)
         self.final = len(prompt)
         self.emitted = len(prompt)
-        self.edits = self.is_watched = self.ends_here = False
+        self.answered = answered
+        self.edits = self.is_watched = self.ends_here = self.is_closed = False
         self.finish_reason: FinishReason | None = None
         self.metrics = Metrics()
-        self.scored = 1
+        self.scored = scored
         self.logprobs: dict[int, TokenLogprobs] = {}
         self.scratch: dict[str, Any] = {}
         self.memo: dict[str, Any] = {}
@@ -142,7 +148,7 @@ class Sequence:
     @property
     def is_complete(self) -> bool:
         """Whether there is nothing left to compute."""
-        return self.is_scored and self.final >= self.limit
+        return self.final >= self.limit and self.is_scored
 
     def extend(self, count: int, token: int, *, masked: bool) -> None:
         """Grow the canvas by `count` positions holding `token`."""
@@ -159,7 +165,8 @@ class Sequence:
             lowest, grown = min(places), max(places) + 1
             assert lowest >= self.final, "a final position was written"
             if lowest == grown - 1 == self.length:  # as nearly always: one token more
-                self._make_room(grown)
+                if grown > len(self._tokens):
+                    self._make_room(grown)
                 self.length = grown
             elif grown > self.length:
                 self.extend(grown - self.length, mask_token, masked=True)
@@ -195,9 +202,9 @@ class Sequence:
         twin = Sequence(
             request_id, self.tokens, self.params, limit=self.limit, seed=seed, salt=self.salt
         )
-        twin.prompt_length = self.prompt_length
+        twin.prompt_length, twin.answered = self.prompt_length, self.answered
         twin.edits, twin.is_watched = self.edits, self.is_watched
-        twin.ends_here = self.ends_here
+        twin.ends_here, twin.is_closed = self.ends_here, self.is_closed
         twin.final, twin.emitted, twin.scored = self.final, self.emitted, self.scored
         twin._masked = self._masked[: self.length].copy()
         twin.logprobs = dict(self.logprobs)

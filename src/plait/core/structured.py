@@ -24,6 +24,8 @@ class StructuredOutputs:
     json: a JSON schema, as text or as data. regex: an expression that the whole answer matches. choice: the answer
     is one of these. grammar: a context-free grammar in Lark's notation, or EBNF as llama.cpp has it. json_object: any JSON object.
     disable_any_whitespace: JSON without the spaces and line ends that it could do without.
+    open_end: where the answer may end, any other text may follow: the answer is over with the first token that does not
+        go on with it, which counts as its stop token. Otherwise only the model's own end ends it there.
     Raises UserError for none of them, several, one of another type, or one that is too large.
     """
 
@@ -33,6 +35,7 @@ class StructuredOutputs:
     grammar: str | None = None
     json_object: bool | None = None
     disable_any_whitespace: bool = False
+    open_end: bool = False
 
     def __post_init__(self) -> None:
         given = [name for name in KINDS if getattr(self, name) not in (None, False)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -105,7 +106,7 @@ def _best(params: SamplingParams, num_forbidden: int) -> int:
 
 def ask(
     part: Rows, traits: Traits, *, want_confidence: bool = False, drafted: Ints = NO_INTS
-) -> sampling.Ask:
+) -> sampling.Choices:
     """One token per open row. drafted: tokens that come before it without being on the canvas."""
     seq, own = part.seq, _prepared(part.seq, traits)
     history = seq.tokens[~seq.masked] if own.has_penalties else None
@@ -134,20 +135,45 @@ def best_needed(seq: Sequence, targets: Ints, traits: Traits) -> int:
 def written(part: Rows, choices: sampling.Choices, chosen: NDArray[np.bool_]) -> Update:
     """The update that writes the proposals for some of the open targets, bool [rows]."""
     targets, tokens = part.targets[chosen], choices.tokens[chosen]
-    logprobs = written_logprobs(part.logits[chosen], part.seq, targets, tokens)
+    masks = None if part.masks is None else part.masks[chosen]
+    logprobs = written_logprobs(part.logits[chosen], part.seq, targets, tokens, masks)
     return Update(targets, tokens, logprobs=logprobs)
 
 
 def written_logprobs(
-    logits: Floats, seq: Sequence, targets: Ints, tokens: Ints
+    logits: Floats, seq: Sequence, targets: Ints, tokens: Ints, masks: sampling.Masks | None = None
 ) -> dict[int, TokenLogprobs]:
-    """For tokens about to be written, if the request wants `logprobs`; else empty."""
-    return _logprobs(logits, targets, tokens, seq.params.logprobs)
+    """For tokens about to be written, if the request wants `logprobs`; else empty. masks: what they were chosen from;
+    then only such tokens are among the alternatives."""
+    return _logprobs(logits, targets, tokens, seq.params.logprobs, masks)
 
 
 def _logprobs(
-    logits: Floats, targets: Ints, tokens: Ints, count: int | None
+    logits: Floats,
+    targets: Ints,
+    tokens: Ints,
+    count: int | None,
+    masks: sampling.Masks | None = None,
 ) -> dict[int, TokenLogprobs]:
     if count is None or not len(targets):
         return {}
-    return dict(zip(targets.tolist(), sampling.token_logprobs(logits, tokens, count), strict=True))
+    found = sampling.token_logprobs(logits, tokens, count)
+    if masks is not None and count:
+        found = _allowed_only(found, logits, tokens, count, masks)
+    return dict(zip(targets.tolist(), found, strict=True))
+
+
+def _allowed_only(
+    found: list[TokenLogprobs], logits: Floats, tokens: Ints, count: int, masks: sampling.Masks
+) -> list[TokenLogprobs]:
+    """The same with the best alternatives that a mask lets through; the numbers stay those of the model."""
+    is_allowed = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
+    own = np.where(is_allowed[:, : logits.shape[1]], logits, -np.inf).astype(np.float32)
+    return [
+        replace(one, top=_shifted(other.top, one.token - other.token))
+        for one, other in zip(found, sampling.token_logprobs(own, tokens, count), strict=True)
+    ]
+
+
+def _shifted(top: Mapping[int, float], by: float) -> dict[int, float]:
+    return {token: value + by for token, value in top.items() if value > -np.inf}

@@ -41,5 +41,7 @@ class Decoder(base.Decoder):
     def _write(self, part: Rows, choices: Choices) -> Update:
         if part.seq.params.logprobs is None:
             return Update(part.targets, choices.tokens)
-        logprobs = rows.written_logprobs(part.logits, part.seq, part.targets, choices.tokens)
+        logprobs = rows.written_logprobs(
+            part.logits, part.seq, part.targets, choices.tokens, part.masks
+        )
         return Update(part.targets, choices.tokens, logprobs=logprobs)

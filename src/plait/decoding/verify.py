@@ -72,14 +72,15 @@ class Decoder(base.Decoder):
             path = self.path(item, chosen) if is_drafted else list(range(len(chosen)))
             written = _written(item, path, chosen) if is_drafted else chosen
             targets, tokens = part.targets[path], np.array(written, np.int32)
-            logprobs = rows.written_logprobs(part.logits[path], part.seq, targets, tokens)
+            masks = None if part.masks is None else part.masks[path]
+            logprobs = rows.written_logprobs(part.logits[path], part.seq, targets, tokens, masks)
         except FloatingPointError as error:
             return error
         accepted = _kept(path) if is_drafted else 0
         return Update(targets, tokens, accepted=accepted, logprobs={**scored, **logprobs})
 
 
-def _asks(item: Item, traits: Traits) -> list[sampling.Ask]:
+def _asks(item: Item, traits: Traits) -> list[sampling.Choices]:
     """One for all rows, or one for each where a choice depends on the tokens drafted before it."""
     part = split(item)
     if not (len(item.window.parents) and part.seq.params.has_penalties):

@@ -7,13 +7,16 @@ import math
 import os
 import reprlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as Listing
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.core.errors import ContextLengthError, UserError
 from plait.core.params import SamplingParams
+from plait.core.sequence import Sequence
 from plait.core.traits import Traits
 from plait.core.window import Ints
 
@@ -24,7 +27,7 @@ LONGEST_OPTION = 4096
 LONGEST_TENANT = 256
 
 
-def checked_prompt(prompt: Sequence[int] | Ints, params: SamplingParams, traits: Traits) -> Ints:
+def checked_prompt(prompt: Listing[int] | Ints, params: SamplingParams, traits: Traits) -> Ints:
     """The prompt as int32 [n]. Raises UserError for ids the model does not have, or too many of them."""
     if not len(prompt):
         raise UserError("the prompt is empty", "at least one token is needed")
@@ -49,6 +52,35 @@ def checked_prompt(prompt: Sequence[int] | Ints, params: SamplingParams, traits:
             "shorten the prompt (or raise max_model_len, if it was lowered)",
         )
     return ids.astype(np.int32)
+
+
+def checked_start(
+    ids: Ints,
+    params: SamplingParams,
+    can_begin: bool,
+    answered: int,
+    score_from: int,
+) -> list[int]:
+    """The tokens of a prompt, int32 [n], that belong to the answer. can_begin: whether its planner and decoder can go on
+    with them. Raises UserError for numbers that fit neither these nor each other."""
+    most = 0 if params.infill else len(ids) - 1
+    for name, value, low, high in (
+        ("answered", answered, 0, most),
+        ("score_from", score_from, 1, max(1, len(ids))),
+    ):
+        if type(value) is not int or not low <= value <= high:
+            raise UserError(f"{name}={value!r} is out of range", f"from {low} to {high}")
+    if score_from > 1 and (params.prompt_logprobs is None or params.infill):
+        raise UserError("score_from has a meaning for prompt_logprobs only", "leave it out")
+    if answered and not can_begin:
+        raise UserError(
+            "answered needs a model that writes left to right, one token after the other",
+            "the planner 'autoregressive' or 'speculative', and a decoder that contrasts nothing",
+        )
+    if answered and params.prompt_logprobs is not None:
+        raise UserError("answered has no meaning with prompt_logprobs", "leave one out")
+    begun: list[int] = ids[len(ids) - answered :].tolist()
+    return begun
 
 
 def checked_options(options: Mapping[str, str] | None) -> Mapping[str, str]:
@@ -104,6 +136,12 @@ def seeds(params: SamplingParams) -> list[int]:
     """One 64-bit seed per choice, all derived from the request's; drawn from the system if it has none."""
     seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed % 2**64
     return [derived_seed(seed, index) for index in range(params.n)]
+
+
+def sequences(first: int, ids: Ints, params: SamplingParams, **own: Any) -> list[Sequence]:
+    """The canvas of every choice, with ids from `first` on. own: for all of them."""
+    each = enumerate(seeds(params), first)
+    return [Sequence(key, ids, params, seed=seed, **own) for key, seed in each]
 
 
 def derived_seed(seed: int, index: int) -> int:

@@ -24,12 +24,13 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
         end = start + len(tokens)
     elif seq.ends_here and end == seq.length:
         reason = FinishReason.STOP
+        stop = len(tokens) - 1 if seq.is_closed else None
     elif seq.is_complete:
         reason = FinishReason.LENGTH
     if start == end and reason is None:
         return None
     seq.emitted = end
-    is_first = start == seq.prompt_length
+    is_first = start == seq.prompt_length + seq.answered
     if is_first and end > start:
         seq.metrics.first_token_time = time.perf_counter()
     return Event(

@@ -17,7 +17,7 @@ from typing import Any
 
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
-from plait.core.sequence import Event, Sequence
+from plait.core.sequence import Event
 from plait.core.step import Runner
 from plait.core.traits import Traits
 from plait.core.window import FinishReason, Floats, Ints, Update
@@ -105,6 +105,8 @@ class Engine:
         options: Mapping[str, str] | None = None,
         cache_salt: str = "",
         watch: bool = False,
+        answered: int = 0,
+        score_from: int = 1,
     ) -> list[Request]:
         """What `enqueue` takes, one per choice, or a UserError.
 
@@ -112,8 +114,9 @@ class Engine:
         which it ends with reason DEADLINE, with what it has. planner, decoder: names of siblings ("auto": the engine's
         own), for decoders also within wrappers, "credit(threshold)". proposer: None: the engine's own. options:
         settings by name, as text; else the engine's. watch: whether events also show what may still change (`canvas`).
-        cache_salt: a secret or a name; prefixes are shared only among requests with the same. Touches nothing that a
-        step uses, so it may be called from any thread at any time.
+        cache_salt: a secret or a name; prefixes are shared only among requests with the same. answered: so many tokens
+        at the end of the prompt are the beginning of the answer. score_from: first position that `prompt_logprobs` is
+        about. Touches nothing that a step uses, so it may be called from any thread at any time.
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
         room = len(ids) if params.infill else self.traits.context_length
@@ -126,16 +129,12 @@ class Engine:
         planner, options = proposing.of_request(planner, proposer, options)
         parts = self._choose(planner, decoder, options)
         check_fit(*parts, params)
-        first = self._take_ids(params.n)
+        can_begin = parts[0].constrains and not parts[1].contrasts
+        begun = admission.checked_start(ids, params, can_begin, answered, score_from)
+        own = {"limit": limit, "salt": cache_salt, "answered": answered, "scored": score_from}
         requests = [
-            Request(
-                Sequence(first + i, ids, params, limit=limit, seed=seed, salt=cache_salt),
-                *parts,
-                *place,
-                end,
-                self.constraining.state(params),
-            )
-            for i, seed in enumerate(admission.seeds(params))
+            Request(seq, *parts, *place, end, self.constraining.state(params, begun))
+            for seq in admission.sequences(self._take_ids(params.n), ids, params, **own)
         ]
         pairs.attach(requests, self.traits)
         self.limits.hold_kv(requests)
@@ -163,7 +162,8 @@ class Engine:
         """
         begin = time.perf_counter()
         jobs = self.scheduler.plan()
-        self.backlog.start(job.request.seq.request_id for job in jobs)
+        if self.backlog.num_requests:
+            self.backlog.start(job.request.seq.request_id for job in jobs)
         masks = self.constraining.begin(jobs)
         updates = decide(jobs, self._forward(jobs), masks.take())
         events: list[Event] = []
@@ -177,7 +177,7 @@ class Engine:
         seconds = time.perf_counter() - begin
         self.metrics.step_seconds += seconds
         self.toll.pay(seconds, self.scheduler.pace)
-        self.metrics.count(jobs, events)
+        self.metrics.count(len(jobs), events)
         self.metrics.copy_totals(self.scheduler)
         return events
 
@@ -237,9 +237,8 @@ class Engine:
             return []
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
-        self.metrics.forward_seconds += (seconds := time.perf_counter() - begin)
-        windows = [stream.window for job in jobs for stream in (job, job.second) if stream]
-        self.scheduler.company.observe_all(windows, seconds)
+        seconds = time.perf_counter() - begin
+        self.metrics.took(jobs, seconds, self.scheduler.company)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:

@@ -47,11 +47,13 @@ class Lexicon(Protocol):
 class State(ABC):
     """Where an answer stands in its grammar.
 
-    num_tokens: of the answer, that it has been told of. seconds: that its last mask took.
+    num_tokens: of the answer, that it has been told of. seconds: that its last mask took. is_closed: the last of them is
+    none of the answer, it only ended it (open_end.py).
     """
 
     num_tokens: int = 0
     seconds: float = math.inf
+    is_closed: bool = False
 
     @property
     @abstractmethod

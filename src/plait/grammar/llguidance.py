@@ -18,7 +18,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from plait.core.errors import UserError
 from plait.core.structured import StructuredOutputs
-from plait.grammar import base
+from plait.grammar import base, open_end
 from plait.grammar.base import Lexicon, Words
 
 MAX_GRAMMAR_SYMBOLS = 10_000
@@ -113,8 +113,9 @@ class Compiler(base.Compiler):
         self._max_cache_bytes = max_cache_bytes
         self.cached_bytes = 0
         self.num_words = -(-vocab_size // _WORD_BITS)
+        self._endings = open_end.Endings(lexicon, self.num_words)
 
-    def compile(self, asked: StructuredOutputs) -> State:
+    def compile(self, asked: StructuredOutputs) -> base.State:
         source = _source(asked)
         with self._lock:
             matcher = self._cache.get(source)
@@ -123,7 +124,8 @@ class Compiler(base.Compiler):
         if matcher is None:
             matcher = self._compiled(source, asked.kind)
         own_words = -(-self._own_tokenizer().vocab_size // _WORD_BITS)
-        return State(matcher.deep_copy(), min(own_words, self.num_words))
+        made = State(matcher.deep_copy(), min(own_words, self.num_words))
+        return open_end.State(made, self._endings) if asked.open_end else made
 
     def _compiled(self, source: str, kind: str) -> llguidance.LLMatcher:
         """Without the lock: one that takes long is in nobody's way."""

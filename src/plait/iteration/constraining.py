@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -43,9 +43,10 @@ class Constraining:
         self._compiler: Compiler | None = None
         self._thread: ThreadPoolExecutor | None = None
 
-    def state(self, params: SamplingParams) -> State | None:
-        """Where the answer to a request begins, if it has to fit a grammar. Any thread; takes its time for a grammar
-        that is new. Raises UserError for one that cannot be honoured."""
+    def state(self, params: SamplingParams, begun: Iterable[int] = ()) -> State | None:
+        """Where the answer to a request begins, if it has to fit a grammar; begun: tokens of it that are there already.
+        Any thread; takes its time for a grammar that is new. Raises UserError for one that cannot be honoured, and for
+        a beginning that does not fit or that nothing may follow."""
         if params.structured_outputs is None:
             return None
         if self._make is None:
@@ -53,10 +54,18 @@ class Constraining:
         with self._lock:
             if self._compiler is None:
                 self._compiler = self._make()
-        return self._compiler.compile(params.structured_outputs)
+        state = self._compiler.compile(params.structured_outputs)
+        if not all(map(state.advance, begun)) or state.is_finished:
+            raise UserError(
+                "the answer that was begun does not fit its grammar, or is complete",
+                "tokens that it may begin with",
+            )
+        return state
 
     def begin(self, jobs: list[Job]) -> Pending:
         """What the rows of each job may choose: done where that is quick, begun where it may not be."""
+        if self._compiler is None:
+            return _NOTHING
         pending = Pending([None] * len(jobs))
         slow: list[tuple[int, State, Masks, Window]] = []
         for place, job in enumerate(jobs):
@@ -64,7 +73,6 @@ class Constraining:
             targets = window.targets
             if state is None or not len(targets) or targets.item(-1) < job.request.seq.length:
                 continue
-            assert self._compiler is not None
             count = 1 + len(window.parents)
             masks: Masks = np.full((count, self._compiler.num_words), ALL, np.uint32)
             if state.seconds * count < QUICK:
@@ -80,7 +88,8 @@ class Constraining:
 
 @dataclass(slots=True)
 class Pending:
-    """masks: of each job, None where it may choose everything, or why there are none. rest: those that are not done."""
+    """masks: of each job, None where it may choose everything, or why there are none; empty: everything, all of them.
+    rest: those that are not done."""
 
     masks: list[Masks | Exception | None]
     rest: Future[None] | None = None
@@ -95,6 +104,9 @@ class Pending:
         if self.rest is not None:
             self.rest.result()
         return self.masks
+
+
+_NOTHING = Pending([])
 
 
 def _filled(state: State, masks: Masks, window: Window) -> Masks | Exception:
@@ -138,7 +150,7 @@ def follow(request: Request) -> None:
         _jump(request, state)
     if state.is_finished:
         seq.truncate(seq.prompt_length + state.num_tokens)
-        seq.ends_here = True
+        seq.ends_here, seq.is_closed = True, state.is_closed
 
 
 def _jump(request: Request, state: State) -> None:

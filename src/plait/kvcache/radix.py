@@ -9,9 +9,12 @@ computed the same one at the same time gives his back. So whoever owns a page ow
 when memory is needed the one that was given back first goes first. Sequences give back their last page first,
 and nobody owns a page without those above it, so a page always goes before those it hangs on.
 
-**Partial pages.** Where a canvas leaves the tree inside a page, the slots before that are adopted with the page,
-which is copied when the rest is written, like any shared page. Without memory for a copy, a page that nobody else
-owns is taken out of the tree and written in place: who fits alone must not fail for the sake of the tree.
+**Partial pages.** What a sequence held of its last page when it went stays in the tree too, as a node whose key is
+shorter and on which nothing hangs, so that whoever goes on from there computes none of it again. Where a canvas leaves
+the tree inside a page, if only by a slot, the slots before that are adopted with the page, which is copied when the
+rest is written, like any shared page: that takes less than to compute one of them. Without memory for a copy, a page
+that nobody else owns is taken out of the tree and written in place: who fits alone must not fail for the sake of the
+tree.
 
 **What is not shared.** Slots that the tokens do not tell: fed with embeddings or positions of their own, or with a
 pattern that sees beyond the page. Sequences with different salts share nothing.
@@ -20,45 +23,27 @@ pattern that sees beyond the page. Sequences with different salts share nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
 from plait.core.config import PAGE
 from plait.core.sequence import Sequence
-from plait.core.window import Ints, PatternKind, Window
+from plait.core.window import Window
 from plait.kvcache import paged
 from plait.kvcache.base import Options as Options
 from plait.kvcache.pool import Pool
+from plait.kvcache.tree import Node, grain_of, partial, walk
 
 SUMMARY = "paged, and what prompts begin with is computed once for all requests"
-
-LEAST = 4
-"""Slots of a partial page that are worth its copy."""
-MOST_LOOKED_AT = 16
-"""Pages, the newest ones, among which the best partial page is looked for."""
-_CAUSAL, _BLOCK = PatternKind.CAUSAL, PatternKind.BLOCK  # to look up a member costs a call
-
-
-@dataclass(slots=True, eq=False)
-class _Node:
-    """A page of the tree. key: its tokens, int32 [PAGE] as bytes; of a root the salt, and no page.
-
-    grain: its first k slots hold good without the others when grain divides k.
-    """
-
-    parent: _Node | None
-    key: bytes
-    page: int
-    grain: int = 1
-    children: dict[bytes, _Node] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Path:
-    """nodes[i] holds the page i of a sequence. is_private: its tokens do not tell what is in its other pages."""
+    """nodes[i] holds the page i of a sequence. grain: of all that was stored. is_private: its tokens do not tell what is
+    in its other pages."""
 
-    nodes: list[_Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    grain: int = 1
     is_private: bool = False
 
 
@@ -70,29 +55,30 @@ class Cache(paged.Cache):
     def __init__(self, pool: Pool, options: Options | None = None) -> None:
         super().__init__(pool, options)
         self._paths: dict[int, _Path] = {}
-        self._nodes: dict[int, _Node] = {}  # by page
-        self._roots: dict[bytes, _Node] = {}  # by salt
-
-    def reserve(self, seq: Sequence, upto: int) -> bool:
-        return super().reserve(seq, upto) or (self._take_out(seq) and super().reserve(seq, upto))
+        self._nodes: dict[int, Node] = {}  # by page
+        self._roots: dict[bytes, Node] = {}  # by salt
 
     def stored(self, seq: Sequence, window: Window) -> None:
         super().stored(seq, window)
         path = self._path(seq)
-        grain = _grain(window)
+        grain = grain_of(window)
         if not grain:
             path.is_private = True
+        path.grain = max(path.grain, grain)
         num_full = min(self._tables[seq.request_id].length, seq.final) // PAGE
         if num_full > len(path.nodes) and not path.is_private:
             self._enter(seq, path, num_full, grain)
 
     def match(self, seq: Sequence) -> int:
-        length = self.length(seq)
+        table = self._tables.get(seq.request_id)
+        length = table.length if table else 0
+        if seq.length - length <= LEAST:  # as in nearly all steps
+            return length
         limit = self._adoptable(seq)
-        return length if limit - length < LEAST else self._adopt(seq, length, limit)
+        return length if limit <= length else self._adopt(seq, length, limit)
 
     def coming(self, seq: Sequence, other: Sequence, window: Window) -> int:
-        if seq.salt != other.salt or not _grain(window) or self._path(other).is_private:
+        if seq.salt != other.salt or not grain_of(window) or self._path(other).is_private:
             return 0
         first = self.length(seq) // PAGE
         last = min(window.keep, other.final, self._adoptable(seq)) // PAGE
@@ -112,11 +98,13 @@ class Cache(paged.Cache):
         super().fork(parent, child)
         path = self._paths.get(parent.request_id)
         if path:
-            self._paths[child.request_id] = _Path(list(path.nodes), path.is_private)
+            self._paths[child.request_id] = _Path(list(path.nodes), path.grain, path.is_private)
 
     def release(self, seq: Sequence) -> None:
+        path = self._paths.pop(seq.request_id, None)
+        if path and not path.is_private:
+            self._leave_tail(seq, path)
         super().release(seq)
-        self._paths.pop(seq.request_id, None)
 
     def drop(self) -> None:
         for page in self.pool.idle:
@@ -145,9 +133,11 @@ class Cache(paged.Cache):
 
     def _adoptable(self, seq: Sequence) -> int:
         """The slots that may come from others: all but one, or none."""
-        # Who wants log-probabilities of the prompt has to compute all of it.
-        is_own = not seq.is_scored or self._path(seq).is_private
-        return 0 if is_own else min(seq.final, seq.length - 1)
+        # Who wants log-probabilities of the prompt has to compute it from there on.
+        if self._path(seq).is_private:
+            return 0
+        most = min(seq.final, seq.length - 1)
+        return most if seq.is_scored else min(most, seq.scored - 1)
 
     def _path(self, seq: Sequence) -> _Path:
         path = self._paths.get(seq.request_id)
@@ -171,15 +161,34 @@ class Cache(paged.Cache):
             path.nodes.append(child)
             node = child
 
-    def _root(self, seq: Sequence) -> _Node:
+    def _leave_tail(self, seq: Sequence, path: _Path) -> None:
+        """Let the tree have the page that a sequence is about to give back half full."""
+        start, end = len(path.nodes) * PAGE, min(self.length(seq), seq.final)
+        end -= (end - start) % path.grain
+        if not start < end < start + PAGE:
+            return
+        page, tokens = self._tables[seq.request_id].pages[len(path.nodes)], seq.tokens[start:end]
+        node = path.nodes[-1] if path.nodes else self._roots.get(seq.salt.encode())
+        is_there = node is not None and partial(node, seq, start, end)[1] == len(tokens)
+        if page in self._nodes or is_there:
+            return
+        node = node or self._root(seq)
+        self._grow(node, tokens.tobytes(), page, path.grain)
+        for size in range(1, len(tokens)):  # what this one holds as well
+            shorter = node.children.get(tokens[:size].tobytes())
+            if shorter and not self.pool.num_owners(shorter.page):
+                self._cut(shorter)
+                self.pool.discard(shorter.page)
+
+    def _root(self, seq: Sequence) -> Node:
         key = seq.salt.encode()
         root = self._roots.get(key)
         if root is None:
-            root = self._roots[key] = _Node(None, key, -1)
+            root = self._roots[key] = Node(None, key, -1)
         return root
 
-    def _grow(self, parent: _Node, key: bytes, page: int, grain: int) -> _Node:
-        node = _Node(parent, key, page, grain)
+    def _grow(self, parent: Node, key: bytes, page: int, grain: int) -> Node:
+        node = Node(parent, key, page, grain)
         parent.children[key] = self._nodes[page] = node
         self.pool.keep(page, self._forget)
         return node
@@ -189,11 +198,11 @@ class Cache(paged.Cache):
         path = self._path(seq)
         start = len(path.nodes) * PAGE
         node = path.nodes[-1] if path.nodes else self._roots.get(seq.salt.encode())
-        found = [] if node is None else _walk(node, seq, start, limit)
+        found = [] if node is None else walk(node, seq, start, limit)
         node = found[-1] if found else node
         reached = start + len(found) * PAGE
-        last, count = (None, 0) if node is None else _partial(node, seq, reached, limit)
-        if reached + count < length + LEAST:
+        last, count = (None, 0) if node is None else partial(node, seq, reached, limit)
+        if reached + count <= length:
             return length
         pages = [one.page for one in found] + ([last.page] if last else [])
         for page in pages:
@@ -209,7 +218,7 @@ class Cache(paged.Cache):
         assert not node.children, f"page {page} goes before those that hang on it"
         self._cut(node)
 
-    def _cut(self, node: _Node) -> list[int]:
+    def _cut(self, node: Node) -> list[int]:
         """Take a node out of the tree, with all that hangs on it; returns their pages."""
         parent = node.parent
         assert parent is not None
@@ -222,9 +231,13 @@ class Cache(paged.Cache):
             del self._nodes[one.page]
         return [one.page for one in cut]
 
-    def _take_out(self, seq: Sequence) -> bool:
+    def _provide(self, table: paged.Table, upto: int) -> bool:
+        return super()._provide(table, upto) or (
+            self._take_out(table) and super()._provide(table, upto)
+        )
+
+    def _take_out(self, table: paged.Table) -> bool:
         """Make the page that is to be written the sequence's own, if only the tree holds it besides."""
-        table = self._tables[seq.request_id]
         index = table.length // PAGE
         node = self._nodes.get(table.pages[index]) if index < len(table.pages) else None
         if node is None or self.pool.num_owners(node.page) > 1:
@@ -232,44 +245,3 @@ class Cache(paged.Cache):
         for page in self._cut(node):
             self.pool.discard(page)
         return True
-
-
-def _grain(window: Window) -> int:
-    """How many slots see each other, if the tokens up to the end of a page tell what is in it; else 0."""
-    kind, size = window.pattern.kind, window.pattern.size
-    if window.positions is not None or window.embeddings is not None:
-        return 0
-    if kind is _CAUSAL:
-        return 1
-    return size if kind is _BLOCK and PAGE % size == 0 else 0
-
-
-def _walk(node: _Node, seq: Sequence, start: int, limit: int) -> list[_Node]:
-    """The nodes that hold slots [start, ...), as far as whole pages below `limit` go."""
-    tokens, found = seq.tokens, []
-    for place in range(start, limit - PAGE + 1, PAGE):
-        child = node.children.get(tokens[place : place + PAGE].tobytes())
-        if child is None:
-            break
-        found.append(child)
-        node = child
-    return found
-
-
-def _partial(node: _Node, seq: Sequence, start: int, limit: int) -> tuple[_Node | None, int]:
-    """The child that agrees longest with slots [start, limit), and how many of its slots hold good."""
-    wanted = seq.tokens[start : min(start + PAGE, limit)]
-    best, most = None, 0
-    first = wanted[:1].tobytes()
-    for child in islice(reversed(node.children.values()), MOST_LOOKED_AT):
-        same = _agreement(child, wanted) if child.key.startswith(first) else 0
-        if same > most:
-            best, most = child, same
-    return (best, most) if most >= LEAST else (None, 0)
-
-
-def _agreement(node: _Node, wanted: Ints) -> int:
-    """How many leading slots of the node's page hold good for these tokens, int32 [n <= PAGE]."""
-    different = np.flatnonzero(np.frombuffer(node.key, np.int32)[: len(wanted)] != wanted)
-    same = int(different[0]) if len(different) else len(wanted)
-    return same // node.grain * node.grain

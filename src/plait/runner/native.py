@@ -56,6 +56,7 @@ class NativeRunner:
         _Emitter(self._plan, self.weights).emit(self._fused)
         self.last = self._fused.ops[-1]
         self._result = _columns(self._fused.result)
+        self._seconds = 0.0
         self._out: Floats = np.zeros((0, self._fused.result.width), np.float32)
         self._learn(kv, fine_blocks=activations == "int8", centers=layout.dtype == "int8")
 
@@ -104,11 +105,11 @@ class NativeRunner:
         return out
 
     def counters(self) -> dict[str, int]:
-        """Of the search for the best logits (csrc/ops/head.h): rows searched; panels of the vocabulary matrix,
-        8 tokens each, computed for them; rows for which a thread computed its whole part; steps that
-        computed everything because a bound had not held."""
-        names = "head_rows", "head_panels", "head_wide", "head_broken"
-        return dict(zip(names, self._plan.head_counts(), strict=True))
+        """Time in the kernels. Of the search for the best logits (csrc/ops/head.h): rows searched; panels of the
+        vocabulary matrix, 8 tokens each, computed for them; rows for which a thread computed its whole part; steps
+        that computed everything because a bound had not held."""
+        names = "kernel_nanoseconds", "head_rows", "head_panels", "head_wide", "head_broken"
+        return dict(zip(names, (int(1e9 * self._seconds), *self._plan.head_counts()), strict=True))
 
     def _learn(self, kv: kv_pool.Pool, *, fine_blocks: bool, centers: bool) -> None:
         """Watch one page of tokens: choose every linear op's fine blocks, and how keys are centred."""
@@ -130,9 +131,10 @@ class NativeRunner:
                 self._plan.center_keys(index, mean.ravel().tolist(), scale.ravel().tolist())
 
     def _room(self, rows: int) -> Floats:
+        """Room for at least so many rows of logits."""
         if len(self._out) < rows:
             self._out = np.zeros((rows, self._out.shape[1]), np.float32)
-        return self._out[:rows]
+        return self._out
 
     def _run(
         self,
@@ -146,7 +148,7 @@ class NativeRunner:
         until: str | None = None,
     ) -> None:
         entry = _columns(self._fused.cuts[since][1]) if since else self._result
-        self._plan.run(
+        self._seconds += self._plan.run(
             batch.tokens,
             batch.positions,
             batch.windows,
