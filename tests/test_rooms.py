@@ -39,6 +39,7 @@ LAW: dict[str, set[str]] = {
     "iteration": {"kvcache.base", "decoding.base", "grammar.base", "proposers.base", "core"},
     "iteration.speculative": {"proposers", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
+    "engine.worker": {"iteration", "runner", "kernels", "core"},
     "engine.pace": {"analysis.step_cost", "weights.hub", "iteration", "core"},
     "engine.corpus": {"proposers.corpus", "grammar.base", "core"},
     "engine.parts": {"decoding", "iteration", "kernels", "core"},

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Sequence as Listing
 from concurrent.futures import Future
@@ -28,8 +29,12 @@ from plait.engine.reading import Reading as Reading
 from plait.engine.snapshot import Snapshot
 from plait.engine.stream import AsyncStream as AsyncStream
 from plait.engine.stream import Stream
+from plait.kernels.plan import trim_heap
 
 log = logging.getLogger(__name__)
+
+TIDY_EVERY = 20.0
+"""Seconds at least; it takes a few milliseconds, and only a request that comes in just then waits for it."""
 
 Result = TypeVar("Result")
 OnEvent = Callable[[Event], None]
@@ -45,6 +50,7 @@ class Worker:
         self._lock = threading.RLock()  # a finalizer may call shutdown at any moment
         self._is_closed = False
         self._must_drain = True
+        self._tidied = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="plait-engine", daemon=True)
         self._thread.start()
 
@@ -158,11 +164,21 @@ class Worker:
     def _empty_inbox(self) -> None:
         """Do what was asked for; wait for something when there is nothing else to do."""
         while True:
+            has_leisure = not (self.engine.has_work or self._is_closed)
+            if has_leisure and self._inbox.empty():
+                self._tidy()
             try:
-                action = self._inbox.get(block=not (self.engine.has_work or self._is_closed))
+                action = self._inbox.get(block=has_leisure)
             except queue.Empty:
                 return
             action()
+
+    def _tidy(self) -> None:
+        """Give memory back that many requests of all sizes left in pieces: what is free between what is not
+        would only grow for hours."""
+        if time.monotonic() > self._tidied + TIDY_EVERY:
+            trim_heap()
+            self._tidied = time.monotonic()
 
     def _step(self) -> None:
         try:
