@@ -120,6 +120,9 @@ class FakeSession(Session):
         self.output = self._output(prompt, "an answer", params)
         return self.output
 
+    def outside_kernels(self, context: int, steps: int) -> dict[str, float]:
+        return {f"{steps} steps behind {context} tokens": 0.25}
+
     def _output(self, prompt: Any, text: str, params: SamplingParams) -> Any:
         choices = [Choice(i, text, [1, 2, 3, 4, 5]) for i in range(params.n)]
         return Output(prompt, list(range(10)), choices)

@@ -69,6 +69,9 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     result = CliRunner().invoke(app, [*arguments, "--out", str(out), "--threads", "2"])
     assert result.exit_code == 0, result.output
     assert "prefill       4.0 tok/s  (12 tokens)" in result.stdout
+    assert (
+        "outside the kernels, of a decoding step: 4 steps behind 12 tokens 25.0%" in result.stdout
+    )
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
@@ -82,6 +85,7 @@ def test_the_median_leaves_out_the_warm_up(record: dict[str, Any]) -> None:
         "time_to_first_token": 3.0,
     }
     assert record["counters"] == {"head_rows": 7}
+    assert record["outside_kernels"] == {"4 steps behind 12 tokens": 0.25}
 
 
 def test_the_shares_are_of_what_the_machine_could_do(record: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 
 ROW = "{:9}{:8.1f} tok/s  ({} tokens)  {:4.0%} of the limit"
+MOST_STEPS = 64
+"""Of one request, for what is spent outside the kernels."""
 RATES = ("prompt_per_second", "decode_per_second", "time_to_first_token")
 
 
@@ -66,7 +68,7 @@ def latency(
     again = [_run(session, number, *load) for number in range(1, runs + 1)] if cached else []
     if again:
         print(_cached_row(again, rates["time_to_first_token"]))
-    outside = _outside(session, prompt_tokens, tokens)
+    outside = session.outside_kernels(prompt_tokens, min(tokens - 1, MOST_STEPS))
     if outside:
         shares_of = ", ".join(f"{way} {share:.1%}" for way, share in outside.items())
         print(f"outside the kernels, of a decoding step: {shares_of}")
@@ -90,18 +92,6 @@ def _cached_row(again: list[dict[str, Any]], cold: float) -> str:
     warm = median(result["time_to_first_token"] for result in again)
     found = median(result["cached_tokens"] for result in again)
     return f"cached   {warm:8.3f} s to the first token, {warm / cold:.1%} of cold ({found:.0f} tokens found)"
-
-
-def _outside(session: Session, prompt_tokens: int, tokens: int) -> dict[str, float]:
-    """Share of a step that is not spent in kernels, by the way of choosing; of models that decode token by token."""
-    from plait.analysis import drive
-    from plait.core.window import PatternKind
-
-    if session.llm.traits.pattern.kind is not PatternKind.CAUSAL:
-        return {}
-    steps = min(tokens - 1, 64)
-    measure = session.llm.worker.call(lambda engine: drive.outside(engine, prompt_tokens, steps))
-    return measure.result()
 
 
 def _run(session: Session, number: int, prompt_tokens: int, tokens: int) -> dict[str, Any]:

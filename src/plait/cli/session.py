@@ -64,6 +64,17 @@ class Session:
         """What the executor and the prefix cache counted since the model was loaded."""
         return self.llm.counters
 
+    def outside_kernels(self, context: int, steps: int) -> dict[str, float]:
+        """Share of a step that is not spent in the model's kernels, by the way of choosing a token (analysis/drive.py);
+        empty for a model that does not decode token by token."""
+        from plait.analysis import drive
+        from plait.core.window import PatternKind
+
+        if self.llm.traits.pattern.kind is not PatternKind.CAUSAL:
+            return {}
+        shares = self.llm.worker.call(lambda engine: drive.outside(engine, context, steps))
+        return shares.result()
+
     @property
     def has_template(self) -> bool:
         """Whether the model knows messages (an instruct model) or only continues text."""
