@@ -28,7 +28,7 @@ from servers import Server, Setting
 
 from plait.analysis.load import Generator, Sample, first_model, percentiles
 from plait.analysis.load_client import Address
-from plait.analysis.load_plan import Load
+from plait.analysis.workload import Load
 from plait.core.config import EngineConfig
 from plait.engine.pace import measured_pace
 

@@ -35,7 +35,7 @@ from servers import Server, Setting
 
 from plait.analysis.load import Generator, Sample, first_model, percentiles
 from plait.analysis.load_client import Address
-from plait.analysis.load_plan import MOST_REQUESTS, Load
+from plait.analysis.workload import MOST_REQUESTS, Load
 from plait.core.config import EngineConfig
 from plait.engine.pace import measured_pace
 

@@ -28,7 +28,7 @@ from servers import SERVERS, Server, Setting
 
 from plait.analysis.load import Generator, first_model, summary
 from plait.analysis.load_client import Address
-from plait.analysis.load_plan import Load
+from plait.analysis.workload import Load
 from plait.weights import hub
 
 HERE = Path(__file__).resolve().parent

@@ -40,6 +40,7 @@ LAW: dict[str, set[str]] = {
     "iteration.speculative": {"proposers", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
     "engine.pace": {"analysis.step_cost", "weights.hub", "iteration", "core"},
+    "engine.corpus": {"proposers.corpus", "grammar.base", "core"},
     "engine.parts": {"decoding", "iteration", "kernels", "core"},
     "engine.build": {*BELOW_ENGINE, "quant", "kernels", "core"},
     "engine.beside": {*BELOW_ENGINE, "quant", "kernels", "core"},

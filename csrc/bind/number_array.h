@@ -11,46 +11,61 @@
 
 namespace plait::bind {
 
-// C-contiguous, of int32 or float32. kAccess: PyBUF_SIMPLE, or PyBUF_WRITABLE for results.
-template <typename Number, int kDimensions, int kAccess>
-class NumberArray {
+// An object's memory, C-contiguous, of so many dimensions and whatever numbers. kAccess:
+// PyBUF_SIMPLE, or PyBUF_WRITABLE.
+template <int kDimensions, int kAccess>
+class Memory {
  public:
-  NumberArray() = default;
-  NumberArray(NumberArray&& other) noexcept { std::swap(view_, other.view_); }
-  NumberArray& operator=(NumberArray&& other) noexcept {
+  Memory() = default;
+  Memory(Memory&& other) noexcept { std::swap(view_, other.view_); }
+  Memory& operator=(Memory&& other) noexcept {
     std::swap(view_, other.view_);
     return *this;
   }
-  ~NumberArray() {
+  ~Memory() {
     if (view_.obj != nullptr) PyBuffer_Release(&view_);
   }
 
   // False when the object is no such array.
   bool load(PyObject* object) {
-    static_assert(sizeof(int) == sizeof(int32_t) && sizeof(Number) == sizeof(int32_t));
-    constexpr const char* kFormat = std::is_same_v<Number, float> ? "f" : "i";
     if (PyObject_GetBuffer(object, &view_, kAccess | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
       PyErr_Clear();
       return false;
     }
-    return view_.ndim == kDimensions && view_.format != nullptr &&
-           std::strcmp(view_.format, kFormat) == 0;
+    return view_.ndim == kDimensions && view_.format != nullptr;
   }
 
-  size_t size() const { return static_cast<size_t>(view_.len) / sizeof(Number); }
+  size_t itemsize() const { return static_cast<size_t>(view_.itemsize); }
   size_t shape(int dimension) const { return static_cast<size_t>(view_.shape[dimension]); }
+  void* data() const { return view_.buf; }
+
+ protected:
+  Py_buffer view_{};
+};
+
+// Of int32 or float32.
+template <typename Number, int kDimensions, int kAccess>
+class NumberArray : public Memory<kDimensions, kAccess> {
+ public:
+  bool load(PyObject* object) {
+    static_assert(sizeof(int) == sizeof(int32_t) && sizeof(Number) == sizeof(int32_t));
+    constexpr const char* kFormat = std::is_same_v<Number, float> ? "f" : "i";
+    return Memory<kDimensions, kAccess>::load(object) &&
+           std::strcmp(this->view_.format, kFormat) == 0;
+  }
+
+  size_t size() const { return static_cast<size_t>(this->view_.len) / sizeof(Number); }
   auto* data() const {
     using Value = std::conditional_t<kAccess == PyBUF_WRITABLE, Number, const Number>;
-    return static_cast<Value*>(view_.buf);
+    return static_cast<Value*>(this->view_.buf);
   }
-
- private:
-  Py_buffer view_{};
 };
 
 using IntArray = NumberArray<int32_t, 1, PyBUF_SIMPLE>;
 using IntResult = NumberArray<int32_t, 1, PyBUF_WRITABLE>;
 using FloatRows = NumberArray<float, 2, PyBUF_SIMPLE>;
+using FloatResult = NumberArray<float, 2, PyBUF_WRITABLE>;
+using KvMemory = Memory<5, PyBUF_WRITABLE>;
 
 }  // namespace plait::bind
 
@@ -63,6 +78,16 @@ struct type_caster<plait::bind::NumberArray<Number, kDimensions, kAccess>> {
       "numpy.typing.NDArray[numpy.float32]",
       "array.array[int] | numpy.typing.NDArray[numpy.int32]");
   NB_TYPE_CASTER(Array, kName)
+
+  bool from_python(handle source, uint8_t, cleanup_list*) noexcept {
+    return value.load(source.ptr());
+  }
+};
+
+template <int kDimensions, int kAccess>
+struct type_caster<plait::bind::Memory<kDimensions, kAccess>> {
+  using Array = plait::bind::Memory<kDimensions, kAccess>;
+  NB_TYPE_CASTER(Array, const_name("numpy.typing.NDArray[typing.Any]"))
 
   bool from_python(handle source, uint8_t, cleanup_list*) noexcept {
     return value.load(source.ptr());

@@ -8,6 +8,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <tuple>
@@ -22,8 +23,6 @@ namespace {
 
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Result = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Memory = nb::ndarray<nb::ndim<5>, nb::c_contig, nb::device::cpu>;
 using Columns = std::tuple<int, int, int, bool>;
 
 constexpr size_t kWindowFields = sizeof(Window) / sizeof(int32_t);
@@ -113,7 +112,7 @@ void add_moe(Plan& plan, const Columns& x, const Columns& scores, const Columns&
   plan.moe(std::move(spec));
 }
 
-void check_memory(const Plan& plan, const Memory& kv) {
+void check_memory(const Plan& plan, const KvMemory& kv) {
   const KvShape& shape = plan.kv();
   const auto part = static_cast<size_t>(page_part_bytes(shape.type, shape.head_dim));
   demand(static_cast<int64_t>(kv.shape(0)) == shape.num_pages &&
@@ -123,12 +122,13 @@ void check_memory(const Plan& plan, const Memory& kv) {
          "the KV memory is not of the shape and type that the plan was made for");
 }
 
-void run(Plan& plan, const IntArray& tokens, const IntArray& positions, const IntArray& windows,
-         const IntArray& pages, const nb::bytes& masks, const IntArray& wanted,
-         const IntArray& best, const Memory& kv, const Result& out,
-         const std::optional<Floats>& embeddings, const std::optional<Ints>& embedding_rows,
-         const std::optional<Floats>& hidden, int first, int last, const Columns& entry,
-         const std::optional<Columns>& exit) {
+// The seconds that the model took.
+double run(Plan& plan, const IntArray& tokens, const IntArray& positions, const IntArray& windows,
+           const IntArray& pages, const nb::bytes& masks, const IntArray& wanted,
+           const IntArray& best, const KvMemory& kv, const FloatResult& out,
+           const std::optional<Floats>& embeddings, const std::optional<Ints>& embedding_rows,
+           const std::optional<Floats>& hidden, int first, int last, const Columns& entry,
+           const std::optional<Columns>& exit) {
   Batch batch;
   batch.num_rows = static_cast<int>(tokens.size());
   batch.tokens = tokens.data();
@@ -171,7 +171,9 @@ void run(Plan& plan, const IntArray& tokens, const IntArray& positions, const In
          "the result array has another shape");
   plan.check(batch, static_cast<int64_t>(pages.size()), static_cast<int64_t>(masks.size()));
   nb::gil_scoped_release release;
+  const auto began = std::chrono::steady_clock::now();
   plan.run(batch, first, last, from, exit ? &to : nullptr);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
 }  // namespace

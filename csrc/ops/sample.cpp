@@ -8,7 +8,6 @@
 #include <iterator>
 #include <limits>
 #include <numeric>
-#include <ranges>
 
 namespace plait {
 namespace {
@@ -105,7 +104,7 @@ Look look_at(std::span<const float> scores) {
 void load_from(std::span<const float> logits, float floor, size_t piece, SampleScratch& scratch) {
   auto& score = scratch.score;
   auto& token = scratch.token;
-  const auto& highest = scratch.weight;
+  const auto& highest = scratch.highest;
   size_t count = 0;
   for (size_t i = 0; i < highest.size(); ++i) {
     if (highest[i] < floor) continue;
@@ -122,12 +121,13 @@ void load_from(std::span<const float> logits, float floor, size_t piece, SampleS
   token.resize(count);
 }
 
-// Takes the scores of a row over; with needed > 0 only those that can be among so many of the best.
-// If so many pieces of the row hold a score that reaches the floor, nothing below it is one of the
-// best, and most pieces need no second look. False when a logit is NaN or +inf.
-bool load(std::span<const float> logits, size_t needed, SampleScratch& scratch) {
+// Takes the scores of a row over, as a copy if they will be changed; with needed > 0 only those
+// that can be among so many of the best. If so many pieces of the row hold a score that reaches the
+// floor, nothing below it is one of the best, and most pieces need no second look. False when a
+// logit is NaN or +inf.
+bool load(std::span<const float> logits, size_t needed, bool is_changed, SampleScratch& scratch) {
   constexpr size_t kPiece = 128;
-  auto& highest = scratch.weight;  // of each piece
+  auto& highest = scratch.highest;
   highest.clear();
   for (size_t from = 0; from < logits.size(); from += kPiece) {
     const Look look = look_at(logits.subspan(from, std::min(kPiece, logits.size() - from)));
@@ -136,21 +136,26 @@ bool load(std::span<const float> logits, size_t needed, SampleScratch& scratch) 
   }
   float floor = -kInf;
   if (needed > 0 && needed < highest.size()) {
-    auto& sorted = scratch.exponent;
+    auto& sorted = scratch.sorted;
     sorted = highest;
     const auto last = sorted.begin() + static_cast<ptrdiff_t>(needed) - 1;
     std::nth_element(sorted.begin(), last, sorted.end(), std::greater{});
     floor = *last;
   }
   scratch.token.clear();
-  if (floor > -kInf) return load_from(logits, floor, kPiece, scratch), true;
-  scratch.score.assign(logits.begin(), logits.end());
+  scratch.row = logits;
+  if (floor == -kInf && !is_changed) return true;
+  if (floor > -kInf)
+    load_from(logits, floor, kPiece, scratch);
+  else
+    scratch.score.assign(logits.begin(), logits.end());
+  scratch.row = scratch.score;
   return true;
 }
 
 // Where an id stands in the scratch; -1: it is not among the scores.
 ptrdiff_t place_of(int32_t id, const SampleScratch& s) {
-  if (s.token.empty()) return id >= 0 && static_cast<size_t>(id) < s.score.size() ? id : -1;
+  if (s.token.empty()) return id >= 0 && static_cast<size_t>(id) < s.row.size() ? id : -1;
   const auto found = std::ranges::lower_bound(s.token, id);
   return found != s.token.end() && *found == id ? found - s.token.begin() : -1;
 }
@@ -201,171 +206,292 @@ void process(const SampleSettings& s, bool is_held, SampleScratch& scratch) {
   penalise(s, scratch);
 }
 
-auto all_places(const SampleScratch& s) {
-  return std::views::iota(int32_t{0}, static_cast<int32_t>(s.score.size()));
+// Masses are added up so that vectors can do it: ids by blocks, within a block by lanes of every
+// eighth, the lanes in pairs, then the blocks in ascending order.
+constexpr size_t kBlock = 256, kLanes = 8;
+
+double sum_of_lanes(const double (&lane)[kLanes]) {
+  return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
-// For the given places: exponent = (score - best) / temperature, weight = exp(exponent).
-template <typename Places>
-void weigh(const Places& places, float best, double temperature, SampleScratch& s) {
-  const float divisor =
-      std::max(static_cast<float>(temperature), std::numeric_limits<float>::min());
-  s.exponent.resize(s.score.size());
-  s.weight.resize(s.score.size());
-  const float* score = s.score.data();
-  float* exponent = s.exponent.data();
-  float* weight = s.weight.data();
-  for (int32_t place : places) exponent[place] = (score[place] - best) / divisor;
-  for (int32_t place : places) weight[place] = small_exp(exponent[place]);
+// The same operations in the same order, in wider vectors where the processor has them.
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+#define PLAIT_WIDER [[gnu::target_clones("avx2", "default")]]
+#else
+#define PLAIT_WIDER
+#endif
+
+// exponent = (score - best) / divisor, weight = exp(exponent), of so many scores.
+PLAIT_WIDER void weigh(const float* score, size_t count, float best, float divisor, float* exponent,
+                       float* weight) {
+  for (size_t i = 0; i < count; ++i) exponent[i] = (score[i] - best) / divisor;
+  for (size_t i = 0; i < count; ++i) weight[i] = small_exp(exponent[i]);
 }
 
-template <typename Places>
-double sum_of(const Places& places, const std::vector<float>& weight) {
+PLAIT_WIDER double sum_of_block(const float* weight) {
+  double lane[kLanes] = {};
+  for (size_t i = 0; i < kBlock; i += kLanes)
+    for (size_t l = 0; l < kLanes; ++l) lane[l] += weight[i + l];
+  return sum_of_lanes(lane);
+}
+
+struct Weigher {
+  float best, divisor;
+
+  Weigher(float highest, double temperature)
+      : best(highest),
+        divisor(std::max(static_cast<float>(temperature), std::numeric_limits<float>::min())) {}
+
+  void operator()(const float* score, size_t count, float* exponent, float* weight) const {
+    weigh(score, count, best, divisor, exponent, weight);
+  }
+};
+
+// A block of a whole row.
+struct Block {
+  float exponent[kBlock];
+  float weight[kBlock];
+  size_t count = 0;
+
+  // The one that begins at `first`; returns its mass.
+  double load(std::span<const float> row, size_t first, const Weigher& weigher) {
+    count = std::min(kBlock, row.size() - first);
+    weigher(row.data() + first, count, exponent, weight);
+    std::fill(weight + count, weight + kBlock, 0.0f);
+    return sum_of_block(weight);
+  }
+};
+
+double mass_of_row(std::span<const float> row, const Weigher& weigher) {
+  Block block;
   double total = 0.0;
-  for (int32_t place : places) total += weight[place];
+  for (size_t first = 0; first < row.size(); first += kBlock)
+    total += block.load(row, first, weigher);
   return total;
 }
 
-void keep_all(SampleScratch& s) {
-  s.places.resize(s.score.size());
-  std::iota(s.places.begin(), s.places.end(), 0);
+// Inverse CDF over a whole row: the block in which the mass passes random * total, then the first
+// place in it.
+int32_t draw_from_row(const Weigher& weigher, double random, SampleScratch& s) {
+  Block block;
+  auto& masses = s.blocks;
+  masses.clear();
+  double total = 0.0;
+  for (size_t first = 0; first < s.row.size(); first += kBlock) {
+    masses.push_back(block.load(s.row, first, weigher));
+    total += masses.back();
+  }
+  const double wanted = random * total;
+  double mass = 0.0, before = 0.0;
+  size_t found = 0;
+  for (size_t i = 0; i < masses.size(); ++i) {
+    if (masses[i] > 0.0) found = i, before = mass;  // the last, should rounding let none pass
+    mass += masses[i];
+    if (mass > wanted) break;
+  }
+  block.load(s.row, found * kBlock, weigher);
+  size_t last = 0;
+  for (size_t i = 0; i < block.count; ++i) {
+    before += block.weight[i];
+    if (block.weight[i] > 0.0f) last = i;
+    if (before > wanted) break;
+  }
+  return static_cast<int32_t>(found * kBlock + last);
+}
+
+void make_room(SampleScratch& s, size_t count) {
+  if (s.place.size() >= count && s.exponent.size() >= count && s.weight.size() >= count) return;
+  s.place.resize(count);
+  s.exponent.resize(count);
+  s.weight.resize(count);
+}
+
+// Makes candidates of the possible places whose exponent reaches the floor; returns the mass of
+// all.
+double gather(const Weigher& weigher, float floor, SampleScratch& s) {
+  constexpr size_t kPart = 32;  // most hold no candidate
+  make_room(s, s.row.size());
+  Block block;
+  double total = 0.0;
+  size_t kept = 0;
+  for (size_t first = 0; first < s.row.size(); first += kBlock) {
+    total += block.load(s.row, first, weigher);
+    std::fill(block.exponent + block.count, block.exponent + kBlock, -kInf);
+    for (size_t part = 0; part < block.count; part += kPart) {
+      float highest = -kInf;
+      for (size_t i = part; i < part + kPart; ++i) highest = std::max(highest, block.exponent[i]);
+      if (highest < floor) continue;
+      const size_t end = std::min(part + kPart, block.count);
+      for (size_t i = part; i < end; ++i) {  // without a branch: which one stays is not foreseeable
+        s.place[kept] = static_cast<int32_t>(first + i);
+        s.exponent[kept] = block.exponent[i];
+        s.weight[kept] = block.weight[i];
+        kept += (block.exponent[i] >= floor) & (block.weight[i] > 0.0f);
+      }
+    }
+  }
+  s.count = kept;
+  return total;
+}
+
+// Keeps the candidates for which keeps(index).
+template <typename Keeps>
+void keep_if(SampleScratch& s, const Keeps& keeps) {
+  size_t kept = 0;
+  for (size_t i = 0; i < s.count; ++i) {
+    const bool stays = keeps(i);
+    s.place[kept] = s.place[i];
+    s.exponent[kept] = s.exponent[i];
+    s.weight[kept] = s.weight[i];
+    kept += stays;
+  }
+  s.count = kept;
+}
+
+// The mass of the candidates, added up as that of a whole row in which they alone are possible.
+double mass_of_candidates(const SampleScratch& s) {
+  double total = 0.0, lane[kLanes] = {};
+  size_t block = 0;
+  for (size_t i = 0; i < s.count; ++i) {
+    const auto id = static_cast<size_t>(token_at(s.place[i], s));
+    if (id / kBlock != block) {
+      total += sum_of_lanes(lane);
+      std::fill(lane, lane + kLanes, 0.0);
+      block = id / kBlock;
+    }
+    lane[id % kLanes] += s.weight[i];
+  }
+  return total + sum_of_lanes(lane);
 }
 
 // The k places with the best scores, best first.
-void keep_best(SampleScratch& s, size_t k) {
-  keep_all(s);
-  const auto& score = s.score;
-  auto better = [&](int32_t a, int32_t b) {
+void order_best(SampleScratch& s, size_t k) {
+  auto& order = s.order;
+  order.resize(s.row.size());
+  std::iota(order.begin(), order.end(), 0);
+  auto better = [&, score = s.row](int32_t a, int32_t b) {
     return score[a] != score[b] ? score[a] > score[b] : a < b;
   };
-  const auto middle = s.places.begin() + static_cast<ptrdiff_t>(k);
+  const auto middle = order.begin() + static_cast<ptrdiff_t>(k);
   constexpr size_t kHeap = 128;  // up to here a heap over one scan beats a partition
   if (k <= kHeap) {
-    std::partial_sort(s.places.begin(), middle, s.places.end(), better);
+    std::partial_sort(order.begin(), middle, order.end(), better);
   } else {
-    if (middle != s.places.end())
-      std::nth_element(s.places.begin(), middle, s.places.end(), better);
-    std::sort(s.places.begin(), middle, better);
+    if (middle != order.end()) std::nth_element(order.begin(), middle, order.end(), better);
+    std::sort(order.begin(), middle, better);
   }
-  s.places.resize(k);
+  order.resize(k);
 }
 
-// Keeps the shortest prefix, in ascending order of key (>= 0; ties by lower place), whose weights
-// reach `share` of the total. Nothing is sorted but the bucket in which the prefix ends: the mass
-// of the buckets before it is all that matters of them.
-template <typename Key>
-void keep_share(SampleScratch& s, double share, Key key) {
-  constexpr int kBuckets = 256;  // a quarter of a nat each
-  auto bucket = [&](int32_t place) {
-    return static_cast<int>(std::min<double>(4.0 * key(place), kBuckets - 1));
-  };
-  double mass_of[kBuckets] = {};
-  s.bucket.resize(s.places.size());
-  int16_t* bucket_at = s.bucket.data();
-  for (int32_t place : s.places) {
-    const int number = bucket(place);
-    *bucket_at++ = static_cast<int16_t>(number);
-    mass_of[number] += s.weight[place];
+// Makes candidates of the possible ones among the k best.
+void keep_best(const Weigher& weigher, size_t k, SampleScratch& s) {
+  order_best(s, k);
+  std::sort(s.order.begin(), s.order.end());
+  make_room(s, k);
+  for (size_t i = 0; i < k; ++i) {
+    s.place[i] = s.order[i];
+    weigher(&s.row[s.order[i]], 1, &s.exponent[i], &s.weight[i]);
   }
-  const double wanted = share * std::accumulate(mass_of, mass_of + kBuckets, 0.0);
+  s.count = k;
+  keep_if(s, [&](size_t i) { return s.weight[i] > 0.0f; });
+}
+
+constexpr int kBuckets = 256;  // a quarter of a nat each
+
+// Keeps the fewest candidates, in ascending order of key (>= 0; ties by lower place), whose masses
+// reach `wanted`. Nothing is sorted but the bucket in which they end: the mass of the buckets
+// before it is all that matters of them. False, and nothing has changed, if they do not end in the
+// first `complete` buckets, beyond which candidates are missing.
+template <typename Key>
+bool keep_share(SampleScratch& s, double wanted, int complete, const Key& key) {
+  double mass_of[kBuckets] = {};
+  if (s.bucket.size() < s.count) s.bucket.resize(s.count);
+  for (size_t i = 0; i < s.count; ++i) {
+    const int number = static_cast<int>(std::min<double>(4.0 * key(i), kBuckets - 1));
+    s.bucket[i] = static_cast<int16_t>(number);
+    mass_of[number] += s.weight[i];
+  }
   int last = 0;
   double mass = 0.0;
   while (last < kBuckets - 1 && mass + mass_of[last] < wanted) mass += mass_of[last++];
-
-  auto less = [&](int32_t a, int32_t b) {
+  if (last >= complete) return false;
+  s.edge.clear();
+  for (size_t i = 0; i < s.count; ++i)
+    if (s.bucket[i] == last) s.edge.push_back(static_cast<int32_t>(i));
+  std::sort(s.edge.begin(), s.edge.end(), [&](int32_t a, int32_t b) {
     const double ka = key(a), kb = key(b);
     return ka != kb ? ka < kb : a < b;
-  };
-  // Without a branch: which place stays is as good as random.
-  const size_t count = s.places.size();
-  s.edge.resize(count);
-  size_t num_edge = 0, num_kept = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const int32_t place = s.places[i];
-    s.edge[num_edge] = place;
-    s.places[num_kept] = place;
-    num_edge += s.bucket[i] == last;
-    num_kept += s.bucket[i] <= last;
+  });
+  for (int32_t i : s.edge) {
+    if (mass >= wanted) s.bucket[i] = kBuckets;
+    mass += s.weight[i];
   }
-  s.edge.resize(num_edge);
-  s.places.resize(num_kept);
-  std::sort(s.edge.begin(), s.edge.end(), less);
-  size_t taken = 0;
-  while (taken < s.edge.size() && mass < wanted) mass += s.weight[s.edge[taken++]];
-  s.edge.erase(s.edge.begin(), s.edge.begin() + static_cast<ptrdiff_t>(taken));
-  if (s.edge.empty()) return;
-  const int32_t first_out = s.edge.front();
-  std::erase_if(s.places,
-                [&](int32_t place) { return bucket(place) == last && !less(place, first_out); });
+  keep_if(s, [&](size_t i) { return s.bucket[i] <= last; });
+  return true;
 }
 
-void keep_top_p(SampleScratch& s, double top_p) {
-  keep_share(s, top_p, [&](int32_t place) { return -s.exponent[place]; });
+// total: the mass of all that is possible, candidate or not.
+bool keep_top_p(SampleScratch& s, double top_p, double total, int complete) {
+  return keep_share(s, top_p * total, complete, [&](size_t i) { return -s.exponent[i]; });
 }
 
 void keep_min_p(SampleScratch& s, double min_p) {
   double best = 0.0;
-  for (int32_t place : s.places) best = std::max<double>(best, s.weight[place]);
-  std::erase_if(s.places, [&](int32_t place) { return s.weight[place] < min_p * best; });
+  for (size_t i = 0; i < s.count; ++i) best = std::max<double>(best, s.weight[i]);
+  keep_if(s, [&](size_t i) { return !(s.weight[i] < min_p * best); });
 }
 
 // Locally typical sampling (arXiv:2202.00666): the tokens whose surprise is nearest to the entropy.
 // The logarithm of the total cancels in |-log p - H|, which leaves |mean exponent - exponent|.
 void keep_typical(SampleScratch& s, double typical_p) {
-  double weighted = 0.0;
-  for (int32_t place : s.places)
-    weighted += static_cast<double>(s.weight[place]) * s.exponent[place];
-  const double mean = weighted / sum_of(s.places, s.weight);
-  keep_share(s, typical_p, [&](int32_t place) { return std::abs(mean - s.exponent[place]); });
-}
-
-void keep_possible(SampleScratch& s) {
-  size_t count = 0;
-  for (int32_t place : s.places) {
-    s.places[count] = place;
-    count += s.weight[place] > 0.0f;
+  double weighted = 0.0, total = 0.0;
+  for (size_t i = 0; i < s.count; ++i) {
+    weighted += static_cast<double>(s.weight[i]) * s.exponent[i];
+    total += s.weight[i];
   }
-  s.places.resize(count);
+  const double mean = weighted / total;
+  keep_share(s, typical_p * mass_of_candidates(s), kBuckets,
+             [&](size_t i) { return std::abs(mean - s.exponent[i]); });
 }
 
-void filter(const SampleSettings& settings, float best, SampleScratch& s) {
-  if (settings.top_k > 0 && static_cast<size_t>(settings.top_k) < s.score.size()) {
-    keep_best(s, static_cast<size_t>(settings.top_k));
-    std::sort(s.places.begin(), s.places.end());
-    weigh(s.places, best, settings.temperature, s);
+void filter(const SampleSettings& settings, const Weigher& weigher, SampleScratch& s) {
+  const auto top_k = static_cast<size_t>(std::max<int64_t>(settings.top_k, 0));
+  if (top_k > 0 && (top_k < s.row.size() || !s.token.empty())) {
+    keep_best(weigher, std::min(top_k, s.row.size()), s);
+    if (settings.top_p < 1.0) keep_top_p(s, settings.top_p, mass_of_candidates(s), kBuckets);
+  } else if (settings.top_p < 1.0) {
+    constexpr int kNear = 8;  // nats in which the mass mostly lies
+    const double total = gather(weigher, -kNear, s);
+    if (!keep_top_p(s, settings.top_p, total, 4 * kNear)) {
+      gather(weigher, -kInf, s);
+      keep_top_p(s, settings.top_p, total, kBuckets);
+    }
   } else {
-    keep_all(s);
-    weigh(all_places(s), best, settings.temperature, s);
+    gather(weigher, -kInf, s);
   }
-  keep_possible(s);
-  if (settings.top_p < 1.0) keep_top_p(s, settings.top_p);
   if (settings.min_p > 0.0) keep_min_p(s, settings.min_p);
   if (settings.typical_p < 1.0) keep_typical(s, settings.typical_p);
 }
 
-// Inverse CDF: the first place, in ascending order, at which the mass passes random * total.
-template <typename Places>
-int32_t draw(const Places& places, const std::vector<float>& weight, double random) {
-  const double wanted = random * sum_of(places, weight);
-  double mass = 0.0;
-  int32_t last = 0;
-  for (int32_t place : places) {
-    mass += weight[place];
-    if (mass > wanted) return place;
-    if (weight[place] > 0.0) last = place;
+// Inverse CDF: the first candidate, in ascending order, at which the mass passes random * total.
+int32_t draw(double random, const SampleScratch& s) {
+  double total = 0.0, mass = 0.0;
+  for (size_t i = 0; i < s.count; ++i) total += s.weight[i];
+  const double wanted = random * total;
+  for (size_t i = 0; i < s.count; ++i) {
+    mass += s.weight[i];
+    if (mass > wanted) return s.place[i];
   }
-  return last;  // random * total was rounded up to the total
+  return s.place[s.count - 1];  // random * total was rounded up to the total
 }
 
 int32_t choose(const SampleSettings& settings, float best, double random, SampleScratch& s) {
+  const Weigher weigher(best, settings.temperature);
   const bool has_filter = settings.top_k > 0 || settings.top_p < 1.0 || settings.min_p > 0.0 ||
                           settings.typical_p < 1.0;
-  if (has_filter) {
-    filter(settings, best, s);
-    return draw(s.places, s.weight, random);
-  }
-  weigh(all_places(s), best, settings.temperature, s);
-  return draw(all_places(s), s.weight, random);
+  if (!has_filter) return draw_from_row(weigher, random, s);
+  filter(settings, weigher, s);
+  return draw(random, s);
 }
 
 // The sum of exp(score - best) in float64, in ascending id order. A chunk at a time, so that the
@@ -430,12 +556,14 @@ std::span<const float> masked(std::span<const float> logits, std::span<const uin
   return result;
 }
 
+bool has_penalties(const SampleSettings& s) {
+  return s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
+}
+
 // How many of the best logits decide, whatever the others are; 0: all do.
 size_t best_needed(const SampleSettings& s, bool is_held) {
-  const bool has_penalty =
-      s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
   const bool is_greedy = s.temperature <= 0.0;
-  if (has_penalty || !s.bias.empty() || (!is_greedy && s.top_k <= 0)) return 0;
+  if (has_penalties(s) || !s.bias.empty() || (!is_greedy && s.top_k <= 0)) return 0;
   const size_t count = is_greedy ? 1 : static_cast<size_t>(s.top_k);
   return count + s.forbidden.size() + (is_held ? s.held.size() : 0);
 }
@@ -450,26 +578,30 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
     logits = masked(logits, settings.mask, scratch.masked);
   }
   const size_t needed = want_confidence ? 0 : best_needed(settings, is_held);
-  if (!load(logits, needed, scratch)) return RowState::kNotANumber;
-  process(settings, is_held, scratch);
-  const auto& score = scratch.score;
-  const float best = look_at(score).highest;
+  const bool is_changed = !settings.forbidden.empty() || (is_held && !settings.held.empty()) ||
+                          !settings.bias_ids.empty() || has_penalties(settings);
+  if (!load(logits, needed, is_changed, scratch)) return RowState::kNotANumber;
+  if (is_changed) process(settings, is_held, scratch);
+  const auto row = scratch.row;
+  const float best = look_at(row).highest;
   if (best == -kInf) return RowState::kNothingLeft;
-  auto place = static_cast<int32_t>(std::find(score.begin(), score.end(), best) - score.begin());
-  if (settings.temperature > 0.0)
-    place = choose(settings, best, uniform(settings.seed, position), scratch);
+  const int32_t place = settings.temperature > 0.0
+                            ? choose(settings, best, uniform(settings.seed, position), scratch)
+                            : static_cast<int32_t>(std::ranges::find(row, best) - row.begin());
   choice.token = token_at(place, scratch);
   if (want_confidence) {
-    weigh(all_places(scratch), best, 1.0, scratch);
-    choice.confidence = scratch.weight[place] / sum_of(all_places(scratch), scratch.weight);
+    const Weigher weigher(best, 1.0);
+    float exponent, weight;
+    weigher(&row[place], 1, &exponent, &weight);
+    choice.confidence = weight / mass_of_row(row, weigher);
   }
   return RowState::kFine;
 }
 
 RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_top,
                       SampleScratch& scratch, RowLogprobs& result) {
-  if (!load(logits, 0, scratch)) return RowState::kNotANumber;
-  const auto& score = scratch.score;
+  if (!load(logits, 0, false, scratch)) return RowState::kNotANumber;
+  const auto score = scratch.row;
   const double best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;
   const double log_total = std::log(total_of(score, best));
@@ -477,11 +609,11 @@ RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_t
   result.token = (own - best) - log_total;
   result.rank =
       1 + static_cast<int32_t>(std::ranges::count_if(score, [&](float x) { return x > own; }));
-  scratch.places.clear();
-  if (num_top > 0) keep_best(scratch, std::min(num_top, score.size()));
+  scratch.order.clear();
+  if (num_top > 0) order_best(scratch, std::min(num_top, score.size()));
   scratch.logprob.clear();
-  for (int32_t place : scratch.places) scratch.logprob.push_back((score[place] - best) - log_total);
-  result.top = scratch.places;
+  for (int32_t place : scratch.order) scratch.logprob.push_back((score[place] - best) - log_total);
+  result.top = scratch.order;
   result.top_logprob = scratch.logprob;
   return RowState::kFine;
 }

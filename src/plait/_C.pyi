@@ -2,7 +2,7 @@
 
 import array
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy
 import numpy.typing
@@ -83,7 +83,7 @@ class Plan:
 
     def refine(self, op: int, blocks: Sequence[int]) -> None: ...
 
-    def run(self, tokens: array.array[int] | numpy.typing.NDArray[numpy.int32], positions: array.array[int] | numpy.typing.NDArray[numpy.int32], windows: array.array[int] | numpy.typing.NDArray[numpy.int32], pages: array.array[int] | numpy.typing.NDArray[numpy.int32], masks: bytes, wanted: array.array[int] | numpy.typing.NDArray[numpy.int32], best: array.array[int] | numpy.typing.NDArray[numpy.int32], kv: Annotated[NDArray, dict(shape=(None, None, None, None, None), order='C', device='cpu')], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], embeddings: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None, embedding_rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, hidden: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None, first: int, last: int, entry: tuple[int, int, int, bool], exit: tuple[int, int, int, bool] | None) -> None: ...
+    def run(self, tokens: array.array[int] | numpy.typing.NDArray[numpy.int32], positions: array.array[int] | numpy.typing.NDArray[numpy.int32], windows: array.array[int] | numpy.typing.NDArray[numpy.int32], pages: array.array[int] | numpy.typing.NDArray[numpy.int32], masks: bytes, wanted: array.array[int] | numpy.typing.NDArray[numpy.int32], best: array.array[int] | numpy.typing.NDArray[numpy.int32], kv: numpy.typing.NDArray[Any], out: numpy.typing.NDArray[numpy.float32], embeddings: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None, embedding_rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, hidden: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None, first: int, last: int, entry: tuple[int, int, int, bool], exit: tuple[int, int, int, bool] | None) -> float: ...
 
 def make_plan(widths: Sequence[int], result: int, kv: tuple[int, int, int, int], kv_type: str, int8: bool, isa: str, pool: Pool) -> Plan: ...
 

@@ -17,7 +17,8 @@ import pytest
 from plait.analysis import load_client
 from plait.analysis.load import Generator, Sample, first_model, percentiles, summary
 from plait.analysis.load_client import Address
-from plait.analysis.load_plan import Load, arrivals, plan
+from plait.analysis.load_plan import arrivals, plan
+from plait.analysis.workload import Load
 from plait.core.errors import UserError
 
 Behave = Callable[[dict[str, Any]], list[bytes]]
@@ -296,7 +297,9 @@ def test_the_cache_is_watched_where_a_server_says_how_full_it_is(
 @pytest.mark.parametrize(
     "fields",
     [
-        {},
+        {"rate": -1.0},
+        {"rate": float("nan")},
+        {"rate": 1.0, "tokens": 0},
         {"rate": 1.0, "concurrency": 1},
         {"rate": 1.0, "requests": 0},
         {"rate": 1.0, "requests": 10**9},
@@ -311,6 +314,8 @@ def test_a_load_that_cannot_be_is_refused(fields: dict[str, Any]) -> None:
 
 
 def test_a_load_without_a_request_is_refused() -> None:
+    with pytest.raises(UserError, match="how much load"):
+        plan(Load())
     with pytest.raises(UserError, match="no request is due within 1 s at 0.001 per second"):
         plan(Load(rate=0.001, seconds=1.0))
 

@@ -25,7 +25,7 @@ import pytest
 
 from plait.analysis.load import Generator, Sample
 from plait.analysis.load_client import Address
-from plait.analysis.load_plan import Load
+from plait.analysis.workload import Load
 from tests.server.faulty import FAULTS
 from tests.server.live import LONGEST, MODEL, LiveServer, Watch
 

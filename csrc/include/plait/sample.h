@@ -1,6 +1,6 @@
 // Choosing a token from one row of logits, and the log-probabilities of a row.
 //
-// Everything here is a function of its arguments alone: sums run in ascending id order in float64,
+// Everything here is a function of its arguments alone: sums are float64 in one order of the ids,
 // the exponential is our own, and random numbers are counted, not drawn from a stream. Scores and
 // weights are float32, as the logits are. The NumPy twin (src/plait/kernels/sampling_reference.py)
 // does the same operations in the same order and agrees bit for bit, so nothing here may be
@@ -54,13 +54,21 @@ struct Choice {
 
 enum class RowState { kFine, kNotANumber, kNothingLeft };
 
-// Memory that calls reuse; one per thread. A choice is made among places: score[i] is that of
-// token[i], ascending, or of i where `token` is empty because all scores are there.
+// Memory that calls reuse; one per thread. A choice is made among places: row[i] is the score of
+// token[i], ascending, or of i where `token` is empty because all scores are there. `row` lies in
+// `score`, or is the logits themselves where nothing changes them.
 struct SampleScratch {
-  std::vector<float> score, exponent, weight, masked;
-  std::vector<int32_t> token, places, edge, counts;
+  std::span<const float> row;
+  std::vector<float> score, masked;
+  std::vector<float> highest, sorted;  // of the pieces of a row
+  std::vector<int32_t> token, counts, order;
+  // Candidates: place, exponent and weight of the first `count`, ascending by place.
+  size_t count = 0;
+  std::vector<int32_t> place;
+  std::vector<float> exponent, weight;
   std::vector<int16_t> bucket;
-  std::vector<double> logprob;
+  std::vector<int32_t> edge;
+  std::vector<double> blocks, logprob;
 };
 
 // Chooses a token. In order: ids that the mask, `held` or `forbidden` rule out leave; logit bias;

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from plait.engine.engine import Engine
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=None, ignore_eos=True)
 """Goes on until it is ended from outside, or the context is full."""
+KERNELS = "kernel_nanoseconds"
+"""The executor's count of the time that its kernels took."""
 
 
 def random_prompt(engine: Engine, length: int, seed: int) -> Ints:
@@ -83,6 +86,39 @@ def decode(engine: Engine, batch: int, steps: int) -> list[float]:
             raise RuntimeError(f"a step gave {step.tokens} tokens to {batch} requests")
         seconds.append(step.seconds)
     return seconds
+
+
+WAYS = {
+    "greedy": GREEDY,
+    "top-k 40 and top-p 0.9": replace(GREEDY, temperature=0.8, top_k=40, top_p=0.9),
+    "top-p 0.9": replace(GREEDY, temperature=0.8, top_p=0.9),
+    "temperature 0.8": replace(GREEDY, temperature=0.8),
+}
+"""Of choosing a token, for `outside`."""
+
+
+def outside(engine: Engine, context: int, steps: int, rounds: int = 3) -> dict[str, float]:
+    """Share of a step in which one request decodes that is not spent in the model's kernels, by the way in which
+    tokens are chosen: planning, sampling, events. Medians of `steps` steps in each of `rounds` rounds. Empty for an
+    executor that does not measure its kernels."""
+    if KERNELS not in engine.counters:
+        return {}
+    shares: dict[str, list[float]] = {way: [] for way in WAYS}
+    for turn in range(rounds):
+        for way, params in WAYS.items():
+            request_id = engine.add(random_prompt(engine, context, turn), params)
+            while timed_step(engine).tokens == 0:
+                pass
+            shares[way] += [_share_outside(engine) for _ in range(steps)]
+            engine.cancel(request_id)
+    return {way: median(found) for way, found in shares.items()}
+
+
+def _share_outside(engine: Engine) -> float:
+    """Of one step."""
+    before = engine.counters[KERNELS]
+    seconds = timed_step(engine).seconds
+    return 1.0 - 1e-9 * (engine.counters[KERNELS] - before) / seconds
 
 
 def end(engine: Engine, ids: list[int]) -> None:

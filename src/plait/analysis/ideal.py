@@ -13,7 +13,7 @@ import numpy as np
 
 from plait.analysis.load import Generator
 from plait.analysis.load_client import Address
-from plait.analysis.load_plan import Load
+from plait.analysis.workload import Load
 from plait.core.errors import UserError
 
 TERMS = (

@@ -17,7 +17,8 @@ import numpy as np
 
 from plait.analysis.load_client import Address, Answer, BrokenAnswerError, Connection
 from plait.analysis.load_occupancy import Occupancy
-from plait.analysis.load_plan import Ask, Load, plan
+from plait.analysis.load_plan import Ask, plan
+from plait.analysis.workload import Load
 from plait.core.errors import UserError
 
 PERCENTILES = (50, 90, 95, 99)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plait.analysis.workload import Load
 from plait.core.errors import UserError
 
-MOST_REQUESTS = 100_000
 _TEXT = (
     "time year people way day man thing woman life child world school state family student group "
     "country problem hand part place case week company system program question work government "
@@ -17,43 +17,6 @@ _TEXT = (
 )
 WORDS = _TEXT.split()
 """Frequent English words: with the space before it, a token each in the usual vocabularies."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """requests, seconds: none begins after either. seed: of prompts, lengths and arrivals.
-
-    rate: requests per second that arrive whatever the server does (open loop); 0 for concurrency.
-    variation: coefficient of variation of the times between arrivals: 1 is a Poisson process, more comes in
-    bursts, 0 is a clock. concurrency: requests that are always under way, the next beginning when one ends
-    (closed loop); 0 for rate. prompt_words, tokens: length of each prompt and answer, varying evenly by
-    `spread` of it to both sides. prefix_words: first words that all prompts have in common, besides.
-    turns: with more than one, each request is a conversation of so many; a turn adds a prompt to what was said
-    and begins when the answer before it has ended.
-    """
-
-    requests: int = 100
-    seconds: float = 60.0
-    rate: float = 0.0
-    variation: float = 1.0
-    concurrency: int = 0
-    prompt_words: int = 128
-    prefix_words: int = 0
-    tokens: int = 64
-    spread: float = 0.0
-    turns: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.rate > 0) == (self.concurrency > 0):
-            raise UserError("a load has either a rate or a concurrency", "give one of the two")
-        if min(self.requests, self.turns) < 1 or self.requests * self.turns > MOST_REQUESTS:
-            raise UserError(
-                f"{self.requests} requests of {self.turns} turns",
-                f"at least one of both, and {MOST_REQUESTS} turns in all at most",
-            )
-        if not 0 <= self.spread < 1:
-            raise UserError(f"a spread of {self.spread}", "from 0 up to, but not including, 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +30,8 @@ class Ask:
 
 def plan(load: Load) -> list[Ask]:
     """Every request of a load, in the order in which they begin. Raises UserError for none at all."""
+    if not load.rate and not load.concurrency:
+        raise UserError("how much load?", "give --rate or --concurrency")
     random = np.random.default_rng(load.seed)
     prefix = " ".join(_words(random, load.prefix_words))
     starts = arrivals(load, random) if load.rate else np.zeros(load.requests)

@@ -42,6 +42,7 @@ def latency(
     Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
     end tokens ignored, every run with another prompt, so that none is found cached. The limit is the time that this machine takes to read
     the weights and the cache once for every forward, or to multiply in 8-bit integers, whichever is longer.
+    Then what else than the model's kernels a step takes time for: planning, choosing a token, events.
     """
     if cached and not engine.enable_prefix_caching:
         raise UserError("--cached measures the prefix cache, which is off", "leave one of both out")
@@ -65,6 +66,10 @@ def latency(
     again = [_run(session, number, *load) for number in range(1, runs + 1)] if cached else []
     if again:
         print(_cached_row(again, rates["time_to_first_token"]))
+    outside = _outside(session, prompt_tokens, tokens)
+    if outside:
+        shares_of = ", ".join(f"{way} {share:.1%}" for way, share in outside.items())
+        print(f"outside the kernels, of a decoding step: {shares_of}")
     print(found.words)
     record.close(
         **found.fields,
@@ -74,6 +79,7 @@ def latency(
         median=rates,
         runs=results,
         cached_runs=again,
+        outside_kernels=outside,
         counters=dict(session.counters),
         engine=asdict(engine),
     )
@@ -84,6 +90,18 @@ def _cached_row(again: list[dict[str, Any]], cold: float) -> str:
     warm = median(result["time_to_first_token"] for result in again)
     found = median(result["cached_tokens"] for result in again)
     return f"cached   {warm:8.3f} s to the first token, {warm / cold:.1%} of cold ({found:.0f} tokens found)"
+
+
+def _outside(session: Session, prompt_tokens: int, tokens: int) -> dict[str, float]:
+    """Share of a step that is not spent in kernels, by the way of choosing; of models that decode token by token."""
+    from plait.analysis import drive
+    from plait.core.window import PatternKind
+
+    if session.llm.traits.pattern.kind is not PatternKind.CAUSAL:
+        return {}
+    steps = min(tokens - 1, 64)
+    measure = session.llm.worker.call(lambda engine: drive.outside(engine, prompt_tokens, steps))
+    return measure.result()
 
 
 def _run(session: Session, number: int, prompt_tokens: int, tokens: int) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plait.analysis.workload import Load
 from plait.cli.bench_record import Out, Record
+from plait.cli.load_flags import LOAD, GoalEach, GoalFirst
+from plait.cli.options import takes
 from plait.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,40 +25,14 @@ MILLISECONDS = {
 }
 
 
+@takes(load=LOAD)
 def serve(
     url: Annotated[str, typer.Argument(help="Server on this machine.")] = "http://127.0.0.1:8000",
     *,
     model: Annotated[str, typer.Option(help="By default the first that the server lists.")] = "",
-    requests: Annotated[int, typer.Option(min=1, help="Requests at most.")] = 100,
-    seconds: Annotated[float, typer.Option(min=0.1, help="None begins after these.")] = 60.0,
-    rate: Annotated[
-        float, typer.Option(min=0.0, help="Requests per second, whatever the server does.")
-    ] = 0.0,
-    variation: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=100.0, help="Of the times between arrivals: 1 is Poisson, more is bursts."
-        ),
-    ] = 1.0,
-    concurrency: Annotated[
-        int, typer.Option(min=0, help="Instead of a rate: so many always under way.")
-    ] = 0,
-    prompt_words: Annotated[int, typer.Option(min=1, help="About a token each.")] = 128,
-    prefix_words: Annotated[int, typer.Option(min=0, help="Common to all, before those.")] = 0,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate for each.")] = 64,
-    spread: Annotated[
-        float, typer.Option(help="Share by which lengths vary to both sides, evenly.")
-    ] = 0.0,
-    turns: Annotated[
-        int, typer.Option(min=1, help="Make each request a conversation of so many.")
-    ] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed, the same load.")] = 0,
-    goal_first: Annotated[
-        float, typer.Option(min=0.0, help="Goodput: seconds to the first token.")
-    ] = 1.0,
-    goal_each: Annotated[
-        float, typer.Option(min=0.0, help="Goodput: seconds per further token.")
-    ] = 0.1,
+    load: Load,
+    goal_first: GoalFirst = 1.0,
+    goal_each: GoalEach = 0.1,
     patience: Annotated[
         float, typer.Option(min=0.01, help="Seconds until an answer counts as lost.")
     ] = 120.0,
@@ -73,25 +50,11 @@ def serve(
     Streamed greedy completions of random words, end tokens ignored (`ignore_eos`, which Plait, llama.cpp and
     vLLM know). Times are in milliseconds, TTFT from when a request was due.
     """
-    if not rate and not concurrency:
+    if not load.rate and not load.concurrency:
         raise UserError("how much load?", "give --rate or --concurrency")
     from plait.analysis.load import Generator, first_model, summary
     from plait.analysis.load_client import Address
-    from plait.analysis.load_plan import Load
 
-    load = Load(
-        requests=requests,
-        seconds=seconds,
-        rate=rate,
-        variation=variation,
-        concurrency=concurrency,
-        prompt_words=prompt_words,
-        prefix_words=prefix_words,
-        tokens=tokens,
-        spread=spread,
-        turns=turns,
-        seed=seed,
-    )
     address = Address(url, key)
     model = model or first_model(address, patience)
     record = Record("serve", model, out)

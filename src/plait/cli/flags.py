@@ -91,6 +91,9 @@ ENGINE = Panel(
             "Draft tokens for the model to verify, for the same answer sooner: none, lookahead, draft:MODEL, "
             "heads:FILE, self (a model of several modes), auto, auto:MODEL.",
         ),
+        "corpus": Flag(
+            "Text file, or folder of them, in which the proposers lookahead and auto also look up how a text goes on."
+        ),
         "planner": Flag(f"Order of the work: auto, {_siblings('iteration')}."),
         "decoder": Flag(
             f"Choice of the tokens: auto, {_siblings('decoding')}; or one in another: credit(threshold)."

@@ -17,7 +17,19 @@ import typer
 from typer.core import TyperGroup
 
 from plait import __version__
-from plait.cli import bench, chat, ideal, models, papers, program, run, serve, show, vote
+from plait.cli import (
+    bench,
+    chat,
+    ideal,
+    models,
+    papers,
+    program,
+    run,
+    serve,
+    show,
+    tune,
+    vote,
+)
 from plait.cli.terminal import complain
 from plait.core.errors import UserError
 
@@ -124,4 +136,5 @@ models.register(app)
 show.register(app)
 bench.register(app)
 ideal.register(app)
+tune.register(app)
 papers.register(app)

@@ -41,6 +41,7 @@ class EngineConfig:
     proposer: what drafts tokens for the model to verify, which makes answers faster and changes none: "none",
         "lookahead", "draft:MODEL" (a smaller model of the same vocabulary), "heads:FILE" (Medusa's heads for this
         model, safetensors), "self" (of a model that decides blocks as well), "auto" (what pays; "auto:MODEL" with a draft model).
+    corpus: a text file, or a folder of them, in which "lookahead" and "auto" look up how a text may go on; "": none.
     planner, decoder, cache: names of siblings; "auto" is what the model's traits call for.
     enable_prefix_caching: whether the cache "auto" shares what prompts begin with between requests ("radix"),
         with a model that allows it, or not ("paged").
@@ -64,6 +65,7 @@ class EngineConfig:
     max_model_len: int = 0
     kv_memory: int = 0
     proposer: str = "none"
+    corpus: str = ""
     planner: str = "auto"
     decoder: str = "auto"
     cache: str = "auto"
@@ -73,7 +75,7 @@ class EngineConfig:
     offline: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("model", "proposer", "planner", "decoder", "cache", "isa"):
+        for name in ("model", "proposer", "corpus", "planner", "decoder", "cache", "isa"):
             _of_kind(name, getattr(self, name), str, "text")
         for name in ("offline", "enable_prefix_caching"):
             _of_kind(name, getattr(self, name), bool, "true or false")

@@ -148,7 +148,7 @@ class Sequence:
     @property
     def is_complete(self) -> bool:
         """Whether there is nothing left to compute."""
-        return self.is_scored and self.final >= self.limit
+        return self.final >= self.limit and self.is_scored
 
     def extend(self, count: int, token: int, *, masked: bool) -> None:
         """Grow the canvas by `count` positions holding `token`."""
@@ -165,7 +165,8 @@ class Sequence:
             lowest, grown = min(places), max(places) + 1
             assert lowest >= self.final, "a final position was written"
             if lowest == grown - 1 == self.length:  # as nearly always: one token more
-                self._make_room(grown)
+                if grown > len(self._tokens):
+                    self._make_room(grown)
                 self.length = grown
             elif grown > self.length:
                 self.extend(grown - self.length, mask_token, masked=True)

@@ -126,7 +126,7 @@ class Window(NamedTuple):
 
     def kept(self, accepted: int) -> Window:
         """The same when so many drafted tokens proved right, whose K/V is then worth keeping."""
-        return self._replace(keep=self.keep + accepted) if accepted else self
+        return self._replace(keep=self.keep + accepted)
 
     @property
     def undrafted(self) -> Window:

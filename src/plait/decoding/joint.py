@@ -50,7 +50,7 @@ class Decoder(base.Decoder):
         )
 
     def _write(self, part: Rows, choices: Choices) -> Update:
-        seq, (tokens, confidence) = part.seq, choices
+        seq, tokens, confidence = part.seq, choices.tokens, choices.confidence
         masked = undecided(seq, part.targets)
         chosen = ~masked & (confidence >= self.options.edit_threshold)
         chosen[~masked] &= tokens[~masked] != seq.tokens[part.targets[~masked]]

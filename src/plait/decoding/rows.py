@@ -106,7 +106,7 @@ def _best(params: SamplingParams, num_forbidden: int) -> int:
 
 def ask(
     part: Rows, traits: Traits, *, want_confidence: bool = False, drafted: Ints = NO_INTS
-) -> sampling.Ask:
+) -> sampling.Choices:
     """One token per open row. drafted: tokens that come before it without being on the canvas."""
     seq, own = part.seq, _prepared(part.seq, traits)
     history = seq.tokens[~seq.masked] if own.has_penalties else None

@@ -80,7 +80,7 @@ class Decoder(base.Decoder):
         return Update(targets, tokens, accepted=accepted, logprobs={**scored, **logprobs})
 
 
-def _asks(item: Item, traits: Traits) -> list[sampling.Ask]:
+def _asks(item: Item, traits: Traits) -> list[sampling.Choices]:
     """One for all rows, or one for each where a choice depends on the tokens drafted before it."""
     part = split(item)
     if not (len(item.window.parents) and part.seq.params.has_penalties):

@@ -1,4 +1,4 @@
-"""What is loaded beside a model: a smaller one that drafts, an amateur, heads."""
+"""What is loaded beside a model: a smaller one that drafts, an amateur, heads, a corpus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from plait.core.config import EngineConfig
 from plait.core.errors import UserError
 from plait.core.step import Runner
 from plait.core.window import PatternKind
+from plait.engine import corpus as corpora
 from plait.engine import proposing
+from plait.grammar.base import Lexicon
+from plait.proposers.corpus import Corpus
 from plait.runner.drafter import Drafter
 from plait.runner.heads import Heads
 from plait.runner.heads import load as load_heads
@@ -59,3 +62,20 @@ def headed(config: EngineConfig, loaded: Loaded) -> tuple[Runner, Heads | None]:
         raise UserError("heads need the native executor", "use another proposer")
     watched = Watched(loaded.runner)
     return watched, load_heads(file, watched, loaded.traits.vocab_size)
+
+
+def corpus(
+    config: EngineConfig, lexicon: Callable[[], Lexicon] | None
+) -> tuple[Corpus | None, tuple[str, ...]]:
+    """The corpus for the engine's proposers, with a line on it; None without one. Raises UserError."""
+    if not config.corpus:
+        return None, ()
+    if proposing.choice(config.proposer).name not in ("lookahead", "auto"):
+        raise UserError(
+            f"the proposer {config.proposer!r} looks nothing up in a corpus",
+            "use --proposer lookahead or auto, or leave --corpus out",
+        )
+    if lexicon is None:
+        raise UserError("a corpus needs a tokenizer", "leave it out")
+    made, words = corpora.load(config.corpus, lexicon(), hub.cache_root())
+    return made, (words,)

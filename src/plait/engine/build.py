@@ -29,6 +29,7 @@ from plait.kernels.plan import Pool as Threads
 from plait.kvcache.base import Cache
 from plait.kvcache.pool import Pool
 from plait.proposers.base import Resources
+from plait.proposers.corpus import Corpus
 from plait.runner.block_drafter import BlockDrafter
 from plait.runner.drafter import Drafter
 from plait.runner.heads import Heads
@@ -76,6 +77,7 @@ def build(
         pace, pace_words = measured_pace(config)
         runner, heads = beside.headed(config, loaded)
         name = proposing.choice(config.proposer).name
+        corpus, corpus_words = beside.corpus(config, lexicon)
         engine = assemble(
             config,
             runner,
@@ -87,6 +89,7 @@ def build(
             drafter=drafter,
             heads=heads,
             blocks=BlockDrafter(loaded) if name == "self" else None,
+            corpus=corpus,
             aids=aids,
             lexicon=lexicon,
         )
@@ -96,6 +99,7 @@ def build(
             *loaded.words,
             *_whole_words(engine, loaded.traits.context_length),
             *pace_words,
+            *corpus_words,
             *chosen,
         )
         return Built(engine, engine.traits, words, opened.pop_all().close)
@@ -137,6 +141,7 @@ def assemble(
     drafter: Drafter | None = None,
     heads: Heads | None = None,
     blocks: BlockDrafter | None = None,
+    corpus: Corpus | None = None,
     aids: Aids = NO_AIDS,
     lexicon: Callable[[], Lexicon] | None = None,
 ) -> Engine:
@@ -144,7 +149,7 @@ def assemble(
 
     threads: what decoders share rows out to. traits: of the model; the engine gets them with the context length
     that model, memory and cache allow. most_positions: that memory allows one step to feed.
-    time: what a step costs here, where it was measured. drafter, heads, blocks: for proposers. aids: for decoders.
+    time: what a step costs here, where it was measured. drafter, heads, blocks, corpus: for proposers. aids: for decoders.
     lexicon: for structured output.
     """
     traits = in_mode(traits, config.planner)
@@ -166,7 +171,7 @@ def assemble(
         max_num_seqs=config.max_num_seqs,
     )
     scheduler.company.time = time
-    equipment = Equipment(scheduler.company, Resources(drafter, heads, blocks))
+    equipment = Equipment(scheduler.company, Resources(drafter, heads, blocks, corpus))
     own = parts.Parts(traits, budget, names, options, threads, equipment, aids)
     own.choose(AUTO, AUTO)
     constraining = Constraining(partial(_compiler, lexicon, traits) if lexicon else None)

@@ -162,7 +162,8 @@ class Engine:
         """
         begin = time.perf_counter()
         jobs = self.scheduler.plan()
-        self.backlog.start(job.request.seq.request_id for job in jobs)
+        if self.backlog.num_requests:
+            self.backlog.start(job.request.seq.request_id for job in jobs)
         masks = self.constraining.begin(jobs)
         updates = decide(jobs, self._forward(jobs), masks.take())
         events: list[Event] = []
@@ -176,7 +177,7 @@ class Engine:
         seconds = time.perf_counter() - begin
         self.metrics.step_seconds += seconds
         self.toll.pay(seconds, self.scheduler.pace)
-        self.metrics.count(jobs, events)
+        self.metrics.count(len(jobs), events)
         self.metrics.copy_totals(self.scheduler)
         return events
 
@@ -236,9 +237,8 @@ class Engine:
             return []
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
-        self.metrics.forward_seconds += (seconds := time.perf_counter() - begin)
-        windows = [stream.window for job in jobs for stream in (job, job.second) if stream]
-        self.scheduler.company.observe_all(windows, seconds)
+        seconds = time.perf_counter() - begin
+        self.metrics.took(jobs, seconds, self.scheduler.company)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:

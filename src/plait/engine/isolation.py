@@ -23,9 +23,9 @@ def forward(runner: Runner, jobs: list[Job]) -> list[Floats | Exception]:
     Raises MemoryError: who asked for the last of it is not known, and smaller forwards would not give it back.
     """
     try:
-        inputs = [job.inputs for job in jobs]
-        rows = iter(runner.forward([item for own in inputs for item in own]))
-        return [_joined([next(rows) for _ in own]) for own in inputs]
+        inputs = [item for job in jobs for item in job.inputs]
+        rows = runner.forward(inputs)
+        return [*rows] if len(rows) == len(jobs) else _joined(jobs, rows)
     except MemoryError:
         raise
     except Exception as error:
@@ -38,9 +38,15 @@ def forward(runner: Runner, jobs: list[Job]) -> list[Floats | Exception]:
     return first + forward(runner, jobs[middle:])
 
 
-def _joined(rows: list[Floats]) -> Floats:
+def _joined(jobs: list[Job], rows: list[Floats]) -> list[Floats | Exception]:
     """Those of a second stream come behind those of the first."""
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+    following = iter(rows)
+    return [
+        next(following)
+        if job.second is None
+        else np.concatenate([next(following), next(following)])
+        for job in jobs
+    ]
 
 
 def _copy(rows: Floats | Exception) -> Floats | Exception:

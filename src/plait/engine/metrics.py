@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from plait.core.sequence import Event, Sequence
 from plait.core.window import Update, Window
 from plait.iteration.base import Job
+from plait.iteration.company import Company
 from plait.iteration.scheduler import Scheduler
 
 BOUNDS = (
@@ -102,19 +103,27 @@ class EngineMetrics:
         self.num_evicted_pages = scheduler.cache.pool.num_evicted
         self.draft_seconds = scheduler.company.draft_seconds
 
-    def count(self, jobs: Iterable[Job], events: Iterable[Event]) -> None:
+    def took(self, jobs: list[Job], seconds: float, company: Company) -> None:
+        """Take a forward into the totals, and into what steps are seen to cost."""
+        self.forward_seconds += seconds
+        positions = before = 0
+        for job in jobs:
+            positions += job.length
+            before += job.window.start
+        self.num_positions += positions
+        company.observe(positions, seconds, before // len(jobs))
+
+    def count(self, num_jobs: int, events: Iterable[Event]) -> None:
         """Take one step into the totals."""
         self.num_steps += 1
-        for job in jobs:
-            self.num_windows += 1
-            self.num_positions += job.length
+        self.num_windows += num_jobs
         for event in events:
             self.num_tokens += len(event.token_ids)
 
     def forwarded(self, seq: Sequence, window: Window, update: Update) -> None:
         """Take a forward into the totals of its request, and what became of its draft into those of all."""
         seq.metrics.num_forwards += 1
-        seq.metrics.num_forwarded_positions += window.length
+        seq.metrics.num_forwarded_positions += window.end - window.start
         if not len(window.parents):
             return
         drafted, accepted = len(window.parents), len(update.positions) - 1

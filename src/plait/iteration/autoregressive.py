@@ -17,12 +17,14 @@ import numpy as np
 from plait.core.errors import UserError
 from plait.core.sequence import Sequence
 from plait.core.traits import Predicts, Traits
-from plait.core.window import PatternKind, Update, Window
+from plait.core.window import Ints, PatternKind, Update, Window
 from plait.iteration import base
 from plait.iteration.base import Options as Options
 
 SUMMARY = "left to right, one token per forward; long prompts in chunks"
 
+_FIRST_ROW: Ints = np.zeros(1, np.int32)
+_FIRST_ROW.setflags(write=False)
 PROMPT_ROWS = 64
 MOST_FORCED = 16
 """Forced tokens after which a request counts as one that waits for its prompt."""
@@ -62,7 +64,8 @@ class Planner(base.Planner):
             end = min(end, first + PROMPT_ROWS)
         # The row of the last position is wanted to go on from; not when there is nothing to go on to.
         last = min(end, length if length < seq.limit else length - 1)
-        rows = np.arange(first - start, last - start, dtype=np.int32)
+        is_one = start == first == last - 1  # as in nearly all steps
+        rows = _FIRST_ROW if is_one else np.arange(first - start, last - start, dtype=np.int32)
         targets = np.arange(first + 1, last + 1, dtype=np.int32)
         return Window(start, end, rows, targets, self.traits.pattern, end)
 

@@ -237,7 +237,9 @@ class Job(NamedTuple):
     @property
     def length(self) -> int:
         """Positions fed."""
-        return self.window.length + (self.second.window.length if self.second else 0)
+        window, second = self.window, self.second
+        own = window.end - window.start
+        return own if second is None else own + second.window.length
 
     @property
     def inputs(self) -> list[StepInput]:

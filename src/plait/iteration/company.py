@@ -10,10 +10,8 @@ that were seen, so there the nearest counts alone. Speed is all that depends on 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from plait.core.window import Window
 from plait.iteration.pace import StepTime
 
 MOST_WATCHED = 128
@@ -71,12 +69,10 @@ class Company:
             return
         ratio = seconds / self._shape(positions, context)
         self._all.take(ratio)
-        self._seen.setdefault(positions, _Seen()).take(ratio)
-
-    def observe_all(self, windows: Sequence[Window], seconds: float) -> None:
-        """Take a step that fed these windows into account."""
-        context = sum(window.start for window in windows) // len(windows)
-        self.observe(sum(window.length for window in windows), seconds, context)
+        own = self._seen.get(positions)
+        if own is None:
+            own = self._seen[positions] = _Seen()
+        own.take(ratio)
 
     def seconds(self, positions: int, context: int) -> float:
         """Of a step with so many positions, each of whose logits are wanted; 1 for one if none has been seen."""

@@ -64,6 +64,8 @@ class Constraining:
 
     def begin(self, jobs: list[Job]) -> Pending:
         """What the rows of each job may choose: done where that is quick, begun where it may not be."""
+        if self._compiler is None:
+            return _NOTHING
         pending = Pending([None] * len(jobs))
         slow: list[tuple[int, State, Masks, Window]] = []
         for place, job in enumerate(jobs):
@@ -71,7 +73,6 @@ class Constraining:
             targets = window.targets
             if state is None or not len(targets) or targets.item(-1) < job.request.seq.length:
                 continue
-            assert self._compiler is not None
             count = 1 + len(window.parents)
             masks: Masks = np.full((count, self._compiler.num_words), ALL, np.uint32)
             if state.seconds * count < QUICK:
@@ -87,7 +88,8 @@ class Constraining:
 
 @dataclass(slots=True)
 class Pending:
-    """masks: of each job, None where it may choose everything, or why there are none. rest: those that are not done."""
+    """masks: of each job, None where it may choose everything, or why there are none; empty: everything, all of them.
+    rest: those that are not done."""
 
     masks: list[Masks | Exception | None]
     rest: Future[None] | None = None
@@ -102,6 +104,9 @@ class Pending:
         if self.rest is not None:
             self.rest.result()
         return self.masks
+
+
+_NOTHING = Pending([])
 
 
 def _filled(state: State, masks: Masks, window: Window) -> Masks | Exception:

@@ -38,15 +38,15 @@ def decide(
 def _item(job: Job, logits: Floats, masks: Masks | None) -> Item:
     """logits: of the window's rows; behind them, if the second stream wanted one, its row."""
     seq, window = job.request.seq, job.window
+    if window.guidance:
+        logits = _guided(logits, window)
     if job.second is None or not len(job.second.window.rows):
-        return Item(_guided(logits, window), seq, window, masks=masks)
+        return Item(logits, seq, window, None, masks)
     return Item(logits[:-1], seq, window, logits[-1], masks)
 
 
 def _guided(logits: Floats, window: Window) -> Floats:
     """One row per target: of a window with guidance the two halves become one."""
-    if not window.guidance:
-        return logits
     half = len(logits) // 2
     without = logits[half:]
     mixed: Floats = without + np.float32(window.guidance + 1.0) * (logits[:half] - without)

@@ -22,16 +22,21 @@ class Division:
         self._most = most
         self._purse = fairness.Purse(most, divides=cache.keeps)
         self._turns = Turns()
+        self._is_alone = False
 
     def streams(self, request: Request) -> bool:
         """Whether somebody waits for its next token, not for its prompt."""
-        stored = {seq: self._cache.length(seq) for seq in request.streams}
-        has_begun = request.served > 0 or stored[request.seq] > 0 or request.planner.is_whole
-        return has_begun and all(request.planner.streams(*item) for item in stored.items())
+        seq, second, planner = request.seq, request.seq.second, request.planner
+        stored = self._cache.length(seq)
+        if not (request.served or stored or planner.is_whole) or not planner.streams(seq, stored):
+            return False
+        return second is None or planner.streams(second, self._cache.length(second))
 
     def behind(self, request: Request) -> int:
         """Positions that it has to compute."""
-        return sum(seq.length - self._cache.length(seq) for seq in request.streams)
+        seq, second = request.seq, request.seq.second
+        own = seq.length - self._cache.length(seq)
+        return own if second is None else own + second.length - self._cache.length(second)
 
     def enter(self, request: Request) -> None:
         """A request that will want parts."""
@@ -41,6 +46,9 @@ class Division:
         self, running: Sequence[Request], waiting: Queues, max_running: int, pace: Pace | None
     ) -> None:
         """Begin a step, in which those in `waiting` may begin as far as places go."""
+        self._is_alone = len(running) == 1 and not waiting
+        if self._is_alone:
+            return
         streams: list[Request] = []
         prompts: list[Request] = []
         for request in running:
@@ -73,12 +81,16 @@ class Division:
 
     def holds(self, request: Request, *, is_prompt: bool) -> int:
         """Positions that a request may take."""
+        if self._is_alone:
+            return self._most
         if is_prompt:
             return self._purse.holds(request.account)
         return self._most if self._turns.allows(request) else 0
 
     def spend(self, request: Request, count: int, *, is_prompt: bool) -> None:
         """A request takes `count` positions."""
+        if self._is_alone:
+            return
         if is_prompt:
             self._purse.spend(request.account, count)
         else:

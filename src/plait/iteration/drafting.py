@@ -16,8 +16,18 @@ from plait.iteration.company import Company
 from plait.iteration.width import Plan, Record, best, planned
 from plait.proposers.base import Proposer
 
-BEGIN = {"lookahead": Record(2.0, 4.0), "draft": Record(3.0, 4.0)}
-"""What is expected of a proposer before anything is known of it."""
+BEGIN = {
+    "draft": Record(3.0, 4.0),
+    "heads": Record(1.0, 4.0),
+    "lookahead after 1": Record(1.0, 4.0),
+    "lookahead in corpus": Record(0.7, 4.0),
+}
+"""What is expected of a proposer, or of its guesses of some kind, before anything is known of them; the last name that
+fits counts."""
+BEGIN_OTHER = Record(2.0, 4.0)
+HOT = 1.0
+"""Above this temperature, less is expected, in proportion: few guesses can be right then, and to find out how few with
+a draft model means that it reads the whole prompt."""
 BEGIN_TRIALS = 4.0
 """What was seen in other requests counts for so many trials in a new one."""
 FORGET_OTHERS = 0.97
@@ -129,7 +139,13 @@ def record_of(seq: Sequence, key: str, company: Company) -> Record:
     others = company.known.get(key)
     if others is not None:
         return Record(*others).weighing(BEGIN_TRIALS)
-    return BEGIN.get(key.partition(" ")[0], Record(2.0, 4.0))
+    return _begin(key, seq.params.temperature)
+
+
+def _begin(key: str, temperature: float) -> Record:
+    own = [record for name, record in BEGIN.items() if f"{key} ".startswith(f"{name} ")]
+    hits, trials, _ = own[-1] if own else BEGIN_OTHER
+    return Record(hits / max(1.0, temperature / HOT), trials)
 
 
 def learn(

@@ -72,7 +72,8 @@ def _feeding(start: int, end: int, rows: Ints) -> Window:
 def follow(seq: Sequence, update: Update) -> None:
     """Write in the second stream what is written in the first."""
     second = seq.second
-    if second is None or not len(update.positions):
+    assert second is not None
+    if not len(update.positions):
         return
     behind = np.int32(second.length - update.positions.item(0))
     second.apply(Update(update.positions + behind, update.tokens))

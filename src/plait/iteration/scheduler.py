@@ -131,17 +131,18 @@ class Scheduler:
 
     def stored(self, job: Job, update: Update) -> None:
         """Take note of what a forward computed for a job, and of what was decided."""
-        self.cache.stored(job.request.seq, job.window.kept(update.accepted))
-        if job.second:
-            self.cache.stored(job.second.sequence, job.second.window)
-        pairs.follow(job.request.seq, update)
+        seq, window, second = job.request.seq, job.window, job.second
+        self.cache.stored(seq, window.kept(update.accepted) if update.accepted else window)
+        if second:
+            self.cache.stored(second.sequence, second.window)
+        if seq.second:
+            pairs.follow(seq, update)
 
     def plan(self) -> list[Job]:
         """The next forward. Empty only when there is no work, or what there was has been refused."""
         self._step += 1
         self._budget = self.max_num_batched_tokens
-        self._jobs = {}
-        self.is_short_of_memory = False
+        self._jobs, self.is_short_of_memory = {}, False
         self.company.num_running = max(1, len(self.running))
         self._division.begin(self.running, self.waiting, self.max_num_seqs, self.pace)
         self._spend()
@@ -153,7 +154,8 @@ class Scheduler:
         return jobs
 
     def _spend(self) -> None:
-        for request in sorted(self.running, key=self._turn):
+        running = self.running
+        for request in sorted(running, key=self._turn) if len(running) > 1 else [*running]:
             if request in self.running:  # it may have been preempted or refused meanwhile
                 self._plan_one(request)
         self._admit()
@@ -165,9 +167,7 @@ class Scheduler:
         """Move waiting requests to the running ones, best first, while everything suffices."""
         while self.waiting and self._budget:
             request = self._first_in_line()
-            if request is None or not self._find_place(request):
-                return
-            if not self._plan_one(request):
+            if request is None or not (self._find_place(request) and self._plan_one(request)):
                 return
 
     def _first_in_line(self) -> Request | None:
@@ -213,9 +213,9 @@ class Scheduler:
 
     def _plan_one(self, request: Request) -> bool:
         """Give a running request a window, if budget and memory allow; False if they do not."""
-        seq, cache = request.seq, self.cache
-        is_prompt = not self._division.streams(request)
-        least, held = len(request.streams), self._division.holds(request, is_prompt=is_prompt)
+        seq, cache, division = request.seq, self.cache, self._division
+        is_prompt = not division.streams(request)
+        least, held = 1 if seq.second is None else 2, division.holds(request, is_prompt=is_prompt)
         allowed = min(self._budget, max(held, least) if held else 0)
         if allowed < least:
             return False
@@ -228,7 +228,7 @@ class Scheduler:
         except Exception as error:  # a faulty planner ends this request and nobody else's
             self._refuse(request, error)
             return False
-        if window is None or window.length > allowed:
+        if window is None or window.end - window.start > allowed:
             return False
         if is_prompt and is_coming(seq, window, cache, self._jobs.values()):
             return True
@@ -237,10 +237,10 @@ class Scheduler:
         if len(window.parents) and not cache.reserve(seq, window.reach):
             window = window.undrafted  # no draft is worth a page of others
         job = self._paired(request, window, budget)
-        if job is None or job.length > allowed:
+        if job is None or (length := job.length) > allowed:
             return False
-        self._budget -= job.length
-        self._division.spend(request, job.length, is_prompt=is_prompt)
+        self._budget -= length
+        division.spend(request, length, is_prompt=is_prompt)
         self._jobs[seq.request_id] = job
         request.served = self._step
         return True

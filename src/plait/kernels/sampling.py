@@ -25,10 +25,16 @@ _NO_DOUBLES: NDArray[np.float64] = np.zeros(0, np.float64)
 
 
 class Choices(NamedTuple):
-    """tokens: int32 [rows]. confidence: float64 [rows], or [0] when it was not asked for."""
+    """Of the rows of one request; what `ask` made, `answer` fills in.
+
+    tokens: int32 [rows]. confidence: float64 [rows], or [0] when it was not asked for. positions: int32 [rows], that
+    they are for.
+    """
 
     tokens: Ints
     confidence: NDArray[np.float64]
+    positions: Ints
+    rows: _C.SampleRows
 
 
 def uniform(seed: int, position: int) -> float:
@@ -60,14 +66,6 @@ def sampler(
     )
 
 
-class Ask(NamedTuple):
-    """Rows of one request, and where the answer will be; made by `ask`."""
-
-    rows: _C.SampleRows
-    positions: Ints
-    choices: Choices
-
-
 def ask(
     sampler: Sampler,
     logits: Floats,
@@ -78,8 +76,8 @@ def ask(
     num_held: int = 0,
     want_confidence: bool = False,
     masks: Masks | None = None,
-) -> Ask:
-    """One token per row.
+) -> Choices:
+    """One token per row, once `answer` has been called.
 
     positions: canvas position of each row's choice. history: decided tokens, of which the first num_prompt
     are the prompt; read only where there are penalties. num_held: of how many rows, the first ones, the
@@ -91,15 +89,15 @@ def ask(
     rows = _C.SampleRows(
         sampler, logits, positions, tokens, confidence, history, num_prompt, num_held, masks
     )
-    return Ask(rows, positions, Choices(tokens, _NO_DOUBLES if confidence is None else confidence))
+    return Choices(tokens, _NO_DOUBLES if confidence is None else confidence, positions, rows)
 
 
-def answer(asks: list[Ask], threads: Pool | None = None) -> list[Choices | FloatingPointError]:
+def answer(asks: list[Choices], threads: Pool | None = None) -> list[Choices | FloatingPointError]:
     """What was asked, all rows shared out to the threads; an error for NaN, +inf, or rows where every id is
     impossible, of its own request alone."""
     if _C.sample([each.rows for each in asks], threads):
-        return [each.choices for each in asks]
-    return [_bad_row(each.choices.tokens, each.positions) or each.choices for each in asks]
+        return [*asks]
+    return [_bad_row(each.tokens, each.positions) or each for each in asks]
 
 
 def sample(

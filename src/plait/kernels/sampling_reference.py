@@ -1,6 +1,6 @@
 """The NumPy twin of the sampling ops: same operations, same order, same bits (see csrc/ops/sample.cpp).
 
-Sums that decide anything are `cumsum`, which adds in order; `sum` would add in pairs.
+Sums that decide anything are `cumsum`, which adds in order, or `_mass`; `sum` would add in pairs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _LN2_LOW = np.float32(float.fromhex("-0x1.bd0106p-13"))
 _LOWEST = np.float32(-87.0)
 _MAX = np.finfo(np.float32).max
 _WORD = 0xFFFFFFFF
+_BLOCK, _LANES = 256, 8
 
 
 def philox(counter: tuple[int, ...], key: tuple[int, int]) -> tuple[int, ...]:
@@ -83,7 +84,7 @@ def sample(
         tokens.append(token)
         if want_confidence:
             weight = exp_nonpositive(score - score.max()).astype(np.float64)
-            confidence.append(weight[token] / _total(weight))
+            confidence.append(weight[token] / _mass(np.arange(len(weight), dtype=np.int32), weight))
     return np.array(tokens, np.int32), np.array(confidence, np.float64)
 
 
@@ -118,6 +119,8 @@ def choose(score: Floats, params: SamplingParams, random: float) -> int:
     """The token, given scores and a random number."""
     if params.is_greedy:
         return int(np.argmax(score))
+    if not (params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0 or params.typical_p < 1.0):
+        return _draw_from_row(exp_nonpositive(_exponents(score, params)).astype(np.float64), random)
     ids, weight = _filtered(score, params)
     mass = np.cumsum(weight)
     index = int(np.searchsorted(mass, random * mass[-1], side="right"))
@@ -138,36 +141,70 @@ def token_logprobs(logits: Floats, tokens: Ints, count: int) -> list[TokenLogpro
 
 def _filtered(score: Floats, params: SamplingParams) -> tuple[Ints, Doubles]:
     """Surviving ids in ascending order, and their weights."""
-    ids = np.arange(len(score))
+    ids = np.arange(len(score), dtype=np.int32)
     if 0 < params.top_k < len(score):
-        ids = np.sort(np.argsort(-score, kind="stable")[: params.top_k])
-    divisor = max(np.float32(params.temperature), np.finfo(np.float32).tiny)
-    with np.errstate(over="ignore"):
-        exponent = ((score - score.max()) / divisor)[ids]
-    weight = exp_nonpositive(exponent).astype(np.float64)
+        ids = np.sort(np.argsort(-score, kind="stable")[: params.top_k]).astype(np.int32)
+    near = _exponents(score, params)[ids]
+    exponent, weight = near.astype(np.float64), exp_nonpositive(near).astype(np.float64)
     keep = weight > 0.0
-    ids, exponent, weight = ids[keep], exponent[keep].astype(np.float64), weight[keep]
+    ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
     if params.top_p < 1.0:
-        keep = _share(weight, -exponent, params.top_p)
+        keep = _share(ids, weight, -exponent, params.top_p)
         ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
     if params.min_p > 0.0:
         keep = weight >= params.min_p * weight.max()
         ids, exponent, weight = ids[keep], exponent[keep], weight[keep]
     if params.typical_p < 1.0:
         mean = _total(weight * exponent) / _total(weight)
-        keep = _share(weight, np.abs(mean - exponent), params.typical_p)
+        keep = _share(ids, weight, np.abs(mean - exponent), params.typical_p)
         ids, weight = ids[keep], weight[keep]
-    return ids.astype(np.int32), weight
+    return ids, weight
 
 
-def _share(weight: Doubles, key: Doubles, share: float) -> NDArray[np.bool_]:
+def _exponents(score: Floats, params: SamplingParams) -> Floats:
+    divisor = max(np.float32(params.temperature), np.finfo(np.float32).tiny)
+    with np.errstate(over="ignore"):
+        exponents: Floats = (score - score.max()) / divisor
+    return exponents
+
+
+def _draw_from_row(weight: Doubles, random: float) -> int:
+    """One of all ids: the block in which the mass passes random * total, then the id in it."""
+    blocks = _block_masses(np.arange(len(weight), dtype=np.int32), weight)
+    mass = np.cumsum(blocks)
+    wanted = random * mass[-1]
+    last = int(np.flatnonzero(blocks)[-1])
+    found = min(int(np.searchsorted(mass, wanted, side="right")), last)
+    inside = weight[found * _BLOCK : (found + 1) * _BLOCK]
+    reached = np.cumsum([mass[found - 1] if found else 0.0, *inside])[1:]
+    place = int(np.searchsorted(reached, wanted, side="right"))
+    return found * _BLOCK + min(place, int(np.flatnonzero(inside)[-1]))
+
+
+def _block_masses(ids: Ints, weight: Doubles) -> Doubles:
+    """Of the blocks of ids: in each, lanes of every eighth id, added up in pairs."""
+    row = np.zeros(-(-(int(ids[-1]) + 1) // _BLOCK) * _BLOCK)
+    row[ids] = weight
+    lanes = np.cumsum(row.reshape(-1, _BLOCK // _LANES, _LANES), axis=1)[:, -1]
+    while lanes.shape[1] > 1:
+        lanes = lanes[:, 0::2] + lanes[:, 1::2]
+    masses: Doubles = lanes[:, 0]
+    return masses
+
+
+def _mass(ids: Ints, weight: Doubles) -> float:
+    """Of some ids, ascending."""
+    return _total(_block_masses(ids, weight))
+
+
+def _share(ids: Ints, weight: Doubles, key: Doubles, share: float) -> NDArray[np.bool_]:
     """The shortest prefix in ascending key (ties: lower id) whose weights reach the share.
 
     Added up bucket by bucket (a quarter of a nat each), and token by token in the last one only.
     """
     bucket = np.minimum(4.0 * key, 255.0).astype(np.int64)
     mass = np.cumsum(np.bincount(bucket, weight, minlength=256))
-    wanted = share * mass[-1]
+    wanted = share * _mass(ids, weight)
     last = min(int(np.searchsorted(mass, wanted, side="left")), 255)
     edge = np.flatnonzero(bucket == last)
     edge = edge[np.argsort(key[edge], kind="stable")]

@@ -19,7 +19,7 @@ _EXACT = bytes([Slot.EXACT])
 
 
 @dataclass(slots=True)
-class _Table:
+class Table:
     """pages[i] holds slots [i * PAGE, (i + 1) * PAGE); marks[s] is the state of slot s.
 
     length: how many marks from the first on are EXACT. own: up to which slot, from `length` on, the pages are
@@ -39,15 +39,15 @@ class Cache(base.Cache):
 
     def __init__(self, pool: Pool, options: Options | None = None) -> None:
         super().__init__(pool)
-        self._tables: dict[int, _Table] = {}
+        self._tables: dict[int, Table] = {}
 
     def reserve(self, seq: Sequence, upto: int) -> bool:
         table = self._tables.get(seq.request_id)
         if table is None:
-            table = self._tables[seq.request_id] = _Table()
+            table = self._tables[seq.request_id] = Table()
         return upto <= table.own or self._provide(table, upto)
 
-    def _provide(self, table: _Table, upto: int) -> bool:
+    def _provide(self, table: Table, upto: int) -> bool:
         length, pages = table.length, table.pages
         written = range(length // PAGE, len(pages))
         shared = [index for index in written if self.pool.is_shared(pages[index])]
@@ -63,7 +63,7 @@ class Cache(base.Cache):
 
     def view(self, seq: Sequence, window: Window) -> KVView:
         table = self._tables[seq.request_id]
-        needed = num_pages(window.reach)
+        needed = -(-window.reach // PAGE)
         assert needed <= len(table.pages), f"request {seq.request_id}: no reservation for {window}"
         if table.view is None or len(table.view.pages) != needed:
             table.view = KVView(np.array(table.pages[:needed], np.int32))
@@ -137,12 +137,12 @@ class Cache(base.Cache):
 
     def _append(self, seq: Sequence, pages: list[int], length: int) -> None:
         """Go on with pages, retained for this, whose slots up to `length` are EXACT."""
-        table = self._tables.setdefault(seq.request_id, _Table())
+        table = self._tables.setdefault(seq.request_id, Table())
         table.pages += pages
         table.marks.extend(_EXACT * (length - len(table.marks)))
         table.length, table.own, table.view = length, 0, None
 
-    def _own(self, table: _Table, index: int, *, holds_exact: bool) -> None:
+    def _own(self, table: Table, index: int, *, holds_exact: bool) -> None:
         """Replace a shared page by one of our own; its bytes matter only if it holds exact slots."""
         shared = table.pages[index]
         table.pages[index] = self._allocate()

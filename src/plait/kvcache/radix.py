@@ -58,9 +58,6 @@ class Cache(paged.Cache):
         self._nodes: dict[int, Node] = {}  # by page
         self._roots: dict[bytes, Node] = {}  # by salt
 
-    def reserve(self, seq: Sequence, upto: int) -> bool:
-        return super().reserve(seq, upto) or (self._take_out(seq) and super().reserve(seq, upto))
-
     def stored(self, seq: Sequence, window: Window) -> None:
         super().stored(seq, window)
         path = self._path(seq)
@@ -73,7 +70,10 @@ class Cache(paged.Cache):
             self._enter(seq, path, num_full, grain)
 
     def match(self, seq: Sequence) -> int:
-        length = self.length(seq)
+        table = self._tables.get(seq.request_id)
+        length = table.length if table else 0
+        if seq.length - length <= LEAST:  # as in nearly all steps
+            return length
         limit = self._adoptable(seq)
         return length if limit <= length else self._adopt(seq, length, limit)
 
@@ -231,9 +231,13 @@ class Cache(paged.Cache):
             del self._nodes[one.page]
         return [one.page for one in cut]
 
-    def _take_out(self, seq: Sequence) -> bool:
+    def _provide(self, table: paged.Table, upto: int) -> bool:
+        return super()._provide(table, upto) or (
+            self._take_out(table) and super()._provide(table, upto)
+        )
+
+    def _take_out(self, table: paged.Table) -> bool:
         """Make the page that is to be written the sequence's own, if only the tree holds it besides."""
-        table = self._tables[seq.request_id]
         index = table.length // PAGE
         node = self._nodes.get(table.pages[index]) if index < len(table.pages) else None
         if node is None or self.pool.num_owners(node.page) > 1:

@@ -18,6 +18,7 @@ import numpy as np
 
 from plait.core.sequence import Sequence
 from plait.core.window import NO_INTS, Ints
+from plait.proposers.corpus import Corpus
 
 MOST = 16
 """Tokens that are ever drafted for one forward of a request."""
@@ -64,11 +65,13 @@ class Levels(Protocol):
 
 @dataclass(slots=True)
 class Resources:
-    """What an engine has for its proposers; None without a draft model, heads, or a model that decides blocks."""
+    """What an engine has for its proposers; None without a draft model, heads, a model that decides blocks, or a
+    corpus."""
 
     drafter: Drafter | None = None
     heads: Levels | None = None
     blocks: Levels | None = None
+    corpus: Corpus | None = None
 
 
 class Proposer(ABC):

@@ -1,4 +1,4 @@
-"""What followed the last few tokens before, in the prompt or in the answer, will follow them again.
+"""What followed the last few tokens before, in the prompt, in the answer or in a corpus, will follow them again.
 
 The n-gram retrieval of Lookahead (arXiv:2312.12728). Where that keeps a trie of all branches, this keeps for every
 run of `ORDERS` tokens the last places where it ended, and grows the trie when it is asked, from what followed
@@ -6,25 +6,36 @@ there: a few hundred bytes a token instead of several thousand. At each depth th
 most of the places went, the latest counting most among equals.
 
 An index belongs to one request: what a stranger wrote is never proposed, so how fast an answer comes tells
-nothing of others.
+nothing of others. A corpus (corpus.py) is what the engine was started with; no answer is added to it.
+Where the request itself has seen the last two tokens, it knows better than the corpus; where it has seen but one, a
+corpus that knows `TELLING` does.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from plait.core.sequence import Sequence
 from plait.proposers import base
 from plait.proposers.base import NO_PROPOSAL, Proposal, tree
+from plait.proposers.corpus import DEPTH, END, Found
 
-SUMMARY = "what followed the last tokens earlier in the prompt or the answer"
+SUMMARY = "what followed the last tokens earlier in the prompt, the answer or a corpus"
 
-ORDERS = (4, 3, 2)
+ORDERS = (8, 4, 3, 2, 1)
 """Lengths of the runs that are looked up, the most telling first."""
+TELLING = 4
+"""A run of the corpus as long as this counts for more than one token of the request's own."""
 MOST_PLACES = 8
 MOST_RUNS = 1 << 16
 """Runs that an index holds, about 300 bytes each; the oldest is forgotten for a new one."""
+
+Follower = Callable[[int, list[int]], int]
+"""From a place, and what was found for those that lie behind the end of the canvas, to the token there; END: none."""
 
 
 @dataclass(slots=True)
@@ -52,13 +63,6 @@ class _Index:
         places.append(end)
         del places[:-MOST_PLACES]
 
-    def follow(self, most: int, branches: int) -> list[list[int]]:
-        """What most likely comes next, in up to `branches` ways of at most `most` tokens in all."""
-        order = self.order()
-        if not order:
-            return []
-        return self._branches(self.places[tuple(self.tokens[-order:])], most, branches)
-
     def order(self) -> int:
         """The length of the longest run at the end that was seen before; 0 if none was."""
         for order in ORDERS:
@@ -66,45 +70,88 @@ class _Index:
                 return order
         return 0
 
-    def _branches(self, places: list[int], most: int, branches: int) -> list[list[int]]:
-        """The likeliest way gets half of the tokens, the next half of the rest; the last takes what is left."""
-        found: list[list[int]] = []
-        while places and most and branches:
-            is_last = branches == 1 or len({self.tokens[place] for place in places}) == 1
-            best = self._vote(places, most if is_last else (most + 1) // 2)
-            places = [place for place in places if self.tokens[place] != best[0]]
-            found.append(best)
-            most, branches = most - len(best), branches - 1
-        return found
+    def places_now(self) -> list[int]:
+        """Where the run of `order` was seen; nothing if none was."""
+        order = self.order()
+        return self.places[tuple(self.tokens[-order:])] if order else []
 
-    def _vote(self, places: list[int], most: int) -> list[int]:
-        found: list[int] = []
-        for depth in range(most):
-            votes = [(place, self._at(place + depth, found)) for place in places]
-            counts = Counter(token for _, token in votes)
-            latest = {token: place for place, token in votes}
-            best = max(counts, key=lambda token: (counts[token], latest[token]))
-            found.append(best)
-            places = [place for place, token in votes if token == best]
-        return found
-
-    def _at(self, place: int, found: list[int]) -> int:
+    def at(self, place: int, found: list[int]) -> int:
         """A token of the canvas, or behind its end of what was found for it (it repeats itself)."""
         beyond = place - len(self.tokens)
         return self.tokens[place] if beyond < 0 else found[beyond]
+
+
+def branches_from(places: Listing[int], at: Follower, most: int, branches: int) -> list[list[int]]:
+    """What most likely comes next, in up to `branches` ways of at most `most` tokens in all. The likeliest way gets
+    half of the tokens, the next half of the rest; the last takes what is left."""
+    ways: list[list[int]] = []
+    while most and branches:
+        firsts = {at(place, []) for place in places} - {END}
+        if not firsts:
+            break
+        best = _vote(places, at, most if branches == 1 or len(firsts) == 1 else (most + 1) // 2)
+        places = [place for place in places if at(place, []) != best[0]]
+        ways.append(best)
+        most, branches = most - len(best), branches - 1
+    return ways
+
+
+def _vote(places: Listing[int], at: Follower, most: int) -> list[int]:
+    found: list[int] = []
+    for depth in range(most):
+        votes = [(place, at(place + depth, found)) for place in places]
+        votes = [(place, token) for place, token in votes if token != END]
+        if not votes:
+            break
+        counts = Counter(token for _, token in votes)
+        latest = {token: place for place, token in votes}
+        best = max(counts, key=lambda token: (counts[token], latest[token]))
+        found.append(best)
+        places = [place for place, token in votes if token == best]
+    return found
+
+
+class _Seen(NamedTuple):
+    """What is known of the end of a canvas of `length` tokens. own: order in the request itself, 0 if none. in_corpus:
+    in the corpus, where that counts for more."""
+
+    length: int
+    own: int
+    in_corpus: Found
 
 
 class Proposer(base.Proposer):
     """See the module's text."""
 
     def kind(self, seq: Sequence) -> str | None:
-        """How long a run was seen before: the longer, the more often is right what followed it."""
-        order = _index(seq).order()
-        return f"after {order}" if order else None
+        """How long a run was seen before, and where: the longer, the more often is right what followed it."""
+        _, own, in_corpus = self._seen(seq)
+        if in_corpus.order:
+            told_apart = next(order for order in ORDERS if order <= in_corpus.order)
+            return f"in corpus after {told_apart}"
+        return f"after {own}" if own else None
 
     def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
-        found = _index(seq).follow(most, branches)
+        in_corpus = self._seen(seq).in_corpus
+        corpus = self.resources.corpus
+        if in_corpus.order and corpus is not None:
+            found = branches_from(
+                in_corpus.places, lambda place, _: corpus.token(place), most, branches
+            )
+        else:
+            index = _index(seq)
+            found = branches_from(index.places_now(), index.at, most, branches)
         return tree(found) if found else NO_PROPOSAL
+
+    def _seen(self, seq: Sequence) -> _Seen:
+        known: _Seen | None = seq.memo.get("lookahead seen")
+        if known is None or known.length != seq.length:
+            own, found = _index(seq).order(), Found()
+            if self.resources.corpus is not None and own < 2:
+                canvas = seq.tokens[-DEPTH:].tolist()
+                found = self.resources.corpus.find(canvas, TELLING if own else 1)
+            known = seq.memo["lookahead seen"] = _Seen(seq.length, own, found)
+        return known
 
     def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
         """There is nothing to adjust."""

@@ -55,7 +55,7 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
         windows.extend((*shape, len(pages), mask))
         pages.frombytes(view.pages.tobytes())
         rows = window.rows.tolist()
-        wanted.extend([first_row + row for row in rows])
+        wanted.extend([first_row + row for row in rows] if first_row else rows)
         best.extend([num_best] * len(rows))
         counts.append(len(rows))
         if window.embeddings is not None:

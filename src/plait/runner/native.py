@@ -56,6 +56,7 @@ class NativeRunner:
         _Emitter(self._plan, self.weights).emit(self._fused)
         self.last = self._fused.ops[-1]
         self._result = _columns(self._fused.result)
+        self._seconds = 0.0
         self._out: Floats = np.zeros((0, self._fused.result.width), np.float32)
         if activations == "int8":
             self._refine(kv)
@@ -105,11 +106,11 @@ class NativeRunner:
         return out
 
     def counters(self) -> dict[str, int]:
-        """Of the search for the best logits (csrc/ops/head.h): rows searched; panels of the vocabulary matrix,
-        8 tokens each, computed for them; rows for which a thread computed its whole part; steps that
-        computed everything because a bound had not held."""
-        names = "head_rows", "head_panels", "head_wide", "head_broken"
-        return dict(zip(names, self._plan.head_counts(), strict=True))
+        """Time in the kernels. Of the search for the best logits (csrc/ops/head.h): rows searched; panels of the
+        vocabulary matrix, 8 tokens each, computed for them; rows for which a thread computed its whole part; steps
+        that computed everything because a bound had not held."""
+        names = "kernel_nanoseconds", "head_rows", "head_panels", "head_wide", "head_broken"
+        return dict(zip(names, (int(1e9 * self._seconds), *self._plan.head_counts()), strict=True))
 
     def _refine(self, kv: kv_pool.Pool) -> None:
         """Watch every linear op over one page of tokens and choose its fine blocks."""
@@ -125,9 +126,10 @@ class NativeRunner:
                 self._plan.refine(index, fine.choose(energy, is_head=is_head).tolist())
 
     def _room(self, rows: int) -> Floats:
+        """Room for at least so many rows of logits."""
         if len(self._out) < rows:
             self._out = np.zeros((rows, self._out.shape[1]), np.float32)
-        return self._out[:rows]
+        return self._out
 
     def _run(
         self,
@@ -141,7 +143,7 @@ class NativeRunner:
         until: str | None = None,
     ) -> None:
         entry = _columns(self._fused.cuts[since][1]) if since else self._result
-        self._plan.run(
+        self._seconds += self._plan.run(
             batch.tokens,
             batch.positions,
             batch.windows,

@@ -19,7 +19,10 @@ Embed = Callable[[Ints], Floats]
 
 def soften(inputs: Listing[StepInput], embed: Embed) -> Listing[StepInput]:
     """The inputs, with `embeddings` in place of `soft`. Most steps have none and cost nothing."""
-    if all(item.window.soft is None for item in inputs):
+    for item in inputs:
+        if item.window.soft is not None:
+            break
+    else:
         return inputs
     return [item if item.window.soft is None else _soften(item, embed) for item in inputs]
 
