@@ -72,7 +72,7 @@ class Cache(paged.Cache):
     def match(self, seq: Sequence) -> int:
         table = self._tables.get(seq.request_id)
         length = table.length if table else 0
-        if seq.length - length <= LEAST:  # as in nearly all steps
+        if seq.length - length <= 1:  # as in nearly all steps
             return length
         limit = self._adoptable(seq)
         return length if limit <= length else self._adopt(seq, length, limit)
