@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from plait.grammar.base import State
 from plait.programs.lm.asking import Asking, Output, together
-from plait.programs.lm.decoders import Decoder, Written, _check_count, unfinished
+from plait.programs.lm.decoders import Decoder, Written, check_count, unfinished
 from plait.programs.lm.hole import Hole
 from plait.text.detokenize import Detokenizer
 
@@ -41,7 +41,7 @@ class Beam(Decoder):
     n: int
 
     def __post_init__(self) -> None:
-        _check_count("beam", self.n)
+        check_count("beam", self.n)
 
     async def write(self, asking: Asking, prompt: list[int], hole: Hole, seed: int) -> Written:
         paths, count = [_Path(state=asking.state(hole.params()))], 0

@@ -65,7 +65,7 @@ class Constraint:
                 f"stops_before cannot stand within {word!r}: its text is no part of the answer",
                 "joined by & to the rest; or stops_at",
             )
-        parts = [self.terminal, *map(_ends_with, self.stops_at)]
+        parts = [self.terminal, *map(ending, self.stops_at)]
         return f"({' & '.join(parts)})" if len(parts) > 1 else parts[0]
 
 
@@ -81,7 +81,7 @@ def one_of(texts: Sequence[str]) -> Constraint:
     is_list = isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts)
     if not is_list or not all(isinstance(text, str) and text for text in texts):
         raise UserError("one_of needs a list of texts", "at least one, none of them empty")
-    return Constraint(f"({' | '.join(map(_literal, texts))})")
+    return Constraint(f"({' | '.join(map(literal, texts))})")
 
 
 def integer(low: int | None = None, high: int | None = None) -> Constraint:
@@ -112,7 +112,7 @@ def number(decimals: int = 6) -> Constraint:
 
 def contains(text: str) -> Constraint:
     """The text occurs in the answer."""
-    return Constraint(f"({ANYTHING} {_literal(_text(text, 'contains'))} {ANYTHING})")
+    return Constraint(f"({ANYTHING} {literal(_text(text, 'contains'))} {ANYTHING})")
 
 
 def characters(at_least: int = 0, at_most: int | None = None) -> Constraint:
@@ -150,22 +150,18 @@ def stops_before(*texts: str) -> Constraint:
 
 def without(*texts: str) -> str:
     """The language of what holds none of these texts."""
-    return _without(f"{ANYTHING} ({' | '.join(map(_literal, texts))}) {ANYTHING}")
+    return _without(f"{ANYTHING} ({' | '.join(map(literal, texts))}) {ANYTHING}")
 
 
 def ending(*texts: str) -> str:
     """The language of what ends with one of these texts, where none has occurred before."""
-    either = " | ".join(map(_literal, texts))
+    either = " | ".join(map(literal, texts))
     return f"(({ANYTHING} ({either})) & {_without(f'{ANYTHING} ({either}) /(?s:.+)/')})"
 
 
 def literal(text: str) -> str:
     """The language of one text."""
-    return _literal(text)
-
-
-def _ends_with(text: str) -> str:
-    return ending(text)
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _without(language: str) -> str:
@@ -173,10 +169,6 @@ def _without(language: str) -> str:
     # Of a complement alone the library does not notice when no text is left, and lets the answer run into a dead end;
     # of an intersection it does. This one holds everything, in a way that is not simplified to that.
     return f'(~({language}) & ({ANYTHING} /(?s:.)/ | ""))'
-
-
-def _literal(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _text(text: object, name: str) -> str:
@@ -220,14 +212,13 @@ def _between(low: int, high: int) -> list[str]:
     if len(first) == 1:
         return [f"[{first}-{last}]"]
     head, other, size = first[0], last[0], len(first) - 1
-    nines, noughts = int("9" * size), 0
     if head == other:
         inner = _padded(int(first[1:]), int(last[1:]), size)
         return [f"{head}({'|'.join(inner)})"]
-    parts = [f"{head}({'|'.join(_padded(int(first[1:]), nines, size))})"]
+    parts = [f"{head}({'|'.join(_padded(int(first[1:]), 10**size - 1, size))})"]
     if int(head) + 1 < int(other):
         parts.append(f"[{int(head) + 1}-{int(other) - 1}][0-9]{{{size}}}")
-    return [*parts, f"{other}({'|'.join(_padded(noughts, int(last[1:]), size))})"]
+    return [*parts, f"{other}({'|'.join(_padded(0, int(last[1:]), size))})"]
 
 
 def _padded(low: int, high: int, size: int) -> list[str]:

@@ -66,7 +66,7 @@ class BestOf(Decoder):
     draw: Sample = Sample()
 
     def __post_init__(self) -> None:
-        _check_count("best_of", self.n)
+        check_count("best_of", self.n)
 
     async def write(self, asking: Asking, prompt: list[int], hole: Hole, seed: int) -> Written:
         params = hole.params(**self.draw.fields, seed=seed, n=self.n, logprobs=0)
@@ -103,7 +103,8 @@ def is_whole(asking: Asking, hole: Hole, output: Output) -> bool:
     return state.is_accepting
 
 
-def _check_count(name: str, n: int) -> None:
+def check_count(name: str, n: int) -> None:
+    """Raises UserError for what is no number of draws or beginnings."""
     if type(n) is not int or not 1 <= n <= 256:
         raise UserError(f"{name}({n!r})", "a whole number from 1 to 256")
 
