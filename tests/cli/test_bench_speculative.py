@@ -44,6 +44,11 @@ def test_every_kind_of_prompts_is_measured_and_written_down(tmp_path: Path) -> N
     assert all(kind in result.output for kind in kinds)
 
 
+def test_a_batch_is_filled() -> None:
+    assert bench_speculative._filled(["a", "b"], 2) == ["a", "b"]
+    assert bench_speculative._filled(["a", "b"], 4) == ["a", "b", "2\na", "3\nb"]
+
+
 def test_kinds_are_chosen_and_unknown_ones_refused() -> None:
     assert bench_speculative._chosen(["trap", "code"], {}) == ["code", "trap"]
     with pytest.raises(UserError, match="no prompts called 'x'"):

@@ -127,6 +127,16 @@ def test_a_drafter_with_few_pages_forgets_who_waited_longest() -> None:
     assert answers(engine) == answers(make(loaded("llama", PATHS[0])))
 
 
+def test_a_drafter_knows_what_it_takes_before_it_drafts() -> None:
+    own = loaded("llama", PATHS[0], num_pages=5)
+    draft = Drafter(own)
+    draft.measure()
+    seq = Sequence(1, np.full(60, 5, np.int32), SamplingParams(), limit=200, seed=0)
+    assert draft.seconds > 0
+    assert draft.catch_up_seconds(seq) > 0
+    assert {own.pool.allocate() for _ in range(5)} == set(range(5))
+
+
 def test_a_canvas_that_the_drafter_cannot_hold_is_not_drafted_for() -> None:
     draft = Drafter(loaded("llama", PATHS[0], num_pages=2))
     prompt = np.full(2 * PAGE, 5, np.int32)

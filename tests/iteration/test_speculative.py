@@ -209,6 +209,15 @@ def test_a_proposer_that_stops_costs_what_it_did_until_then() -> None:
     assert stopped.stay < 1.0
 
 
+def test_a_draft_gains_no_more_than_its_tokens() -> None:
+    """However slow the steps of one position happened to be."""
+    company = Company()
+    company.observe(1, 1.0)
+    company.observe(2, 0.01)
+    assert planned(Record(0.0, 10.0), 1, company, 100, 0.0).gain <= 1
+    assert planned(Record(5.0, 10.0), 1, company, 100, 0.0).gain <= 1.5
+
+
 def test_one_slow_step_is_not_believed() -> None:
     company = Company()
     for _ in range(10):

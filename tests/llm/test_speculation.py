@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,24 @@ def test_stop_strings_end_answers_where_plain_decoding_ends_them(
             monkeypatch, params, max_num_seqs=batch, proposer="lookahead", options=options
         )
         assert fast == plain
+
+
+@pytest.mark.parametrize("proposer", ["lookahead", "auto"])
+def test_a_corpus_changes_no_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, proposer: str
+) -> None:
+    """Of what plain decoding says and of other text: most drafts are right, many are wrong."""
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "cache"))
+    whole = SamplingParams(max_tokens=60, temperature=0.0, ignore_eos=True)
+    plain = outcomes(monkeypatch, whole)
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number, (text, *_) in enumerate(plain):
+        (folder / f"{number}.txt").write_text(text[:40] + "hello" + text[40:], encoding="utf-8")
+    settings = {"proposer": proposer, "corpus": str(folder)}
+    for options in ({"width": "5"}, {"width": "6", "branches": "3"}, {}):
+        found = outcomes(monkeypatch, whole, options=options, **settings)
+        assert found == plain
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused_with_the_reason(

@@ -94,7 +94,7 @@ def speculative(
     print(f"{engine.model}, {batch} at once, {tokens} tokens, {rounds} rounds\n{HEAD}")
     with closing(LLM(**asdict(engine))) as llm:
         names = _names(engine.proposer)
-        for workload in _workloads(llm.tokenizer, llm.vocab_size, extra, kinds):
+        for workload in _workloads(llm.tokenizer, llm.vocab_size, extra, kinds, batch):
             job = lambda owner, own=workload: measure(  # noqa: E731
                 owner, own, names, tokens=tokens, batch=batch, rounds=rounds
             )
@@ -178,21 +178,30 @@ def _prompt(line: str, where: str) -> str:
     return prompt
 
 
+def _filled(prompts: Sequence[str], batch: int) -> list[str]:
+    """At least a batch of prompts: where there are fewer, some again, with a number before them."""
+    more = range(len(prompts), batch)
+    return [*prompts, *(f"{place}\n{prompts[place % len(prompts)]}" for place in more)]
+
+
 def _workloads(
     tokenizer: Tokenizer,
     vocab_size: int,
     extra: Mapping[str, Sequence[str]],
     kinds: Sequence[str],
+    batch: int,
 ) -> list[Workload]:
     import numpy as np
 
     from plait.analysis.speculation import Workload, random_workload, trap_workload
 
     texts = [
-        Workload(name, tuple(np.array(tokenizer.encode(text), np.int32) for text in prompts))
+        Workload(
+            name,
+            tuple(np.array(tokenizer.encode(text), np.int32) for text in _filled(prompts, batch)),
+        )
         for name, prompts in {**TEXTS, **extra}.items()
     ]
-    hopeless = [
-        make(vocab_size, len(CHAT), RANDOM_LENGTH) for make in (random_workload, trap_workload)
-    ]
+    count = max(len(CHAT), batch)
+    hopeless = [make(vocab_size, count, RANDOM_LENGTH) for make in (random_workload, trap_workload)]
     return [workload for workload in (*texts, *hopeless) if workload.name in kinds]

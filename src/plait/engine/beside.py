@@ -50,7 +50,9 @@ def second(
             f"{own.model} cannot {duty} {config.model}: it does not generate left to right",
             "use one that does",
         )
-    return Drafter(draft)
+    drafter = Drafter(draft)
+    drafter.measure()
+    return drafter
 
 
 def headed(config: EngineConfig, loaded: Loaded) -> tuple[Runner, Heads | None]:

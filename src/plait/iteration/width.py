@@ -68,7 +68,9 @@ def planned(record: Record, width: int, company: Company, context: int, draft: f
         return Plan(0, 1.0, plain, 1.0, plain)
     rows = expected(record.stay, width) - 1
     asked = expected(record.stay, width - 1)
-    seconds = company.seconds(others + 1 + max(1, round(rows)), context) + asked * draft
+    # A step that was held up must not make a longer one seem the shorter: no draft gains more than its tokens.
+    forward = max(plain, company.seconds(others + 1 + max(1, round(rows)), context))
+    seconds = forward + asked * draft
     tokens = expected(record.rate, width)
     gain = (others + tokens) / (others + 1) * plain / seconds
     return Plan(width, gain, seconds, tokens, plain)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +21,11 @@ DEPTH = 16
 """Places are sorted by so many tokens; a power of two. Longer runs are not told apart."""
 TOKEN_BYTES = 8
 """Of the corpus, for each token."""
+NUMBER = Struct(">i")
+"""A token in memory; the highest byte first, so that bytes are in the order of numbers."""
 END = -1
 """Stands behind each document."""
-LOOKED_AT = 32
+LOOKED_AT = 16
 """Of the places where a run was seen, so many vote on how it goes on, evenly spread."""
 
 
@@ -43,7 +46,7 @@ class Corpus:
             len(tokens) and not 0 <= places.min() <= places.max() < len(tokens)
         ):
             raise ValueError("the order does not fit the tokens")
-        # Compared as bytes, which is the order of the numbers when the highest byte comes first; END comes last.
+        # Compared as bytes: END comes last.
         self._bytes = tokens.astype(">u4").tobytes()
         self._places = memoryview(places.astype(np.int32).tobytes()).cast("i")
 
@@ -58,8 +61,8 @@ class Corpus:
 
     def token(self, place: int) -> int:
         """END behind a document and behind the last."""
-        found = int.from_bytes(self._bytes[4 * place : 4 * place + 4], "big")
-        return found if found < 1 << 31 and 4 * place < len(self._bytes) else END
+        found: int = NUMBER.unpack_from(self._bytes, 4 * place)[0] if place < len(self) else END
+        return found
 
     def find(self, canvas: list[int], least: int) -> Found:
         """The longest run of `least` to `DEPTH` tokens that ends the canvas and stands in the corpus."""

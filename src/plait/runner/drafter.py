@@ -14,6 +14,7 @@ import numpy as np
 
 from plait.core.config import PAGE
 from plait.core.errors import CapacityError
+from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.window import NO_INTS, Floats, Ints, KVView, Window
@@ -58,6 +59,16 @@ class Drafter:
         self._states: dict[int, State] = {}
         self.seconds = 0.0
         self._reading_seconds = 0.0  # of a position among many
+
+    def measure(self) -> None:
+        """Find out what its forwards take, so that nobody has to draft to learn whether to draft."""
+        for _ in range(2):  # the first time, weights come into memory and caches
+            self.seconds = self._reading_seconds = 0.0
+            seq = Sequence(-1, np.zeros(MANY, np.int32), SamplingParams(), limit=4 * MANY, seed=0)
+            for length in range(4):
+                self.follow(seq, (0,) * length, 1)
+            for page in self._states.pop(seq.request_id).pages:
+                self._loaded.pool.release(page)
 
     def logits(self, seq: Sequence) -> Floats:
         """What the model says behind the end of the canvas, float32 [vocabulary].
