@@ -1,4 +1,4 @@
-"""python -m train sudoku|trimode: trains, or goes on with what is there; `--export FOLDER` writes the checkpoint."""
+"""python -m train sudoku|trimode|trimode-second: trains, or goes on with what is there; `--export FOLDER` writes the checkpoint."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import torch
 
 from train import export, losses, sudoku, trimode
 from train.body import Shape
-from train.recipe import Recipe, Run
+from train.recipe import Recipe, Run, continued
 
 CONTEXT = 256
+FIRST = Path("build/train/trimode")
+"""The run that `trimode-second` goes on from."""
+SECOND = trimode.Course(
+    modes=(0.25, 0.1, 0.65),
+    records=0.6,
+    lists=(0.4, 0.2, 0.2, 0.2),
+    copies=8.0,
+    stretches=0.5,
+)
+"""More of what the first course left unlearned: sums from left to right, ids of which the other half is masked."""
 RECIPES = {
     "sudoku": Recipe(
         Shape(len(sudoku.ALPHABET)),
@@ -26,6 +36,17 @@ RECIPES = {
         rate=4e-3,
         muon=True,
     ),
+    "trimode-second": Recipe(
+        Shape(len(trimode.ALPHABET)),
+        functools.partial(losses.trimode_loss, size=64, course=SECOND),
+        steps=1800,
+        rate=4e-3,
+        decay=0.44,
+        seed=2,
+        every=50,
+        muon=True,
+        start=functools.partial(continued, run=FIRST),
+    ),
 }
 
 
@@ -37,7 +58,8 @@ def write(name: str, run: Path, folder: Path) -> None:
     else:
         config = {**export.llama_config(shape, CONTEXT), "model_type": "trimode"}
         config["block_size"] = trimode.BLOCK
-        export.export(run, folder, trimode.ALPHABET, config, export.LLAMA)
+        before = FIRST if name == "trimode-second" else None
+        export.export(run, folder, trimode.ALPHABET, config, export.LLAMA, before)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What the model of three modes is asked: every task in every mode.
 
-Where a task has many right answers, it is asked at temperature 1 too: the surest answer to the only prompt of `json` is
-one and the same, and says little.
+Where a task has many right answers, it is asked at temperature 1 too, and `json` at no other: its prompt is always the
+same, and so its surest answer is one answer and not many.
 """
 
 from __future__ import annotations
@@ -44,10 +44,14 @@ def mode_ways(task: str) -> list[Way]:
         Way("canvas, 1 per step", "canvas", "fixed_steps", many),
         Way("canvas, threshold .9", "canvas", "threshold", {**many, "threshold": "0.9"}),
         Way("canvas, one step", "canvas", "fixed_steps", {**many, "steps": "1"}),
+        Way("block, entropy bound .15", "block", "entropy_bound", {"bound": "0.15"}),
+        Way("canvas, entropy bound .15", "canvas", "entropy_bound", {**many, "bound": "0.15"}),
     ]
     if task not in ("shuffle", "json"):
         return ways
     if task == "json":
+        halves = {"block_size": "32", "threshold": "0.9"}
+        ways += [Way("canvas, blocks of 32, threshold .9", "canvas", "threshold", halves)]
         ways += near_ways()
     drawn = [replace(way, label=f"{way.label}, T=1", temperature=1.0) for way in ways]
     spread = [
@@ -60,7 +64,7 @@ def mode_ways(task: str) -> list[Way]:
         )
         for n in (1, 2, 4, 8, 20)
     ]
-    return [*ways, *drawn, *spread]
+    return [*([] if task == "json" else ways), *drawn, *spread]
 
 
 def near_ways() -> list[Way]:

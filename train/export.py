@@ -14,6 +14,7 @@ from torch import Tensor
 from train import picture
 from train.body import Shape
 
+Curve = list[dict[str, Any]]
 FILES = ("model.safetensors", "config.json", "tokenizer.json", "curve.json")
 """That SHA256SUMS speaks of."""
 LLADA = {
@@ -109,11 +110,26 @@ def tokenizer(alphabet: str) -> dict[str, Any]:
     }
 
 
+def joined(first: Curve, second: Curve) -> Curve:
+    """The curve of a run and of the one that went on with its weights, steps and seconds counted on."""
+    steps, seconds = (first[-1]["step"], first[-1]["seconds"]) if first else (0, 0)
+    later = [{**e, "step": e["step"] + steps, "seconds": e["seconds"] + seconds} for e in second]
+    return [*first, *later]
+
+
 def export(
-    run: Path, folder: Path, alphabet: str, config: dict[str, Any], names: dict[str, str]
+    run: Path,
+    folder: Path,
+    alphabet: str,
+    config: dict[str, Any],
+    names: dict[str, str],
+    before: Path | None = None,
 ) -> None:
-    """run: the folder of a finished run; its running mean of the weights is what is kept."""
+    """run: the folder of a finished run; its running mean of the weights is what is kept. before: the folder of the
+    run whose weights this one began with."""
     state = torch.load(run / "state.pt", weights_only=True)
+    first = torch.load(before / "state.pt", weights_only=True)["curve"] if before else []
+    curve = joined(first, state["curve"])
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = {
         renamed(name, names): value.to(torch.float16).contiguous()
@@ -123,8 +139,8 @@ def export(
     ends = {"eos_token_id": 0, "mask_token_id": len(alphabet) - 1, "torch_dtype": "float16"}
     _write(folder / "config.json", {**config, **ends})
     _write(folder / "tokenizer.json", tokenizer(alphabet))
-    _write(folder / "curve.json", state["curve"])
-    picture.draw(state["curve"], folder.name, folder / "curve.png")
+    _write(folder / "curve.json", curve)
+    picture.draw(curve, folder.name, folder / "curve.png")
     hashes = [
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in FILES
     ]

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from train import sudoku, trimode
 from train.body import Body
-from train.trimode import Ids
+from train.trimode import Course, Ids
 
 MODES = ("causal", "block", "full")
-SHARES = (0.25, 0.35, 0.40)
+FIRST = Course()
 
 
 def sudoku_loss(
@@ -34,37 +34,49 @@ def sudoku_loss(
     return each.mean(), "masked"
 
 
-def trimode_loss(model: Body, generator: np.random.Generator, *, size: int) -> tuple[Tensor, str]:
-    mode = str(generator.choice(MODES, p=SHARES))
-    tokens, starts, ends = trimode.batch(generator, size)
+def trimode_loss(
+    model: Body, generator: np.random.Generator, *, size: int, course: Course = FIRST
+) -> tuple[Tensor, str]:
+    mode = str(generator.choice(MODES, p=course.modes))
+    tokens, starts, ends = trimode.batch(generator, size, course)
     where = np.arange(tokens.shape[1])
     is_answer = (where >= starts[:, None]) & (where < ends[:, None])
     if mode == "causal":
-        return _causal(model, tokens, is_answer), mode
+        return _causal(model, tokens, is_answer, course.copies), mode
     if mode == "block":
         return _blocks(model, generator, tokens, starts, ends), mode
-    return _canvas(model, generator, tokens, starts, ends), mode
+    return _canvas(model, generator, tokens, starts, ends, course), mode
 
 
-def _causal(model: Body, tokens: Ids, is_answer: NDArray[np.bool_]) -> Tensor:
+def _causal(model: Body, tokens: Ids, is_answer: NDArray[np.bool_], copies: float) -> Tensor:
     rows = tokens.shape[1]
+    before = np.broadcast_to(np.arange(rows) < trimode.NAMED[1].start, tokens.shape)
+    weights = np.where(trimode.copies(tokens, before), copies, 1.0) * is_answer
     mask = torch.ones(rows, rows).tril().bool()[None, None]
     logits = model(torch.from_numpy(tokens), torch.arange(rows), mask)
-    return _mean(logits[:, :-1], tokens[:, 1:], is_answer[:, 1:])
+    return _mean(logits[:, :-1], tokens[:, 1:], weights[:, 1:])
 
 
 def _canvas(
-    model: Body, generator: np.random.Generator, tokens: Ids, starts: Ids, ends: Ids
+    model: Body,
+    generator: np.random.Generator,
+    tokens: Ids,
+    starts: Ids,
+    ends: Ids,
+    course: Course,
 ) -> Tensor:
     """The answer and up to trimode.MOST_EXTRA positions behind it, or all but its END."""
     where = np.arange(tokens.shape[1])
     last = ends + generator.integers(-1, trimode.MOST_EXTRA + 1, len(ends))
     is_open = (where >= starts[:, None]) & (where < last[:, None])
-    hidden = hide(generator, is_open)
+    is_stretch = course.stretches > 0 and generator.random() < course.stretches
+    hidden = (hide_stretch if is_stretch else hide)(generator, is_open)
     sees = torch.from_numpy(where < last[:, None])[:, None, None, :]
     fed = torch.from_numpy(np.where(hidden, trimode.ALPHABET.index(trimode.MASK), tokens))
     logits = model(fed, torch.arange(tokens.shape[1]), sees)
-    return _mean(logits, tokens, hidden)
+    seen = ~hidden & (where < last[:, None])
+    weights = np.where(trimode.copies(tokens, seen), course.copies, 1.0) * hidden
+    return _mean(logits, tokens, weights)
 
 
 def _blocks(
@@ -81,7 +93,7 @@ def _blocks(
     noisy = np.where(hidden, trimode.ALPHABET.index(trimode.MASK), tokens)
     fed = torch.from_numpy(np.concatenate([noisy, tokens], 1))
     logits = model(fed, torch.arange(rows).repeat(2), noisy_and_clean(rows, trimode.BLOCK))
-    return _mean(logits[:, :rows], tokens, hidden)
+    return _mean(logits[:, :rows], tokens, hidden.astype(np.float64))
 
 
 def noisy_and_clean(rows: int, length: int) -> Tensor:
@@ -101,11 +113,23 @@ def hide(generator: np.random.Generator, is_open: NDArray[np.bool_]) -> NDArray[
     return hidden
 
 
-def _mean(logits: Tensor, wanted: Ids, counted: NDArray[np.bool_]) -> Tensor:
-    """Cross entropy: the mean over the counted positions of a sequence, then over the sequences."""
+def hide_stretch(generator: np.random.Generator, is_open: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """One stretch of the open positions of each row, as long as any and anywhere."""
+    count = is_open.sum(1)
+    length = np.ceil(generator.random(len(is_open)) * count)
+    first = np.floor(generator.random(len(is_open)) * (count - length + 1))
+    place = is_open.cumsum(1) - 1
+    hidden: NDArray[np.bool_] = (
+        is_open & (place >= first[:, None]) & (place < (first + length)[:, None])
+    )
+    return hidden
+
+
+def _mean(logits: Tensor, wanted: Ids, weights: NDArray[np.float64]) -> Tensor:
+    """Cross entropy: the weighted mean over the positions of a sequence, then the mean over the sequences."""
     losses = functional.cross_entropy(
         logits.flatten(0, 1), torch.from_numpy(wanted).flatten(), reduction="none"
     )
-    weights = torch.from_numpy(counted).float()
-    each = (losses.view_as(weights) * weights).sum(1) / weights.sum(1).clamp(min=1)
+    counted = torch.from_numpy(weights).float()
+    each = (losses.view_as(counted) * counted).sum(1) / counted.sum(1).clamp(min=1)
     return each.mean()

@@ -130,6 +130,12 @@ class Run:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
+def continued(model: Body, *, run: Path) -> None:
+    """Gives a new model what another run ended with, rounded as its checkpoint is. run: that one's folder."""
+    mean = torch.load(run / "state.pt", weights_only=True)["mean"]
+    model.load_state_dict({name: value.half().float() for name, value in mean.items()})
+
+
 def optimizers(model: Body, recipe: Recipe) -> list[torch.optim.Optimizer]:
     matrices = [p for p in model.layers.parameters() if p.ndim == 2] if recipe.muon else []
     chosen = {id(parameter) for parameter in matrices}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,22 @@ ALPHABET = END + '0123456789+=rsmj{}":,' + "abcdefghiklnopqtuvwxyz" + MASK
 BLOCK, HELD_OUT = 4, 16
 MOST_EXTRA = 4
 """Canvas positions behind the first END that a whole canvas may have."""
+NAMED = (slice(9, 13), slice(39, 43))
+"""Where a record says its id, and where it says it again."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run is taught. modes: shares of causal, block and whole. records: share of the steps whose batch is of
+    `json`. lists: shares of the other tasks, None for equal ones. copies: how much a masked letter counts that stands
+    elsewhere in what the model sees; which these are depends on the input alone, so the best answer stays the same.
+    stretches: share of the canvases of which one stretch is masked, not positions here and there."""
+
+    modes: tuple[float, ...] = (0.25, 0.35, 0.40)
+    records: float = 0.3
+    lists: tuple[float, ...] | None = None
+    copies: float = 1.0
+    stretches: float = 0.0
 
 
 def is_held_out(task: str, prompt: str) -> bool:
@@ -84,9 +101,10 @@ def ids(text: str) -> list[int]:
     return [ALPHABET.index(letter) for letter in text]
 
 
-def batch(generator: np.random.Generator, size: int) -> tuple[Ids, Ids, Ids]:
+def batch(generator: np.random.Generator, size: int, course: Course) -> tuple[Ids, Ids, Ids]:
     """(tokens [n, rows], first answer position [n], position behind the first END [n]); the rest is END."""
-    names = ["json"] * size if generator.random() < 0.3 else generator.choice(LISTS, size)
+    is_records = generator.random() < course.records
+    names = ["json"] * size if is_records else generator.choice(LISTS, size, p=course.lists)
     items = [item(str(name), generator, held_out=False) for name in names]
     starts = np.array([len(prompt) for prompt, _ in items])
     ends = np.array([len(prompt) + len(answer) + 1 for prompt, answer in items])
@@ -95,3 +113,13 @@ def batch(generator: np.random.Generator, size: int) -> tuple[Ids, Ids, Ids]:
     for row, (prompt, answer) in zip(tokens, items, strict=True):
         row[: len(prompt) + len(answer)] = ids(prompt + answer)
     return tokens, starts, ends
+
+
+def copies(tokens: Ids, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Letters of a record's id of which the other one of the two is seen: bool [n, rows]."""
+    found = np.zeros_like(seen)
+    is_record = tokens[:, :1] == ALPHABET.index("j")
+    for here, there in (NAMED, NAMED[::-1]):
+        if tokens.shape[1] >= max(here.stop, there.stop):
+            found[:, here] = seen[:, there] & is_record
+    return found

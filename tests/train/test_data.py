@@ -86,10 +86,26 @@ def test_a_record_says_its_id_twice() -> None:
 
 def test_no_held_out_prompt_is_in_a_training_batch() -> None:
     for step in range(6):
-        tokens, starts, ends = trimode.batch(np.random.default_rng((1, step)), 32)
+        course = trimode.Course(lists=(0.4, 0.2, 0.2, 0.2) if step % 2 else None)
+        tokens, starts, ends = trimode.batch(np.random.default_rng((1, step)), 32, course)
         assert tokens.shape[1] % trimode.BLOCK == 0
         for row, start, end in zip(tokens, starts, ends, strict=True):
             prompt = "".join(trimode.ALPHABET[token] for token in row[:start])
             task = {"r": "reverse", "s": "sort", "m": "shuffle", "j": "json"}.get(prompt[0], "add")
             assert task == "json" or not trimode.is_held_out(task, prompt)
             assert not row[end - 1 :].any()
+
+
+def test_copies_are_the_letters_whose_other_saying_is_seen() -> None:
+    tokens, _, ends = trimode.batch(np.random.default_rng(4), 5, trimode.Course(records=1.0))
+    one, other = trimode.NAMED
+    assert (tokens[:, one] == tokens[:, other]).all()
+    texts = ["".join(trimode.ALPHABET[token] for token in row) for row in tokens]
+    assert all(json.loads(text[2:].strip())["ref"] == text[other] for text in texts)
+    seen = np.zeros(tokens.shape, np.bool_)
+    seen[:, one.start] = True
+    found = trimode.copies(tokens, seen)
+    assert found[:, other.start].all()
+    assert found.sum() == len(tokens)
+    lists, _, _ = trimode.batch(np.random.default_rng(4), 5, trimode.Course(records=0.0))
+    assert not trimode.copies(lists, np.ones(lists.shape, np.bool_)).any()

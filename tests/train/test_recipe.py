@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra `train`")
 
 from train.body import Body, Shape  # noqa: E402
-from train.recipe import Recipe, Run  # noqa: E402
+from train.recipe import Recipe, Run, continued  # noqa: E402
 
 from plait import LLM, SamplingParams  # noqa: E402
 from train import export, losses, trimode  # noqa: E402
@@ -49,6 +50,21 @@ def test_a_run_that_was_stopped_has_the_bits_of_one_that_was_not(tmp_path: Path)
     assert not torch.equal(before["output.weight"], weights(whole)["output.weight"])
     steps = [[entry["step"] for entry in run.curve] for run in (whole, resumed)]
     assert steps == [[2, 4, 6], [2, 3, 4, 6]]
+
+
+def test_a_run_goes_on_with_what_another_ended_with(tmp_path: Path) -> None:
+    first = Run(RECIPE, tmp_path / "first")
+    first.train(until=2)
+    start = functools.partial(continued, run=tmp_path / "first")
+    second = Run(dataclasses.replace(RECIPE, start=start, seed=9), tmp_path / "second")
+    assert second.step == 0
+    for name, value in first.mean.items():
+        assert torch.equal(second.model.state_dict()[name], value.half().float()), name
+    second.train(until=2)
+    curve = export.joined(first.curve, second.curve)
+    assert [entry["step"] for entry in curve] == [2, 4]
+    assert curve[0] == first.curve[0]
+    assert curve[1]["loss"] == second.curve[0]["loss"]
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
@@ -135,3 +151,14 @@ def test_plait_reads_a_checkpoint_as_torch_does_in_every_mode(
     found = list(llm.generate([PROMPT], params)[0].outputs[0].token_ids)
     assert found == (next_tokens(body) if planner == "autoregressive" else by_torch(body, planner))
     assert len(set(found)) > 3
+
+
+def test_a_stretch_is_one_piece_of_what_is_open() -> None:
+    is_open = np.zeros((200, 12), np.bool_)
+    is_open[:, 3:9] = True
+    hidden = losses.hide_stretch(np.random.default_rng(5), is_open)
+    assert not (hidden & ~is_open).any()
+    assert set(hidden.sum(1)) == {1, 2, 3, 4, 5, 6}
+    begins = (np.diff(hidden.astype(int), prepend=0, axis=1) == 1).sum(1)
+    assert (begins == 1).all()
+    assert hidden.any(0)[3:9].all()
