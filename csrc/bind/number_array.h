@@ -11,7 +11,7 @@
 
 namespace plait::bind {
 
-// C-contiguous, of int32 or float32. kAccess: PyBUF_SIMPLE, or PyBUF_WRITABLE for results.
+// C-contiguous, of int32, uint32 or float32. kAccess: PyBUF_SIMPLE, or PyBUF_WRITABLE for results.
 template <typename Number, int kDimensions, int kAccess>
 class NumberArray {
  public:
@@ -28,7 +28,9 @@ class NumberArray {
   // False when the object is no such array.
   bool load(PyObject* object) {
     static_assert(sizeof(int) == sizeof(int32_t) && sizeof(Number) == sizeof(int32_t));
-    constexpr const char* kFormat = std::is_same_v<Number, float> ? "f" : "i";
+    constexpr const char* kFormat = std::is_same_v<Number, float>      ? "f"
+                                    : std::is_same_v<Number, uint32_t> ? "I"
+                                                                       : "i";
     if (PyObject_GetBuffer(object, &view_, kAccess | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
       PyErr_Clear();
       return false;
@@ -51,6 +53,7 @@ class NumberArray {
 using IntArray = NumberArray<int32_t, 1, PyBUF_SIMPLE>;
 using IntResult = NumberArray<int32_t, 1, PyBUF_WRITABLE>;
 using FloatRows = NumberArray<float, 2, PyBUF_SIMPLE>;
+using WordRows = NumberArray<uint32_t, 2, PyBUF_SIMPLE>;
 
 }  // namespace plait::bind
 
@@ -59,9 +62,10 @@ namespace nanobind::detail {
 template <typename Number, int kDimensions, int kAccess>
 struct type_caster<plait::bind::NumberArray<Number, kDimensions, kAccess>> {
   using Array = plait::bind::NumberArray<Number, kDimensions, kAccess>;
+  static constexpr auto kInts = const_name<std::is_same_v<Number, uint32_t>>(
+      "numpy.typing.NDArray[numpy.uint32]", "array.array[int] | numpy.typing.NDArray[numpy.int32]");
   static constexpr auto kName = const_name<std::is_same_v<Number, float>>(
-      "numpy.typing.NDArray[numpy.float32]",
-      "array.array[int] | numpy.typing.NDArray[numpy.int32]");
+      const_name("numpy.typing.NDArray[numpy.float32]"), kInts);
   NB_TYPE_CASTER(Array, kName)
 
   bool from_python(handle source, uint8_t, cleanup_list*) noexcept {

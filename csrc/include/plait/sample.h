@@ -57,7 +57,7 @@ enum class RowState { kFine, kNotANumber, kNothingLeft };
 // Memory that calls reuse; one per thread. A choice is made among places: score[i] is that of
 // token[i], ascending, or of i where `token` is empty because all scores are there.
 struct SampleScratch {
-  std::vector<float> score, exponent, weight, masked;
+  std::vector<float> score, exponent, weight;
   std::vector<int32_t> token, places, edge, counts;
   std::vector<int16_t> bucket;
   std::vector<double> logprob;
@@ -68,8 +68,8 @@ struct SampleScratch {
 // frequency and presence penalty over the output; then either the best score (temperature 0) or:
 // top_k, softmax at the temperature, top_p, min_p, typical_p, each on what the one before left,
 // renormalised; one draw by inverse CDF in ascending id order. Ties go to the lower id everywhere.
-// kNotANumber: a logit is NaN or +inf; kNothingLeft: every score is -inf. confidence is filled in
-// only when asked for.
+// kNotANumber: a logit that may be chosen is NaN or +inf; kNothingLeft: every score is -inf.
+// confidence is filled in only when asked for.
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice);

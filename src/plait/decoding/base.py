@@ -40,10 +40,9 @@ from plait.core.aids import NO_AIDS, Aids
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import NO_INTS, Floats, Ints, Update, Window
+from plait.core.window import NO_INTS, Floats, Ints, Masks, Update, Window
 from plait.kernels import sampling
 from plait.kernels.plan import Pool
-from plait.kernels.sampling import Masks as Masks
 
 
 @dataclass(frozen=True, slots=True)

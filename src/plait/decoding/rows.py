@@ -96,7 +96,7 @@ def _prepare(seq: Sequence, traits: Traits) -> _Prepared:
 
 def _best(params: SamplingParams, num_forbidden: int) -> int:
     wants_all = params.logprobs is not None or params.prompt_logprobs is not None
-    if wants_all or params.has_penalties or params.logit_bias or params.structured_outputs:
+    if wants_all or params.has_penalties or params.logit_bias:
         return 0
     count = 1 if params.is_greedy else params.top_k
     # What may not be chosen can be among the best, and then the next one counts.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import llguidance
+import numpy as np
 from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from plait.core.errors import UserError
@@ -51,7 +52,10 @@ class State(base.State):
     def __init__(self, matcher: llguidance.LLMatcher, num_words: int, num_tokens: int = 0) -> None:
         """num_words: of the masks that the matcher writes."""
         self._matcher = matcher
-        self._num_words = num_words
+        self._own = np.empty(
+            num_words, np.uint32
+        )  # where the matcher writes: to ask for an address takes long
+        self._address, self._num_bytes = self._own.ctypes.data, self._own.nbytes
         self.num_tokens = num_tokens
 
     @property
@@ -63,19 +67,25 @@ class State(base.State):
         return self._matcher.is_stopped()
 
     def fill(self, mask: Words) -> None:
-        own = mask[: self._num_words]
-        mask[self._num_words :] = 0
-        self._matcher.unsafe_compute_mask_ptr(own.ctypes.data, own.nbytes)
+        self._matcher.unsafe_compute_mask_ptr(self._address, self._num_bytes)
         self._check()
+        own = self._own
+        if len(mask) == len(own):
+            mask[:] = own
+        else:
+            mask[: len(own)], mask[len(own) :] = own, 0
 
     def forced(self) -> int | None:
         tokens = self._matcher.compute_ff_tokens()
+        if tokens:
+            return tokens[0]
         self._check()
-        return tokens[0] if tokens else None
+        return None
 
     def advance(self, token: int) -> bool:
         count = self._matcher.try_consume_tokens([token])
-        self._check()
+        if not count:
+            self._check()
         self.num_tokens += count
         return count == 1
 
@@ -86,7 +96,7 @@ class State(base.State):
         self.num_tokens -= count
 
     def fork(self) -> State:
-        return State(self._matcher.deep_copy(), self._num_words, self.num_tokens)
+        return State(self._matcher.deep_copy(), len(self._own), self.num_tokens)
 
     def _check(self) -> None:
         if self._matcher.is_error():

@@ -33,7 +33,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
-from plait.core.window import KVView, PatternKind, Update, Window
+from plait.core.window import KVView, Masks, PatternKind, Update, Window
 from plait.decoding.base import Decoder
 from plait.grammar.base import State
 from plait.iteration.company import Company
@@ -227,12 +227,14 @@ class Request:
 
 
 class Job(NamedTuple):
-    """One request's part of the next forward. second: what its second stream feeds in it, if anything."""
+    """One request's part of the next forward. second: what its second stream feeds in it, if anything. masks: what
+    its rows may choose by its grammar, where that was known before the forward."""
 
     request: Request
     window: Window
     view: KVView
     second: StepInput | None = None
+    masks: Masks | None = None
 
     @property
     def length(self) -> int:
@@ -243,7 +245,8 @@ class Job(NamedTuple):
     def inputs(self) -> list[StepInput]:
         """One, or two with a second stream."""
         seq, window = self.request.seq, self.window
-        wants_all = window.remember or window.guidance
+        is_unknown = self.request.grammar is not None and self.masks is None
+        wants_all = window.remember or window.guidance or is_unknown
         best = 0 if wants_all else self.request.decoder.best(seq, window)
-        own = StepInput(seq, window, self.view, best)
+        own = StepInput(seq, window, self.view, best, self.masks if best else None)
         return [own, self.second] if self.second else [own]

@@ -6,8 +6,8 @@ from collections.abc import Sequence as Listing
 
 import numpy as np
 
-from plait.core.window import NOTHING, Floats, Update, Window
-from plait.decoding.base import Decoder, Item, Masks
+from plait.core.window import NOTHING, Floats, Masks, Update, Window
+from plait.decoding.base import Decoder, Item
 from plait.iteration.base import Job
 from plait.iteration.smoothing import SOFT
 

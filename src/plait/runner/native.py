@@ -107,8 +107,8 @@ class NativeRunner:
     def counters(self) -> dict[str, int]:
         """Of the search for the best logits (csrc/ops/head.h): rows searched; panels of the vocabulary matrix,
         8 tokens each, computed for them; rows for which a thread computed its whole part; steps that
-        computed everything because a bound had not held."""
-        names = "head_rows", "head_panels", "head_wide", "head_broken"
+        computed everything because a bound had not held; rows that could choose so little that nothing was searched."""
+        names = "head_rows", "head_panels", "head_wide", "head_broken", "head_narrow"
         return dict(zip(names, self._plan.head_counts(), strict=True))
 
     def _refine(self, kv: kv_pool.Pool) -> None:
@@ -149,6 +149,8 @@ class NativeRunner:
             batch.masks,
             batch.wanted,
             batch.best,
+            batch.allowed,
+            batch.allowed_of,
             self._kv,
             out,
             batch.embeddings,
