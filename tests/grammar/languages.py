@@ -85,7 +85,9 @@ class Language:
         return one_of(["true", "false"])
 
     def _integer(self, schema: dict[str, Any]) -> Expression:
-        return one_of(map(str, range(schema["minimum"], schema["maximum"] + 1)))
+        low, high = schema["minimum"], schema["maximum"]
+        zero = ["-0"] if low < 0 <= high else []  # JSON has it
+        return one_of([*map(str, range(low, high + 1)), *zero])
 
     def _string(self, schema: dict[str, Any]) -> Expression:
         return row(text('"'), times(LETTER, 0, schema["maxLength"]), text('"'))

@@ -19,7 +19,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from plait.core.errors import UserError
 from plait.core.structured import StructuredOutputs
-from plait.grammar import base
+from plait.grammar import base, tags
 from plait.grammar.base import Lexicon, Words
 
 MAX_GRAMMAR_SYMBOLS = 10_000
@@ -193,6 +193,8 @@ def _source(asked: StructuredOutputs) -> str:
     if asked.kind == "choice":
         texts = (json.dumps(text, ensure_ascii=False) for text in asked.texts)
         return matcher.grammar_from_lark("start: " + " | ".join(texts))
+    if asked.kind == "structural_tag":
+        return matcher.grammar_from_lark(tags.grammar(asked.texts[0]))
     try:
         return matcher.grammar_from_lark(any_to_lark(asked.texts[0]))
     except (GbnfToLarkError, ValueError, RecursionError) as error:
