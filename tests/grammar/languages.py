@@ -20,7 +20,6 @@ from tests.grammar.derivatives import (
     one_of,
     row,
     rule,
-    star,
     text,
     times,
 )
@@ -42,7 +41,7 @@ def spelt(letter: str) -> Expression:
 
 
 LETTER = either(any_letter("".join([*CONTROL, '"', "\\"])), *map(spelt, [*CONTROL, '"', "\\"]))
-SPACE = star(make("set", b" \t\n\r"))
+SPACE = times(make("set", b" \t\n\r"), 0, 40)
 
 
 class Language:

@@ -29,6 +29,8 @@ MAX_ROW_ITEMS = 20_000
 MAX_CACHE_BYTES = 64 << 20
 MATCHER_BYTES, BYTES_PER_SOURCE_BYTE = 64 << 10, 64
 """What a compiled grammar is taken to hold: measured, 37 MB for 1 MB of source."""
+WHITESPACE = r"[ \t\n\r]{1,40}"
+"""Between two parts of JSON: as much as a deep indentation takes, since small models write it for ever."""
 
 _WORD_BITS = 32
 
@@ -183,7 +185,9 @@ def _source(asked: StructuredOutputs) -> str:
     """In the library's own notation."""
     matcher = llguidance.LLMatcher
     if asked.kind in ("json", "json_object"):
-        options: Any = {"whitespace_flexible": not asked.disable_any_whitespace}
+        options: Any = {"whitespace_flexible": False}
+        if not asked.disable_any_whitespace:
+            options = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE}
         try:
             return matcher.grammar_from_json_schema(asked.texts[0], overrides=options)
         except ValueError as error:
