@@ -27,6 +27,7 @@ from tests.fakes import (
     BLOCK_TRAITS,
     CAUSAL_TRAITS,
     EOS,
+    FULL_TRAITS,
     LAYOUT,
     VOCAB,
     Answer,
@@ -287,8 +288,9 @@ def test_a_stop_token_ends_it_where_the_grammar_allows_that_token() -> None:
 @pytest.mark.parametrize(
     ("config", "choices"),
     [
-        ({"traits": BLOCK_TRAITS}, {}),
-        ({"traits": replace(BLOCK_TRAITS, mask_token=60)}, {"decoder": "threshold"}),
+        ({"traits": FULL_TRAITS}, {}),
+        ({"traits": BLOCK_TRAITS}, {"decoder": "factor"}),
+        ({"traits": BLOCK_TRAITS}, {"decoder": "joint"}),
         ({}, {"decoder": "threshold"}),
     ],
     ids=str,

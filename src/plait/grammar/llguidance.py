@@ -102,6 +102,8 @@ class State(base.State):
 
     def _check(self) -> None:
         if self._matcher.is_error():
+            if "NoExtensionBias" in self._matcher.get_error():
+                raise UserError("the grammar wants letters that the model's tokenizer cannot spell")
             raise UserError(f"the grammar takes too much: {_first_line(self._matcher.get_error())}")
 
 

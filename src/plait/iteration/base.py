@@ -72,6 +72,7 @@ class Planner(ABC):
     is_whole: a canvas cannot be fed in pieces.
     pairs: whether a second stream (Sequence.second) can go along.
     constrains: every token that it lays out follows those before it, so that a grammar can say which may come.
+    walks: what is final of an answer is its beginning, and the open places that a step decides lie right behind it.
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
     time: what a step costs on this machine, where it was measured; set before the first request.
@@ -84,6 +85,7 @@ class Planner(ABC):
     is_whole: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
     constrains: ClassVar[bool] = False
+    walks: ClassVar[bool] = False
     approximates: bool = False
     needs_slots: bool = False
     time: StepTime | None = None
@@ -152,10 +154,12 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
             "decoder: one that contrasts two streams needs a model that generates left to right",
             "use the planner 'autoregressive', or another decoder",
         )
-    if params.structured_outputs and not (planner.constrains and decoder.constrains):
+    one_by_one = planner.constrains and decoder.constrains
+    if params.structured_outputs and not (one_by_one or (planner.walks and decoder.walks)):
         raise UserError(
-            "structured output needs a model that writes left to right, one token after the other",
-            "use the planner 'autoregressive' or 'speculative' with the decoder 'auto', or leave it out",
+            "structured output needs an answer that is written left to right",
+            "use the planner 'autoregressive' or 'speculative' with the decoder 'auto', 'block' with 'threshold', or "
+            "leave it out",
         )
     if not decoder.edits:
         return

@@ -149,10 +149,12 @@ def follow(request: Request) -> None:
     seq, state = request.seq, request.grammar
     assert state is not None
     told = seq.prompt_length + state.num_tokens
-    for token in seq.tokens[told:].tolist():
-        if state.is_finished or not state.advance(token):
+    for token in seq.tokens[told : seq.final].tolist():
+        if state.is_finished:
             break
-    if seq.params.logprobs is None:
+        if not state.advance(token):
+            raise UserError("the grammar wants letters that the model's tokenizer cannot spell")
+    if seq.params.logprobs is None and request.planner.constrains:
         _jump(request, state)
     if state.is_finished:
         seq.truncate(seq.prompt_length + state.num_tokens)

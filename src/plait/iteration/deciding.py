@@ -39,7 +39,8 @@ def _item(job: Job, logits: Floats, masks: Masks | None) -> Item:
     """logits: of the window's rows; behind them, if the second stream wanted one, its row."""
     seq, window = job.request.seq, job.window
     if job.second is None or not len(job.second.window.rows):
-        return Item(_guided(logits, window), seq, window, masks=masks)
+        walk = job.request.grammar if job.request.planner.walks else None
+        return Item(_guided(logits, window), seq, window, None, masks, walk)
     return Item(logits[:-1], seq, window, logits[-1], masks)
 
 
