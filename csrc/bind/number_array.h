@@ -43,13 +43,15 @@ class Memory {
   Py_buffer view_{};
 };
 
-// Of int32 or float32.
+// Of int32, uint32 or float32.
 template <typename Number, int kDimensions, int kAccess>
 class NumberArray : public Memory<kDimensions, kAccess> {
  public:
   bool load(PyObject* object) {
     static_assert(sizeof(int) == sizeof(int32_t) && sizeof(Number) == sizeof(int32_t));
-    constexpr const char* kFormat = std::is_same_v<Number, float> ? "f" : "i";
+    constexpr const char* kFormat = std::is_same_v<Number, float>      ? "f"
+                                    : std::is_same_v<Number, uint32_t> ? "I"
+                                                                       : "i";
     return Memory<kDimensions, kAccess>::load(object) &&
            std::strcmp(this->view_.format, kFormat) == 0;
   }
@@ -65,6 +67,7 @@ using IntArray = NumberArray<int32_t, 1, PyBUF_SIMPLE>;
 using IntResult = NumberArray<int32_t, 1, PyBUF_WRITABLE>;
 using FloatRows = NumberArray<float, 2, PyBUF_SIMPLE>;
 using FloatResult = NumberArray<float, 2, PyBUF_WRITABLE>;
+using WordRows = NumberArray<uint32_t, 2, PyBUF_SIMPLE>;
 using KvMemory = Memory<5, PyBUF_WRITABLE>;
 
 }  // namespace plait::bind
@@ -74,9 +77,10 @@ namespace nanobind::detail {
 template <typename Number, int kDimensions, int kAccess>
 struct type_caster<plait::bind::NumberArray<Number, kDimensions, kAccess>> {
   using Array = plait::bind::NumberArray<Number, kDimensions, kAccess>;
+  static constexpr auto kInts = const_name<std::is_same_v<Number, uint32_t>>(
+      "numpy.typing.NDArray[numpy.uint32]", "array.array[int] | numpy.typing.NDArray[numpy.int32]");
   static constexpr auto kName = const_name<std::is_same_v<Number, float>>(
-      "numpy.typing.NDArray[numpy.float32]",
-      "array.array[int] | numpy.typing.NDArray[numpy.int32]");
+      const_name("numpy.typing.NDArray[numpy.float32]"), kInts);
   NB_TYPE_CASTER(Array, kName)
 
   bool from_python(handle source, uint8_t, cleanup_list*) noexcept {

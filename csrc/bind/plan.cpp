@@ -122,13 +122,33 @@ void check_memory(const Plan& plan, const KvMemory& kv) {
          "the KV memory is not of the shape and type that the plan was made for");
 }
 
+// What each wanted row may choose; none when all may choose everything. allowed_of: the row of all
+// masks together, or -1.
+std::vector<const uint32_t*> spread(const std::vector<WordRows>& masks, const IntArray& allowed_of,
+                                    const Plan& plan, size_t num_wanted) {
+  if (masks.empty()) return {};
+  demand(allowed_of.size() == num_wanted, "which mask each wanted row has");
+  std::vector<const uint32_t*> all, found;
+  for (const WordRows& each : masks) {
+    demand(each.shape(1) * 32 >= static_cast<size_t>(plan.result_width()), "a mask is too short");
+    for (size_t row = 0; row < each.shape(0); ++row)
+      all.push_back(each.data() + row * each.shape(1));
+  }
+  for (size_t row = 0; row < num_wanted; ++row) {
+    const int32_t mask = allowed_of.data()[row];
+    demand(mask >= -1 && mask < static_cast<int64_t>(all.size()), "no such mask");
+    found.push_back(mask < 0 ? nullptr : all[static_cast<size_t>(mask)]);
+  }
+  return found;
+}
+
 // The seconds that the model took.
 double run(Plan& plan, const IntArray& tokens, const IntArray& positions, const IntArray& windows,
            const IntArray& pages, const nb::bytes& masks, const IntArray& wanted,
-           const IntArray& best, const KvMemory& kv, const FloatResult& out,
-           const std::optional<Floats>& embeddings, const std::optional<Ints>& embedding_rows,
-           const std::optional<Floats>& hidden, int first, int last, const Columns& entry,
-           const std::optional<Columns>& exit) {
+           const IntArray& best, const std::vector<WordRows>& allowed, const IntArray& allowed_of,
+           const KvMemory& kv, const FloatResult& out, const std::optional<Floats>& embeddings,
+           const std::optional<Ints>& embedding_rows, const std::optional<Floats>& hidden,
+           int first, int last, const Columns& entry, const std::optional<Columns>& exit) {
   Batch batch;
   batch.num_rows = static_cast<int>(tokens.size());
   batch.tokens = tokens.data();
@@ -141,6 +161,9 @@ double run(Plan& plan, const IntArray& tokens, const IntArray& positions, const 
   batch.wanted = wanted.data();
   demand(best.size() == wanted.size(), "one number of best logits per wanted row");
   batch.best = best.data();
+  const std::vector<const uint32_t*> rows_allowed =
+      spread(allowed, allowed_of, plan, wanted.size());
+  batch.allowed = rows_allowed.empty() ? nullptr : rows_allowed.data();
   batch.out = out.data();
   batch.kv = kv.data();
   const View from = view_of(entry);
@@ -227,15 +250,16 @@ void init_plan(nb::module_& m) {
       .def("head_counts",
            [](const Plan& plan) {
              const HeadCounts counts = plan.head_counts();
-             return std::make_tuple(counts.rows, counts.panels, counts.wide, counts.broken);
+             return std::make_tuple(counts.rows, counts.panels, counts.wide, counts.broken,
+                                    counts.narrow);
            })
       .def("refine", &Plan::refine, nb::arg("op"), nb::arg("blocks"))
       .def("center_keys", &Plan::center_keys, nb::arg("op"), nb::arg("mean"), nb::arg("scale"))
       .def("run", &run, nb::arg("tokens"), nb::arg("positions"), nb::arg("windows"),
-           nb::arg("pages"), nb::arg("masks"), nb::arg("wanted"), nb::arg("best"), nb::arg("kv"),
-           nb::arg("out"), nb::arg("embeddings").none(), nb::arg("embedding_rows").none(),
-           nb::arg("hidden").none(), nb::arg("first"), nb::arg("last"), nb::arg("entry"),
-           nb::arg("exit").none());
+           nb::arg("pages"), nb::arg("masks"), nb::arg("wanted"), nb::arg("best"),
+           nb::arg("allowed"), nb::arg("allowed_of"), nb::arg("kv"), nb::arg("out"),
+           nb::arg("embeddings").none(), nb::arg("embedding_rows").none(), nb::arg("hidden").none(),
+           nb::arg("first"), nb::arg("last"), nb::arg("entry"), nb::arg("exit").none());
   m.def("make_plan", &make_plan, nb::arg("widths"), nb::arg("result"), nb::arg("kv"),
         nb::arg("kv_type"), nb::arg("int8"), nb::arg("isa"), nb::arg("pool"));
 }

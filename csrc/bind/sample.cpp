@@ -30,9 +30,6 @@ std::span<T> span_of(const Array<T>& array) {
   return {array.data(), array.size()};
 }
 
-// The ids that a row may choose: a bit each.
-using Masks = nb::ndarray<const uint32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
 std::span<const float> row_of(const FloatRows& logits, size_t row) {
   return {logits.data() + row * logits.shape(1), logits.shape(1)};
 }
@@ -66,7 +63,7 @@ struct SampleRows {
   std::optional<Array<double>> confidence;
   std::optional<Array<const int32_t>> history;
   size_t num_prompt, num_held;
-  std::optional<Masks> masks;
+  std::optional<WordRows> masks;
 
   size_t size() const { return logits.shape(0); }
 
@@ -162,7 +159,7 @@ std::shared_ptr<Sampler> new_sampler(uint64_t seed, double temperature, int64_t 
 void new_rows(SampleRows* self, std::shared_ptr<const Sampler> sampler, FloatRows logits,
               IntArray positions, IntResult tokens, std::optional<Array<double>> confidence,
               std::optional<Array<const int32_t>> history, size_t num_prompt, size_t num_held,
-              std::optional<Masks> masks) {
+              std::optional<WordRows> masks) {
   const size_t rows = logits.shape(0);
   require(sampler != nullptr, "no sampler");
   require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
@@ -188,7 +185,7 @@ void init_sample(nb::module_& m) {
   nb::class_<SampleRows>(m, "SampleRows")
       .def("__init__", &new_rows, nb::arg("sampler"), nb::arg("logits"), nb::arg("positions"),
            nb::arg("tokens"), nb::arg("confidence").noconvert().none(), nb::arg("history").none(),
-           nb::arg("num_prompt"), nb::arg("num_held"), nb::arg("masks").noconvert().none());
+           nb::arg("num_prompt"), nb::arg("num_held"), nb::arg("masks").none());
   m.def("sample", &sample_all, nb::arg("requests"), nb::arg("pool").none());
   m.def("logprobs", &logprobs_rows, nb::arg("logits"), nb::arg("tokens"),
         nb::arg("logprobs").noconvert(), nb::arg("ranks").noconvert(), nb::arg("top").noconvert(),

@@ -13,9 +13,21 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 // the product.
 constexpr float kMostShare = 0.25f;
 
-// Which of Head::share_ counts.
-int kind_of(const int32_t* best, int64_t rows) {
-  return std::any_of(best, best + rows, [](int32_t count) { return count > 1; });
+// Which of Head::share_ counts: rows that need one logit, or more, and may choose all, or some.
+int kind_of(const Batch& batch) {
+  const auto is_more = [](int32_t count) { return count > 1; };
+  const bool wants_more = std::any_of(batch.best, batch.best + batch.num_wanted, is_more);
+  return wants_more + 2 * (batch.allowed != nullptr);
+}
+
+const uint32_t* allowed_of(const Batch& batch, int64_t row) {
+  return batch.allowed == nullptr ? nullptr : batch.allowed[row];
+}
+
+// A bit for each row of a panel that may be chosen.
+uint32_t allowed_in(const uint32_t* allowed, int64_t panel) {
+  static_assert(kPanelRows == 8);
+  return allowed == nullptr ? 0xFF : allowed[panel / 4] >> panel % 4 * 8 & 0xFF;
 }
 
 bool is_higher(const BestRows::Entry& a, const BestRows::Entry& b) {
@@ -31,13 +43,15 @@ QuantizedRows row_of(const QuantizedRows& x, int64_t row) {
 
 }  // namespace
 
-void BestRows::start(int new_count) {
+void BestRows::start(int new_count, const uint32_t* new_allowed) {
   count = static_cast<size_t>(new_count);
+  allowed = new_allowed;
   floor = -kInf;
   kept.clear();
 }
 
 void BestRows::offer(float bound, int64_t row) {
+  if (allowed != nullptr && (allowed[row / 32] >> row % 32 & 1) == 0) return;
   kept.push_back({bound, row});
   std::ranges::push_heap(kept, is_higher);
   if (kept.size() > count) {
@@ -60,50 +74,91 @@ struct Head::Part {
 };
 
 Head::Head(std::shared_ptr<const PackedMatrix> weights, int workers)
-    : weights_(std::move(weights)), best_(static_cast<size_t>(workers)) {}
+    : weights_(std::move(weights)), own_(static_cast<size_t>(workers)) {}
 
-void Head::run(const Step& step, const QuantizedRows& x, const int32_t* best, int64_t rows,
-               const LinearOutput& out) {
+void Head::run(const Step& step, const QuantizedRows& x, const LinearOutput& out) {
   Plan& plan = step.plan;
+  const Batch& batch = step.batch;
   const Part part{step, x, out,
                   share_of(weights_->num_panels(), 1, step.worker, plan.pool().size())};
-  auto& own = best_[static_cast<size_t>(step.worker)];
-  own.resize(std::max(own.size(), static_cast<size_t>(rows)));
-  for (int64_t row = 0; row < rows; ++row) own[row].start(best[row]);
-  screen_int8(plan.isa(), *weights_, x, rows, part.panels.begin, part.panels.end, out,
-              part.scratch(), own.data());
-  for (int64_t row = 0; row < rows; ++row) compute_best(part, row);
-  plan.pool().barrier();
-  for (int64_t row = 0; row < rows; ++row) settle(part, row, threshold(row, best[row]));
-  plan.pool().barrier();
+  const Own& own = own_[static_cast<size_t>(step.worker)];
+  const int64_t searched = own.num_searched;
+  if (searched > 0) screen(part);
+  for (int64_t row = 0; row < batch.num_wanted; ++row)
+    if (own.is_narrow[row]) compute_allowed(part, row);
+  if (searched > 0) {
+    plan.pool().barrier();
+    for (int64_t row = 0; row < batch.num_wanted; ++row)
+      if (!own.is_narrow[row]) settle(part, row, threshold(row, batch.best[row]));
+    plan.pool().barrier();
+  }
   const bool is_broken = broken_in_.load(std::memory_order_relaxed) == plan.run_number();
-  if (is_broken) compute_all(part, 0, rows);
+  if (is_broken) compute_all(part, 0, batch.num_wanted);
   if (step.worker != 0) return;
-  learn(best, rows);
-  rows_.fetch_add(rows, std::memory_order_relaxed);
+  if (searched > 0) learn(batch, searched);
+  rows_.fetch_add(searched, std::memory_order_relaxed);
+  narrow_.fetch_add(batch.num_wanted - searched, std::memory_order_relaxed);
   broken_.fetch_add(is_broken, std::memory_order_relaxed);
 }
 
-bool Head::pays(const int32_t* best, int64_t rows) const {
-  return share_[kind_of(best, rows)] * static_cast<float>(rows) < kMostShare;
+// Bounds of every logit; those of the best are computed.
+void Head::screen(const Part& part) {
+  const Batch& batch = part.step.batch;
+  const int64_t rows = batch.num_wanted;
+  Own& own = own_[static_cast<size_t>(part.step.worker)];
+  own.best.resize(std::max(own.best.size(), static_cast<size_t>(rows)));
+  for (int64_t row = 0; row < rows; ++row)
+    own.best[row].start(batch.best[row], allowed_of(batch, row));
+  screen_int8(part.step.plan.isa(), *weights_, part.x, rows, part.panels.begin, part.panels.end,
+              part.out, part.scratch(), own.best.data());
+  for (int64_t row = 0; row < rows; ++row)
+    if (!own.is_narrow[row]) compute_best(part, row);
+}
+
+// Whether the panels that hold what a row may choose are so few that all rows like it cost no more
+// than a search may.
+bool Head::is_narrow(const Batch& batch, int64_t row) const {
+  const uint32_t* allowed = allowed_of(batch, row);
+  if (allowed == nullptr) return false;
+  const int64_t all = weights_->num_panels();
+  const auto most =
+      static_cast<int64_t>(kMostShare * static_cast<float>(all)) / std::max(1, batch.num_wanted);
+  int64_t count = 0;
+  for (int64_t panel = 0; panel < all && count <= most; ++panel) {
+    if (panel % 4 == 0 && allowed[panel / 4] == 0)
+      panel += 3;
+    else
+      count += allowed_in(allowed, panel) != 0;
+  }
+  return count <= most;
+}
+
+bool Head::pays(const Step& step) {
+  const Batch& batch = step.batch;
+  Own& own = own_[static_cast<size_t>(step.worker)];
+  own.is_narrow.clear();
+  for (int64_t row = 0; row < batch.num_wanted; ++row)
+    own.is_narrow.push_back(is_narrow(batch, row));
+  own.num_searched = std::ranges::count(own.is_narrow, false);
+  return share_[kind_of(batch)] * static_cast<float>(own.num_searched) < kMostShare;
 }
 
 // The share fades, so that the screen is tried again some steps later.
-void Head::skip(const int32_t* best, int64_t rows) {
-  share_[kind_of(best, rows)] *= 63.0f / 64.0f;
+void Head::skip(const Batch& batch) {
+  share_[kind_of(batch)] *= 63.0f / 64.0f;
 }
 
-void Head::learn(const int32_t* best, int64_t rows) {
+void Head::learn(const Batch& batch, int64_t searched) {
   const int64_t panels = panels_.load(std::memory_order_relaxed);
-  const float share =
-      static_cast<float>(panels - last_panels_) / static_cast<float>(rows * weights_->num_panels());
-  float& average = share_[kind_of(best, rows)];
+  const float share = static_cast<float>(panels - last_panels_) /
+                      static_cast<float>(searched * weights_->num_panels());
+  float& average = share_[kind_of(batch)];
   average += (share - average) / 8.0f;
   last_panels_ = panels;
 }
 
 void Head::compute_best(const Part& part, int64_t row) {
-  for (auto& entry : best_[static_cast<size_t>(part.step.worker)][row].kept) {
+  for (auto& entry : own_[static_cast<size_t>(part.step.worker)].best[row].kept) {
     compute_panel(part, row, entry.row / kPanelRows);
     entry.bound = part.out_of(row).data[entry.row];
   }
@@ -113,8 +168,8 @@ void Head::compute_best(const Part& part, int64_t row) {
 // which every bound reaches.
 float Head::threshold(int64_t row, int32_t count) const {
   std::vector<float> computed;
-  for (const auto& worker : best_)
-    for (const auto& entry : worker[row].kept)
+  for (const auto& worker : own_)
+    for (const auto& entry : worker.best[row].kept)
       computed.push_back(entry.bound == entry.bound ? entry.bound : -kInf);
   if (computed.size() < static_cast<size_t>(count)) return -kInf;
   std::ranges::nth_element(computed, computed.begin() + count - 1, std::greater{});
@@ -123,14 +178,16 @@ float Head::threshold(int64_t row, int32_t count) const {
 
 void Head::settle(const Part& part, int64_t row, float threshold) {
   const LinearOutput out = part.out_of(row);
+  const uint32_t* allowed = allowed_of(part.step.batch, row);
   const int64_t all = part.panels.end - part.panels.begin;
   const auto most = static_cast<int64_t>(kMostShare * static_cast<float>(all)) + 1;
   int64_t computed = 0;
   for (int64_t panel = part.panels.begin; panel < part.panels.end; ++panel) {
     float* upper = out.data + panel * kPanelRows;
     const int64_t count = std::min<int64_t>(kPanelRows, weights_->rows() - panel * kPanelRows);
-    int is_open = 0;
-    for (int64_t i = 0; i < count; ++i) is_open |= !(upper[i] < threshold);
+    const uint32_t chosen = allowed_in(allowed, panel);
+    uint32_t is_open = 0;
+    for (int64_t i = 0; i < count; ++i) is_open |= chosen >> i & !(upper[i] < threshold);
     if (is_open == 0) {
       std::fill_n(upper, count, -kInf);
       continue;
@@ -143,6 +200,21 @@ void Head::settle(const Part& part, int64_t row, float threshold) {
   if (!is_wide) return;
   wide_.fetch_add(1, std::memory_order_relaxed);
   compute_all(part, row, 1);
+}
+
+// The panels that hold what the row may choose; panels side by side in one go.
+void Head::compute_allowed(const Part& part, int64_t row) {
+  const LinearOutput out = part.out_of(row);
+  const uint32_t* allowed = allowed_of(part.step.batch, row);
+  std::fill(out.data + part.panels.begin * kPanelRows,
+            out.data + std::min(part.panels.end * kPanelRows, weights_->rows()), -kInf);
+  for (int64_t panel = part.panels.begin; panel < part.panels.end; ++panel) {
+    if (allowed_in(allowed, panel) == 0) continue;
+    const int64_t first = panel;
+    while (panel + 1 < part.panels.end && allowed_in(allowed, panel + 1) != 0) ++panel;
+    linear_int8(part.step.plan.isa(), *weights_, row_of(part.x, row), 1, first, panel + 1, out,
+                part.scratch());
+  }
 }
 
 void Head::compute_panel(const Part& part, int64_t row, int64_t panel) {
@@ -164,7 +236,7 @@ void Head::compute_all(const Part& part, int64_t row, int64_t num_rows) {
 }
 
 HeadCounts Head::counts() const {
-  return {rows_.load(), panels_.load(), wide_.load(), broken_.load()};
+  return {rows_.load(), panels_.load(), wide_.load(), broken_.load(), narrow_.load()};
 }
 
 }  // namespace plait

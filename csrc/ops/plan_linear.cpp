@@ -37,13 +37,12 @@ class LinearOp final : public Op {
     const int rows = step.plan.num_rows(step, spec_.output);
     if (rows == 0) return;
     make_input(step, rows);
-    const int32_t* best = step.batch.best;
     const bool may_screen = head_ && needs_best_only(step.batch);
-    const bool screens = may_screen && head_->pays(best, rows);
+    const bool screens = may_screen && head_->pays(step);
     step.plan.pool().barrier();
     if (needs_int8_ && step.plan.is_watching() && step.worker == 0) add_energy(step.plan, rows);
-    if (screens) return screen(step, rows);
-    if (may_screen && step.worker == 0) head_->skip(best, rows);
+    if (screens) return screen(step);
+    if (may_screen && step.worker == 0) head_->skip(step.batch);
     multiply(step, rows);
   }
 
@@ -125,10 +124,10 @@ class LinearOp final : public Op {
     }
   }
 
-  void screen(const Step& step, int rows) {
+  void screen(const Step& step) {
     const LinearOutput out{step.plan.at(spec_.output, 0), step.plan.stride(spec_.output), nullptr,
                            false};
-    head_->run(step, made_rows(step.plan), step.batch.best, rows, out);
+    head_->run(step, made_rows(step.plan), out);
   }
 
   void multiply(const Step& step, int rows) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kMax = std::numeric_limits<float>::max();
+constexpr size_t kPiece = 128;  // ids of which the highest score is known, a multiple of 32
 
 // exp(x) for x <= 0, 0 below -87 (where results would be subnormal); within 2^-21 of the true
 // value. x = k ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial of degree 7, times
@@ -100,55 +101,131 @@ Look look_at(std::span<const float> scores) {
   return look;
 }
 
+// Which ids of a row may be chosen: a bit each, or all of them.
+class Allowed {
+ public:
+  explicit Allowed(std::span<const uint32_t> mask) : mask_(mask) {}
+
+  bool has(size_t id) const { return mask_.empty() || (mask_[id / 32] >> id % 32 & 1) != 0; }
+
+  // The scores of ids [from, from + count), from a multiple of 32 on, with -inf for those that may
+  // not be chosen. Most words of a grammar's masks are all or nothing.
+  void copy(std::span<const float> logits, size_t from, size_t count, float* out) const {
+    for (const size_t end = from + count; from < end; from += 32, out += 32) {
+      const size_t width = std::min<size_t>(32, end - from);
+      const float* in = logits.data() + from;
+      const uint32_t word = mask_.empty() ? ~0u : mask_[from / 32];
+      if (word == ~0u)
+        std::copy_n(in, width, out);
+      else
+        for (size_t i = 0; i < width; ++i) out[i] = word >> i & 1 ? in[i] : -kInf;
+    }
+  }
+
+  Look look(std::span<const float> logits, size_t from, size_t count) const {
+    const auto is = [&](uint32_t value) {
+      const auto words = mask_.subspan(from / 32, (count + 31) / 32);
+      return std::ranges::all_of(words, [=](uint32_t word) { return word == value; });
+    };
+    if (mask_.empty() || is(~0u)) return look_at(logits.subspan(from, count));
+    if (is(0)) return {};
+    float scores[kPiece];
+    copy(logits, from, count, scores);
+    return look_at({scores, count});
+  }
+
+  // Whether so few may be chosen that the others need not be carried along.
+  bool is_narrow(size_t num_ids) const {
+    if (mask_.empty()) return false;
+    size_t count = 0;
+    for (size_t i = 0; i < mask_.size() && count < num_ids / 4; ++i)
+      count += static_cast<size_t>(std::popcount(mask_[i]));
+    return count < num_ids / 4;
+  }
+
+  std::span<const uint32_t> words() const { return mask_; }
+
+ private:
+  std::span<const uint32_t> mask_;
+};
+
+// All scores, as they stand where nothing changes them. False when one is NaN or +inf.
+bool load_all(std::span<const float> logits, bool is_changed, const Allowed& allowed,
+              SampleScratch& scratch) {
+  scratch.token.clear();
+  scratch.row = logits;
+  if (is_changed || !allowed.words().empty()) {
+    scratch.score.resize(logits.size());
+    allowed.copy(logits, 0, logits.size(), scratch.score.data());
+    scratch.row = scratch.score;
+  }
+  return look_at(scratch.row).is_fine;
+}
+
 // The scores that reach the floor, from the pieces of a row whose highest does.
-void load_from(std::span<const float> logits, float floor, size_t piece, SampleScratch& scratch) {
+void load_from(std::span<const float> logits, float floor, const Allowed& allowed,
+               SampleScratch& scratch) {
   auto& score = scratch.score;
   auto& token = scratch.token;
   const auto& highest = scratch.highest;
+  token.clear();
   size_t count = 0;
   for (size_t i = 0; i < highest.size(); ++i) {
     if (highest[i] < floor) continue;
-    score.resize(count + piece);
-    token.resize(count + piece);
-    const size_t from = i * piece, end = std::min(from + piece, logits.size());
+    score.resize(count + kPiece);
+    token.resize(count + kPiece);
+    const size_t from = i * kPiece, end = std::min(from + kPiece, logits.size());
     for (size_t id = from; id < end; ++id) {
       score[count] = logits[id];
       token[count] = static_cast<int32_t>(id);
-      count += logits[id] >= floor;
+      count += logits[id] >= floor && allowed.has(id);
     }
   }
   score.resize(count);
   token.resize(count);
 }
 
+// The scores of the few ids that may be chosen. False when one is NaN or +inf.
+bool load_allowed(std::span<const float> logits, const Allowed& allowed, SampleScratch& scratch) {
+  scratch.score.clear();
+  scratch.token.clear();
+  const auto words = allowed.words();
+  for (size_t i = 0; i < words.size(); ++i)
+    for (uint32_t word = words[i]; word != 0; word &= word - 1) {
+      const size_t id = 32 * i + static_cast<size_t>(std::countr_zero(word));
+      if (id >= logits.size()) break;
+      scratch.score.push_back(logits[id]);
+      scratch.token.push_back(static_cast<int32_t>(id));
+    }
+  scratch.row = scratch.score;
+  return look_at(scratch.row).is_fine;
+}
+
 // Takes the scores of a row over, as a copy if they will be changed; with needed > 0 only those
 // that can be among so many of the best. If so many pieces of the row hold a score that reaches the
-// floor, nothing below it is one of the best, and most pieces need no second look. False when a
-// logit is NaN or +inf.
-bool load(std::span<const float> logits, size_t needed, bool is_changed, SampleScratch& scratch) {
-  constexpr size_t kPiece = 128;
+// floor, nothing below it is one of the best, and most pieces need no second look. What may not be
+// chosen is nowhere looked at. False when a logit that may be chosen is NaN or +inf.
+bool load(std::span<const float> logits, size_t needed, bool is_changed, const Allowed& allowed,
+          SampleScratch& scratch) {
+  if (allowed.is_narrow(logits.size())) return load_allowed(logits, allowed, scratch);
+  if (needed == 0) return load_all(logits, is_changed, allowed, scratch);
   auto& highest = scratch.highest;
   highest.clear();
   for (size_t from = 0; from < logits.size(); from += kPiece) {
-    const Look look = look_at(logits.subspan(from, std::min(kPiece, logits.size() - from)));
+    const Look look = allowed.look(logits, from, std::min(kPiece, logits.size() - from));
     if (!look.is_fine) return false;
     highest.push_back(look.highest);
   }
   float floor = -kInf;
-  if (needed > 0 && needed < highest.size()) {
+  if (needed < highest.size()) {
     auto& sorted = scratch.sorted;
     sorted = highest;
     const auto last = sorted.begin() + static_cast<ptrdiff_t>(needed) - 1;
     std::nth_element(sorted.begin(), last, sorted.end(), std::greater{});
     floor = *last;
   }
-  scratch.token.clear();
-  scratch.row = logits;
-  if (floor == -kInf && !is_changed) return true;
-  if (floor > -kInf)
-    load_from(logits, floor, kPiece, scratch);
-  else
-    scratch.score.assign(logits.begin(), logits.end());
+  if (floor == -kInf) return load_all(logits, is_changed, allowed, scratch);
+  load_from(logits, floor, allowed, scratch);
   scratch.row = scratch.score;
   return true;
 }
@@ -535,27 +612,6 @@ float exp_nonpositive(float x) {
 
 namespace {
 
-// The logits with -inf where the mask has no bit. Most words of a grammar's masks are all or
-// nothing.
-std::span<const float> masked(std::span<const float> logits, std::span<const uint32_t> mask,
-                              std::vector<float>& result) {
-  constexpr size_t kWord = 32;
-  result.resize(logits.size());
-  for (size_t from = 0; from < logits.size(); from += kWord) {
-    const size_t count = std::min(kWord, logits.size() - from);
-    const uint32_t word = mask[from / kWord];
-    const float* in = logits.data() + from;
-    float* out = result.data() + from;
-    if (word == 0)
-      std::fill_n(out, count, -kInf);
-    else if (word == ~uint32_t{0})
-      std::copy_n(in, count, out);
-    else
-      for (size_t i = 0; i < count; ++i) out[i] = word >> i & 1 ? in[i] : -kInf;
-  }
-  return result;
-}
-
 bool has_penalties(const SampleSettings& s) {
   return s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
 }
@@ -573,14 +629,11 @@ size_t best_needed(const SampleSettings& s, bool is_held) {
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice) {
-  if (!settings.mask.empty()) {
-    if (!look_at(logits).is_fine) return RowState::kNotANumber;
-    logits = masked(logits, settings.mask, scratch.masked);
-  }
   const size_t needed = want_confidence ? 0 : best_needed(settings, is_held);
   const bool is_changed = !settings.forbidden.empty() || (is_held && !settings.held.empty()) ||
                           !settings.bias_ids.empty() || has_penalties(settings);
-  if (!load(logits, needed, is_changed, scratch)) return RowState::kNotANumber;
+  if (!load(logits, needed, is_changed, Allowed(settings.mask), scratch))
+    return RowState::kNotANumber;
   if (is_changed) process(settings, is_held, scratch);
   const auto row = scratch.row;
   const float best = look_at(row).highest;
@@ -600,7 +653,7 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
 
 RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_top,
                       SampleScratch& scratch, RowLogprobs& result) {
-  if (!load(logits, 0, false, scratch)) return RowState::kNotANumber;
+  if (!load(logits, 0, false, Allowed({}), scratch)) return RowState::kNotANumber;
   const auto score = scratch.row;
   const double best = look_at(score).highest;
   if (best == -kInf) return RowState::kNothingLeft;

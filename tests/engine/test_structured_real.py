@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -52,6 +53,25 @@ def documents(llm: LLM, count: int) -> list[str]:
     # Some schemas let a document go on for ever: a number's digits, a chain of objects.
     assert count - num_complete <= max(1, count // 10)
     return [output.outputs[0].text for output in outputs]
+
+
+@pytest.mark.timeout(300)
+def test_a_part_of_the_logits_gives_the_same_answer() -> None:
+    """With log-probabilities asked for every logit is computed, and nothing is jumped over."""
+    kinds: list[dict[str, Any]] = [{"temperature": 0.0}, {"temperature": 1.0, "top_k": 8}]
+    requests = []
+    for i in range(6):
+        wanted = StructuredOutputs(json=SCHEMAS[(0, 56, 59, 60)[i % 4]])
+        params = SamplingParams(seed=i, max_tokens=40, structured_outputs=wanted, **kinds[i % 2])
+        requests.append(params)
+    prompts = [f"{i} examples of JSON:" for i in range(len(requests))]
+    with LLM(MODELS[0], max_model_len=256) as llm:
+        found = llm.generate(prompts, requests)
+        counters = llm.counters
+        whole = llm.generate(prompts, [replace(params, logprobs=0) for params in requests])
+    assert [o.outputs[0].token_ids for o in found] == [o.outputs[0].token_ids for o in whole]
+    assert counters["head_rows"] > 5
+    assert counters["head_narrow"] > 20
 
 
 @pytest.mark.large

@@ -1,17 +1,19 @@
-"""Regular expressions over bytes by Brzozowski's derivatives: slow, small, and nothing to do with any library.
+"""Languages over bytes by Brzozowski's derivatives: slow, small, and nothing to do with any library.
 
-Equal expressions are one object, so that what was derived of one is found again at once.
+Equal expressions are one object, so that what was derived of one is found again at once. With rules that name each other
+(`rule`) they are context-free grammars; a rule may not come back to itself before a byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, reduce
 from typing import Any
 
 
 class Expression:
-    """kind: set (of bytes), cat, or, star, empty (matches no byte), none (matches nothing)."""
+    """kind: set (of bytes), cat, or, star, rule (what a function gives), empty (matches no byte), none (matches
+    nothing)."""
 
     __slots__ = ("first", "kind", "second")
 
@@ -29,30 +31,44 @@ NONE = make("none")
 
 
 def cat(a: Expression, b: Expression) -> Expression:
-    if NONE in (a, b):
+    if a is NONE or b is NONE:
         return NONE
-    if a == EMPTY:
+    if a is EMPTY:
         return b
-    return a if b == EMPTY else make("cat", a, b)
+    if b is EMPTY:
+        return a
+    return make("cat", a.first, cat(a.second, b)) if a.kind == "cat" else make("cat", a, b)
 
 
-def either(a: Expression, b: Expression) -> Expression:
-    if a in (NONE, b):
-        return b
-    return a if b == NONE else make("or", a, b)
+def row(*parts: Expression) -> Expression:
+    return reduce(lambda done, part: cat(part, done), reversed(parts), EMPTY)
+
+
+def either(*ways: Expression) -> Expression:
+    found: set[Expression] = set()
+    for way in ways:
+        found |= way.first if way.kind == "or" else {way}
+    found.discard(NONE)
+    if len(found) == 1:
+        return found.pop()
+    return make("or", frozenset(found)) if found else NONE
 
 
 def star(a: Expression) -> Expression:
     return make("star", a)
 
 
+def rule(give: Callable[[], Expression]) -> Expression:
+    """What the function gives, asked for when a byte is to be derived; the same function is the same rule."""
+    return make("rule", give)
+
+
 def text(letters: str) -> Expression:
-    parts: list[Expression] = [make("set", bytes([byte])) for byte in letters.encode()]
-    return reduce(lambda done, part: cat(part, done), reversed(parts), EMPTY)
+    return row(*(make("set", bytes([byte])) for byte in letters.encode()))
 
 
 def one_of(texts: Iterable[str]) -> Expression:
-    return reduce(either, map(text, texts), NONE)
+    return either(*map(text, texts))
 
 
 def times(a: Expression, least: int, most: int) -> Expression:
@@ -80,11 +96,7 @@ def any_letter(but: str = "") -> Expression:
         (b"\xf1\xf2\xf3", [tail, tail, tail]),
         (b"\xf4", [make("set", bytes(range(0x80, 0x90))), tail, tail]),
     ]
-    letters = [
-        reduce(lambda done, part: cat(part, done), reversed([make("set", head), *tails]), EMPTY)
-        for head, tails in rows
-    ]
-    return reduce(either, letters, NONE)
+    return either(*(row(make("set", head), *tails) for head, tails in rows))
 
 
 @cache
@@ -93,8 +105,8 @@ def nullable(a: Expression) -> bool:
     if kind == "cat":
         return nullable(a.first) and nullable(a.second)
     if kind == "or":
-        return nullable(a.first) or nullable(a.second)
-    return kind in ("empty", "star")
+        return any(map(nullable, a.first))
+    return nullable(a.first()) if kind == "rule" else kind in ("empty", "star")
 
 
 @cache
@@ -107,13 +119,48 @@ def after(a: Expression, byte: int) -> Expression:
         first = cat(after(a.first, byte), a.second)
         return either(first, after(a.second, byte)) if nullable(a.first) else first
     if kind == "or":
-        return either(after(a.first, byte), after(a.second, byte))
+        return either(*(after(way, byte) for way in a.first))
+    if kind == "rule":
+        return after(a.first(), byte)
     return cat(after(a.first, byte), a) if kind == "star" else NONE
 
 
 def after_all(a: Expression, data: bytes) -> Expression:
     for byte in data:
         a = after(a, byte)
-        if a == NONE:
+        if a is NONE:
             break
     return a
+
+
+class Tokens:
+    """A vocabulary in the order of its bytes, so that tokens which begin alike are tried together."""
+
+    def __init__(self, spelt: dict[int, bytes]) -> None:
+        """spelt: what each token says, at least one byte."""
+        self._sorted = sorted((data, token) for token, data in spelt.items())
+
+    def allowed(self, rest: Expression) -> set[int]:
+        """The tokens of which every byte can come next: each one is tried."""
+        found, before, along = set(), b"", [rest]  # along[i]: after i bytes of the last token
+        for data, token in self._sorted:
+            shared = _shared(before, data)
+            del along[shared + 1 :]
+            before = data
+            if along[-1] is NONE:  # so does this one begin
+                continue
+            for byte in data[shared:]:
+                along.append(after(along[-1], byte))
+                if along[-1] is NONE:
+                    break
+            else:
+                found.add(token)
+        return found
+
+
+def _shared(a: bytes, b: bytes) -> int:
+    """How many bytes two begin with alike."""
+    most = min(len(a), len(b))
+    if a[:most] == b[:most]:
+        return most
+    return next(i for i in range(most) if a[i] != b[i])

@@ -105,8 +105,12 @@ std::unique_ptr<Plan> make_plan(const Matrix& weights, float shift, Isa isa, int
   return plan;
 }
 
-// Logits of tokens [first, first + count); best: how many of each row, or null.
-std::vector<float> run(Plan& plan, int first, int count, const std::vector<int32_t>* best) {
+using Mask = std::vector<uint32_t>;  // a bit per row of the matrix; empty: all
+
+// Logits of tokens [first, first + count); best: how many of each row, or null; masks: what each
+// may choose, or null.
+std::vector<float> run(Plan& plan, int first, int count, const std::vector<int32_t>* best,
+                       const std::vector<Mask>* masks = nullptr) {
   std::vector<int32_t> tokens, positions, wanted;
   for (int i = 0; i < count; ++i) tokens.push_back(first + i), positions.push_back(i);
   wanted = positions;
@@ -122,6 +126,10 @@ std::vector<float> run(Plan& plan, int first, int count, const std::vector<int32
   batch.pages = &page;
   batch.wanted = wanted.data();
   batch.best = best == nullptr ? nullptr : best->data();
+  std::vector<const uint32_t*> allowed;
+  for (int i = 0; masks != nullptr && i < count; ++i)
+    allowed.push_back((*masks)[i].empty() ? nullptr : (*masks)[i].data());
+  batch.allowed = masks == nullptr ? nullptr : allowed.data();
   batch.kv = kv.data();
   batch.out = out.data();
   plan.check(batch, 1, 0);
@@ -129,14 +137,21 @@ std::vector<float> run(Plan& plan, int first, int count, const std::vector<int32
   return out;
 }
 
-void check_row(const float* got, const float* whole, Isa isa, int count) {
-  std::vector<float> sorted(whole, whole + kVocab);
+bool has(const Mask& mask, int id) {
+  return mask.empty() || (mask[id / 32] >> id % 32 & 1) != 0;
+}
+
+void check_row(const float* got, const float* whole, Isa isa, int count, const Mask& mask = {}) {
+  std::vector<float> sorted;
+  for (int i = 0; i < kVocab; ++i)
+    if (has(mask, i)) sorted.push_back(whole[i]);
   std::sort(sorted.begin(), sorted.end(), std::greater{});
-  const float last = sorted[static_cast<size_t>(count) - 1];
+  const size_t place = static_cast<size_t>(count) - 1;
+  const float last = place < sorted.size() ? sorted[place] : -INFINITY;
   for (int i = 0; i < kVocab; ++i) {
     const bool is_given = std::memcmp(got + i, whole + i, sizeof(float)) == 0;
     expect(is_given || (std::isinf(got[i]) && got[i] < 0), "a logit is another", isa, count);
-    expect(is_given || whole[i] < last, "one of the best is missing", isa, count);
+    expect(is_given || !has(mask, i) || whole[i] < last, "one of the best is missing", isa, count);
   }
 }
 
@@ -162,6 +177,38 @@ HeadCounts check(const Matrix& weights, float shift, Isa isa, int threads) {
   return total;
 }
 
+// Nothing, a few, half, almost all, all; a row of each kind beside the others, and alone.
+std::vector<Mask> random_masks(int count) {
+  std::mt19937 random(7);
+  std::vector<Mask> masks;
+  for (int i = 0; i < count; ++i) {
+    const uint32_t share[] = {0, 4, 500, 990, 1000};
+    Mask mask(i % 6 == 5 ? 0 : (kVocab + 31) / 32);
+    for (int id = 0; id < kVocab && !mask.empty(); ++id)
+      if (random() % 1000 < share[i % 6]) mask[id / 32] |= 1u << id % 32;
+    masks.push_back(mask);
+  }
+  return masks;
+}
+
+// Returns what was counted.
+HeadCounts check_masks(const Matrix& weights, float shift, Isa isa, int threads) {
+  auto plan = make_plan(weights, shift, isa, threads);
+  const auto whole = run(*plan, 0, kTokens, nullptr);
+  const auto all = random_masks(kTokens);
+  for (int count : {1, 2, 50})
+    for (int rows : {1, 3, 8})
+      for (int first = 0; first + rows <= kTokens; first += rows) {
+        const std::vector<int32_t> best(static_cast<size_t>(rows), count);
+        const std::vector<Mask> masks(all.begin() + first, all.begin() + first + rows);
+        const auto got = run(*plan, first, rows, &best, &masks);
+        for (int i = 0; i < rows; ++i)
+          check_row(got.data() + i * kVocab, whole.data() + (first + i) * kVocab, isa, count,
+                    masks[i]);
+      }
+  return plan->head_counts();
+}
+
 void check_mixed(const Matrix& weights, Isa isa) {
   auto plan = make_plan(weights, 0, isa, 2);
   const std::vector<int32_t> best{1, 0, 1};
@@ -177,6 +224,10 @@ void check_format(const Matrix& random, const Matrix& equal, const Matrix& slant
       check(equal, 0, isa, threads);
       const HeadCounts broken = check(slanted, 2, isa, threads);
       expect(isa == Isa::generic || broken.broken > 0, "a broken bound is noticed", isa, 0);
+      const HeadCounts masked = check_masks(random, 0, isa, threads);
+      expect(masked.narrow > 0 && masked.rows > 0 && masked.broken == 0, "both kinds", isa, 0);
+      check_masks(equal, 0, isa, threads);
+      check_masks(slanted, 2, isa, threads);
     }
     check_mixed(random, isa);
   }

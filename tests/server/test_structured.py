@@ -44,6 +44,42 @@ def test_a_chat_answers_in_a_schema_whole_and_streamed(client: openai.OpenAI) ->
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == text
 
 
+def test_free_text_around_what_is_not(client: openai.OpenAI) -> None:
+    tag: dict[str, Any] = {"begin": "<age>", "schema": {"type": "integer", "maximum": 150, "minimum": 0}, "end": "</age>"}  # fmt: skip
+    own = {
+        "format": {
+            "type": "triggered_tags",
+            "triggers": ["<age>"],
+            "at_least_one": True,
+            "stop_after_first": True,
+            "tags": [
+                {
+                    "begin": "<age>",
+                    "content": {"type": "json_schema", "json_schema": tag["schema"]},
+                    "end": "</age>",
+                }
+            ],
+        }
+    }
+    asked: Any = [
+        {"response_format": {"type": "structural_tag", "triggers": ["<age>"], "structures": [tag]}},
+        {"response_format": {"type": "structural_tag", **own}},
+        {"structured_outputs": {"structural_tag": json.dumps(own)}},
+    ]
+    for seed, fields in enumerate(asked):
+        answer = client.chat.completions.create(
+            messages=[{"role": "user", "content": "Say <age>12</age>, with your age."}],
+            extra_body=fields,
+            **(ASKED | {"seed": seed, "max_tokens": 60}),
+        ).choices[0]
+        text = str(answer.message.content)
+        found = re.findall("<age>(.*?)</age>", text)
+        assert all(0 <= int(age) <= 150 for age in found)
+        if seed and answer.finish_reason == "stop":
+            assert len(found) == 1
+            assert text.endswith("</age>")
+
+
 def test_any_object(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
         messages=SAY, response_format={"type": "json_object"}, **ASKED
@@ -119,7 +155,7 @@ def test_hostile_grammars_are_refused_and_everybody_else_is_served(
         ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "contradict"),
         ({"guided_regex": "a", "ignore_eos": True}, "ignore_eos"),
         ({"response_format": {"type": "json_schema"}}, "json_schema"),
-        ({"response_format": {"type": "structural_tag"}}, "response_format"),
+        ({"response_format": {"type": "structural_tag"}}, "triggers is no list"),
     ],
     ids=lambda value: str(value)[:60],
 )

@@ -41,6 +41,9 @@ struct Batch {
   // [num_wanted]: k, when only the k best logits of the row matter (any other may be -inf), 0 when
   // all do; null: all of all rows.
   const int32_t* best = nullptr;
+  // [num_wanted]: which columns the row may choose, bit i % 32 of word i / 32, or null for all of
+  // them; null: all of all rows. Only the columns that a row may choose count for `best`.
+  const uint32_t* const* allowed = nullptr;
   const float* embeddings = nullptr;  // rows fed instead of token embeddings
   const int32_t* embedding_rows =
       nullptr;                    // [num_rows]: row of `embeddings`, or -1 for the token's

@@ -31,9 +31,10 @@ struct KvShape {
 
 // What the screen of the vocabulary matrix did so far: rows of logits; panels computed for them;
 // rows (one per worker) where that would have been most of the matrix, so that it was all; steps in
-// which a bound did not hold. All zero when the matrix is not in planes.
+// which a bound did not hold; rows that may choose so little that nothing was searched. All zero
+// when the matrix is not in planes.
 struct HeadCounts {
-  int64_t rows = 0, panels = 0, wide = 0, broken = 0;
+  int64_t rows = 0, panels = 0, wide = 0, broken = 0, narrow = 0;
 };
 
 class AttentionSchedule;

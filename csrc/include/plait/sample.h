@@ -59,7 +59,7 @@ enum class RowState { kFine, kNotANumber, kNothingLeft };
 // `score`, or is the logits themselves where nothing changes them.
 struct SampleScratch {
   std::span<const float> row;
-  std::vector<float> score, masked;
+  std::vector<float> score;
   std::vector<float> highest, sorted;  // of the pieces of a row
   std::vector<int32_t> token, counts, order;
   // Candidates: place, exponent and weight of the first `count`, ascending by place.
@@ -76,8 +76,8 @@ struct SampleScratch {
 // frequency and presence penalty over the output; then either the best score (temperature 0) or:
 // top_k, softmax at the temperature, top_p, min_p, typical_p, each on what the one before left,
 // renormalised; one draw by inverse CDF in ascending id order. Ties go to the lower id everywhere.
-// kNotANumber: a logit is NaN or +inf; kNothingLeft: every score is -inf. confidence is filled in
-// only when asked for.
+// kNotANumber: a logit that may be chosen is NaN or +inf; kNothingLeft: every score is -inf.
+// confidence is filled in only when asked for.
 RowState sample_row(std::span<const float> logits, const SampleSettings& settings, bool is_held,
                     uint64_t position, bool want_confidence, SampleScratch& scratch,
                     Choice& choice);

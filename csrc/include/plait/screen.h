@@ -24,11 +24,12 @@ struct BestRows {
     int64_t row;
   };
 
-  size_t count = 0;         // how many are kept
-  float floor = 0;          // what is not above it need not be offered
-  std::vector<Entry> kept;  // a heap, the lowest bound first
+  size_t count = 0;                   // how many are kept
+  const uint32_t* allowed = nullptr;  // see Batch::allowed; rows that it leaves out are not kept
+  float floor = 0;                    // what is not above it need not be offered
+  std::vector<Entry> kept;            // a heap, the lowest bound first
 
-  void start(int new_count);
+  void start(int new_count, const uint32_t* new_allowed);
   void offer(float bound, int64_t row);
 };
 

@@ -88,7 +88,7 @@ class Bench:
         pages = self._tables[number % len(self._tables)]
         begin = time.perf_counter()
         plan.run(
-            none, place, self._windows, pages, b"", wanted, none,
+            none, place, self._windows, pages, b"", wanted, none, [], none,
             self.pages.data, self.out, None, None, self._hidden, 1, plan.num_ops, self._entry, None,
         )  # fmt: skip
         return time.perf_counter() - begin

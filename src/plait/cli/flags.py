@@ -73,7 +73,8 @@ SAMPLING = Panel(
             metavar="START:END",
         ),
         "structured_outputs": Flag(
-            "Let the answer fit: json=FILE (a schema), regex=EXPRESSION, grammar=FILE (Lark or EBNF), json_object, or "
+            "Let the answer fit: json=FILE (a schema), regex=EXPRESSION, grammar=FILE (Lark or EBNF), "
+            "structural_tag=FILE (free text around parts that are not), json_object, or "
             "choice=TEXT once for each choice.",
             ("--structured",),
             kind=list[str],

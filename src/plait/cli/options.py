@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from plait.core.errors import UserError
-from plait.core.structured import StructuredOutputs
+from plait.core.structured import KINDS, StructuredOutputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,24 +146,25 @@ def spans(items: list[str]) -> tuple[tuple[int, int], ...]:
         ) from None
 
 
-STRUCTURES = ("json", "regex", "choice", "grammar", "json_object")
 MAX_SOURCE_FILE = 1 << 20
 
 
 def structure(items: list[str]) -> StructuredOutputs | None:
-    """["json=schema.json"], ["regex=[0-9]+"], ["choice=yes", "choice=no"], ["grammar=sums.lark"] or ["json_object"]."""
+    """["json=schema.json"], ["regex=[0-9]+"], ["choice=yes", "choice=no"], ["grammar=sums.lark"], ["json_object"] or
+    ["structural_tag=tags.json"]."""
     kinds = [item.partition("=")[0] for item in items]
     if not items:
         return None
     if (
         len(set(kinds)) > 1
-        or kinds[0] not in STRUCTURES
+        or kinds[0] not in KINDS
         or (len(kinds) > 1 and kinds[0] != "choice")
         or (kinds[0] == "json_object" and items != ["json_object"])
     ):
         raise UserError(
             f"an answer cannot be asked to fit {' '.join(items)!r}",
-            "json=FILE, regex=EXPRESSION, grammar=FILE, json_object, or choice=TEXT as often as there are choices",
+            "json=FILE, regex=EXPRESSION, grammar=FILE, structural_tag=FILE, json_object, or choice=TEXT as often as there "
+            "are choices",
         )
     values = [item.partition("=")[2] for item in items]
     kind, (value, *_) = kinds[0], values
@@ -173,8 +174,8 @@ def structure(items: list[str]) -> StructuredOutputs | None:
         return StructuredOutputs(json_object=True)
     if kind == "regex":
         return StructuredOutputs(regex=value)
-    source = _source(value)
-    return StructuredOutputs(json=source) if kind == "json" else StructuredOutputs(grammar=source)
+    made: dict[str, Any] = {kind: _source(value)}
+    return StructuredOutputs(**made)
 
 
 def _source(path: str) -> str:

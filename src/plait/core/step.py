@@ -7,19 +7,21 @@ from collections.abc import Sequence as Listing
 from typing import NamedTuple, Protocol
 
 from plait.core.sequence import Sequence
-from plait.core.window import Floats, KVView, Window
+from plait.core.window import Floats, KVView, Masks, Window
 
 
 class StepInput(NamedTuple):
     """One sequence's part of a forward: feed `window` of `sequence`, its K/V lies where `view` says.
 
-    best: k, when only the k best logits of each wanted row matter; 0 when all do.
+    best: k, when only the k best logits of each wanted row matter; 0 when all do. allowed: what each of them may
+    choose; None: everything.
     """
 
     sequence: Sequence
     window: Window
     view: KVView
     best: int = 0
+    allowed: Masks | None = None
 
 
 class Runner(Protocol):
@@ -32,8 +34,8 @@ class Runner(Protocol):
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [len(window.rows), vocab_size] per input, in order.
 
-        Of an input with `best` = k > 0 each logit is exact or -inf, and none of a row's k best (nor one that
-        equals the last of them) is -inf.
+        Of an input with `best` = k > 0 each logit is exact or -inf, and none of the k best that a row may choose (nor
+        one that equals the last of them) is -inf.
         The arrays are valid until the next call. No row may depend on what else is in the batch.
         """
         ...

@@ -13,16 +13,17 @@ MAX_SOURCE_BYTES = 256 << 10
 """Of a schema, an expression, a grammar, or all choices together."""
 
 ANY_OBJECT = '{"type": "object"}'
-KINDS = ("json", "regex", "choice", "grammar", "json_object")
+KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 
 
 @dataclass(frozen=True, slots=True)
 class StructuredOutputs:
-    """Exactly one of the first five is given; the text of an answer then fits it, or is the beginning of one that
+    """Exactly one of the first six is given; the text of an answer then fits it, or is the beginning of one that
     does, if the answer had to end early.
 
     json: a JSON schema, as text or as data. regex: an expression that the whole answer matches. choice: the answer
     is one of these. grammar: a context-free grammar in Lark's notation, or EBNF as llama.cpp has it. json_object: any JSON object.
+    structural_tag: free text with parts that are not, from a trigger on (grammar/tags.py); JSON, as text or as data.
     disable_any_whitespace: JSON without the spaces and line ends that it could do without.
     open_end: where the answer may end, any other text may follow: the answer is over with the first token that does not
         go on with it, which counts as its stop token. Otherwise only the model's own end ends it there.
@@ -34,6 +35,7 @@ class StructuredOutputs:
     choice: Sequence[str] | None = None
     grammar: str | None = None
     json_object: bool | None = None
+    structural_tag: str | Mapping[str, Any] | None = None
     disable_any_whitespace: bool = False
     open_end: bool = False
 
@@ -46,8 +48,9 @@ class StructuredOutputs:
             raise UserError(
                 f"structured output: {told} given", f"exactly one of {', '.join(KINDS)}"
             )
-        if self.kind == "json":
-            object.__setattr__(self, "json", _schema_text(self.json))
+        if self.kind in ("json", "structural_tag"):
+            own = getattr(self, self.kind)
+            object.__setattr__(self, self.kind, _json_text(self.kind, own))
         elif self.disable_any_whitespace and self.kind != "json_object":
             raise UserError("disable_any_whitespace has a meaning for JSON only", "leave it out")
         self._check_texts()
@@ -82,13 +85,14 @@ class StructuredOutputs:
             raise UserError(f"{kind} is {size:,} bytes long", f"at most {MAX_SOURCE_BYTES:,} bytes")
 
 
-def _schema_text(schema: str | Mapping[str, Any] | bool | None) -> str:
-    """A schema as JSON text. Raises UserError for what is no JSON."""
+def _json_text(kind: str, given: str | Mapping[str, Any] | bool | None) -> str:
+    """A schema, or tags, as JSON text. Raises UserError for what is no JSON."""
+    what = "JSON schema" if kind == "json" else "JSON object"
     try:
-        data = json_text.loads(schema) if isinstance(schema, str) else schema
+        data = json_text.loads(given) if isinstance(given, str) else given
         text = json_text.dumps(data, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"json is no JSON schema: {str(error)[:200]}", "an object") from None
-    if not isinstance(data, Mapping | bool):
-        raise UserError(f"json is no JSON schema but a {type(data).__name__}", "an object")
+        raise UserError(f"{kind} is no {what}: {str(error)[:200]}", "an object") from None
+    if not isinstance(data, Mapping | bool if kind == "json" else Mapping):
+        raise UserError(f"{kind} is no {what} but a {type(data).__name__}", "an object")
     return text

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
+Masks = NDArray[np.uint32]
+"""[rows, words]: bit i % 32 of word i // 32 says that id i may be chosen."""
 
 NO_INTS: Ints = np.zeros(0, np.int32)
 NO_INTS.setflags(write=False)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +40,9 @@ from plait.core.aids import NO_AIDS, Aids
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import NO_INTS, Floats, Ints, Update, Window
+from plait.core.window import NO_INTS, Floats, Ints, Masks, Update, Window
 from plait.kernels import sampling
 from plait.kernels.plan import Pool
-from plait.kernels.sampling import Masks as Masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +50,30 @@ class Options:
     """A decoder without settings."""
 
 
+class Walk(Protocol):
+    """What a decoder needs of a grammar's state (grammar/base.py)."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing may follow any more."""
+
+    def fill(self, mask: NDArray[np.uint32]) -> None:
+        """Write which tokens may come next, uint32 [words]."""
+
+    def advance(self, token: int) -> bool:
+        """Go on by a token."""
+
+    def rollback(self, count: int) -> None:
+        """Take back the last tokens."""
+
+
 class Item(NamedTuple):
     """One request's rows: logits float32 [len(window.rows), vocab_size], at least one.
 
     beside: of a request with a second stream (Sequence.second), its logits for the last target, float32 [vocab_size];
     None where the step did not get that far, and then no open target is among the rows.
-    masks: what a grammar lets the open rows choose; None: everything.
+    masks: what a grammar lets the open rows choose; None: everything. walk: where it stands before the first open row,
+    of a planner whose rows are decided together; whoever goes on by it goes back.
     """
 
     logits: Floats
@@ -64,6 +81,7 @@ class Item(NamedTuple):
     window: Window
     beside: Floats | None = None
     masks: Masks | None = None
+    walk: Walk | None = None
 
 
 class Decoder(ABC):
@@ -71,12 +89,14 @@ class Decoder(ABC):
 
     threads: set by whoever has some. aids: see `equip`. edits: may write again, or mask again, what it wrote; then the window's
     targets are all positions that are not final, and `Update.settled` says when it has come to rest. contrasts: wants
-    to see other logits beside those of the request. constrains: whether it keeps to `Item.masks`.
+    to see other logits beside those of the request. constrains: whether it keeps to `Item.masks`; walks: to
+    `Item.walk`.
     """
 
     edits: bool = False
     contrasts: bool = False
     constrains: ClassVar[bool] = False
+    walks: ClassVar[bool] = False
     threads: Pool | None = None
     aids: Aids = NO_AIDS
 

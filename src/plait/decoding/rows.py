@@ -97,7 +97,7 @@ def _prepare(seq: Sequence, traits: Traits) -> _Prepared:
 
 def _best(params: SamplingParams, num_forbidden: int) -> int:
     wants_all = params.logprobs is not None or params.prompt_logprobs is not None
-    if wants_all or params.has_penalties or params.logit_bias or params.structured_outputs:
+    if wants_all or params.has_penalties or params.logit_bias:
         return 0
     count = 1 if params.is_greedy else params.top_k
     # What may not be chosen can be among the best, and then the next one counts.
@@ -141,7 +141,7 @@ def written(part: Rows, choices: sampling.Choices, chosen: NDArray[np.bool_]) ->
 
 
 def written_logprobs(
-    logits: Floats, seq: Sequence, targets: Ints, tokens: Ints, masks: sampling.Masks | None = None
+    logits: Floats, seq: Sequence, targets: Ints, tokens: Ints, masks: Masks | None = None
 ) -> dict[int, TokenLogprobs]:
     """For tokens about to be written, if the request wants `logprobs`; else empty. masks: what they were chosen from;
     then only such tokens are among the alternatives."""
@@ -153,7 +153,7 @@ def _logprobs(
     targets: Ints,
     tokens: Ints,
     count: int | None,
-    masks: sampling.Masks | None = None,
+    masks: Masks | None = None,
 ) -> dict[int, TokenLogprobs]:
     if count is None or not len(targets):
         return {}
@@ -164,7 +164,7 @@ def _logprobs(
 
 
 def _allowed_only(
-    found: list[TokenLogprobs], logits: Floats, tokens: Ints, count: int, masks: sampling.Masks
+    found: list[TokenLogprobs], logits: Floats, tokens: Ints, count: int, masks: Masks
 ) -> list[TokenLogprobs]:
     """The same with the best alternatives that a mask lets through; the numbers stay those of the model."""
     is_allowed = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")

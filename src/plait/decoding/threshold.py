@@ -3,7 +3,8 @@
 Each open position proposes a token: the best one at temperature 0, else one sampled as in
 `decoding/sample.py`, with the random number of its position (so a proposal changes from step to step only
 as far as the distribution does). Its confidence is the token's probability at temperature 1. Written are
-all proposals with confidence >= min(threshold, highest confidence - 1e-5): at least one, always.
+all proposals with confidence >= min(threshold, highest confidence - 1e-5): at least one, always. By a grammar the
+block is decided from its beginning on (in_order.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from plait.core.errors import UserError
 from plait.core.window import Update
-from plait.decoding import base, rows
+from plait.decoding import base, in_order, rows
 from plait.decoding.base import Item, Rows
 from plait.kernels.sampling import Choices
 
@@ -38,10 +39,20 @@ class Options:
 class Decoder(base.Decoder):
     """Writes the open targets it is sure of."""
 
+    walks = True
     options: Options
 
     def decide_all(self, items: list[Item]) -> list[Update | Exception]:
-        return rows.decide_all(items, self.traits, self.threads, self._write, want_confidence=True)
+        free = [item for item in items if item.walk is None]
+        updates = iter(
+            rows.decide_all(free, self.traits, self.threads, self._write, want_confidence=True)
+        )
+        return [
+            next(updates)
+            if item.walk is None
+            else in_order.decide(item, self.traits, self.options.threshold)
+            for item in items
+        ]
 
     def _write(self, part: Rows, choices: Choices) -> Update:
         sure = sure_ones(choices.confidence, self.options.threshold)

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import llguidance
+import numpy as np
 from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from plait.core.errors import UserError
 from plait.core.structured import StructuredOutputs
-from plait.grammar import base, open_end
+from plait.grammar import base, open_end, tags
 from plait.grammar.base import Lexicon, Words
 
 MAX_GRAMMAR_SYMBOLS = 10_000
@@ -28,6 +29,8 @@ MAX_ROW_ITEMS = 20_000
 MAX_CACHE_BYTES = 64 << 20
 MATCHER_BYTES, BYTES_PER_SOURCE_BYTE = 64 << 10, 64
 """What a compiled grammar is taken to hold: measured, 37 MB for 1 MB of source."""
+WHITESPACE = r"[ \t\n\r]{1,40}"
+"""Between two parts of JSON: as much as a deep indentation takes, since small models write it for ever."""
 
 _WORD_BITS = 32
 
@@ -51,7 +54,10 @@ class State(base.State):
     def __init__(self, matcher: llguidance.LLMatcher, num_words: int, num_tokens: int = 0) -> None:
         """num_words: of the masks that the matcher writes."""
         self._matcher = matcher
-        self._num_words = num_words
+        self._own = np.empty(
+            num_words, np.uint32
+        )  # where the matcher writes: to ask for an address takes long
+        self._address, self._num_bytes = self._own.ctypes.data, self._own.nbytes
         self.num_tokens = num_tokens
 
     @property
@@ -63,19 +69,25 @@ class State(base.State):
         return self._matcher.is_stopped()
 
     def fill(self, mask: Words) -> None:
-        own = mask[: self._num_words]
-        mask[self._num_words :] = 0
-        self._matcher.unsafe_compute_mask_ptr(own.ctypes.data, own.nbytes)
+        self._matcher.unsafe_compute_mask_ptr(self._address, self._num_bytes)
         self._check()
+        own = self._own
+        if len(mask) == len(own):
+            mask[:] = own
+        else:
+            mask[: len(own)], mask[len(own) :] = own, 0
 
     def forced(self) -> int | None:
         tokens = self._matcher.compute_ff_tokens()
+        if tokens:
+            return tokens[0]
         self._check()
-        return tokens[0] if tokens else None
+        return None
 
     def advance(self, token: int) -> bool:
         count = self._matcher.try_consume_tokens([token])
-        self._check()
+        if not count:
+            self._check()
         self.num_tokens += count
         return count == 1
 
@@ -86,10 +98,12 @@ class State(base.State):
         self.num_tokens -= count
 
     def fork(self) -> State:
-        return State(self._matcher.deep_copy(), self._num_words, self.num_tokens)
+        return State(self._matcher.deep_copy(), len(self._own), self.num_tokens)
 
     def _check(self) -> None:
         if self._matcher.is_error():
+            if "NoExtensionBias" in self._matcher.get_error():
+                raise UserError("the grammar wants letters that the model's tokenizer cannot spell")
             raise UserError(f"the grammar takes too much: {_first_line(self._matcher.get_error())}")
 
 
@@ -175,7 +189,9 @@ def _source(asked: StructuredOutputs) -> str:
     """In the library's own notation."""
     matcher = llguidance.LLMatcher
     if asked.kind in ("json", "json_object"):
-        options: Any = {"whitespace_flexible": not asked.disable_any_whitespace}
+        options: Any = {"whitespace_flexible": False}
+        if not asked.disable_any_whitespace:
+            options = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE}
         try:
             return matcher.grammar_from_json_schema(asked.texts[0], overrides=options)
         except ValueError as error:
@@ -185,6 +201,8 @@ def _source(asked: StructuredOutputs) -> str:
     if asked.kind == "choice":
         texts = (json.dumps(text, ensure_ascii=False) for text in asked.texts)
         return matcher.grammar_from_lark("start: " + " | ".join(texts))
+    if asked.kind == "structural_tag":
+        return matcher.grammar_from_lark(tags.grammar(asked.texts[0]))
     try:
         return matcher.grammar_from_lark(any_to_lark(asked.texts[0]))
     except (GbnfToLarkError, ValueError, RecursionError) as error:

@@ -33,7 +33,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
-from plait.core.window import KVView, PatternKind, Update, Window
+from plait.core.window import KVView, Masks, PatternKind, Update, Window
 from plait.decoding.base import Decoder
 from plait.grammar.base import State
 from plait.iteration.company import Company
@@ -72,6 +72,7 @@ class Planner(ABC):
     is_whole: a canvas cannot be fed in pieces.
     pairs: whether a second stream (Sequence.second) can go along.
     constrains: every token that it lays out follows those before it, so that a grammar can say which may come.
+    walks: what is final of an answer is its beginning, and the open places that a step decides lie right behind it.
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
     time: what a step costs on this machine, where it was measured; set before the first request.
@@ -84,6 +85,7 @@ class Planner(ABC):
     is_whole: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
     constrains: ClassVar[bool] = False
+    walks: ClassVar[bool] = False
     approximates: bool = False
     needs_slots: bool = False
     time: StepTime | None = None
@@ -152,10 +154,12 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
             "decoder: one that contrasts two streams needs a model that generates left to right",
             "use the planner 'autoregressive', or another decoder",
         )
-    if params.structured_outputs and not (planner.constrains and decoder.constrains):
+    one_by_one = planner.constrains and decoder.constrains
+    if params.structured_outputs and not (one_by_one or (planner.walks and decoder.walks)):
         raise UserError(
-            "structured output needs a model that writes left to right, one token after the other",
-            "use the planner 'autoregressive' or 'speculative' with the decoder 'auto', or leave it out",
+            "structured output needs an answer that is written left to right",
+            "use the planner 'autoregressive' or 'speculative' with the decoder 'auto', 'block' with 'threshold', or "
+            "leave it out",
         )
     if not decoder.edits:
         return
@@ -227,12 +231,14 @@ class Request:
 
 
 class Job(NamedTuple):
-    """One request's part of the next forward. second: what its second stream feeds in it, if anything."""
+    """One request's part of the next forward. second: what its second stream feeds in it, if anything. masks: what
+    its rows may choose by its grammar, where that was known before the forward."""
 
     request: Request
     window: Window
     view: KVView
     second: StepInput | None = None
+    masks: Masks | None = None
 
     @property
     def length(self) -> int:
@@ -245,7 +251,8 @@ class Job(NamedTuple):
     def inputs(self) -> list[StepInput]:
         """One, or two with a second stream."""
         seq, window = self.request.seq, self.window
-        wants_all = window.remember or window.guidance
+        is_unknown = self.request.grammar is not None and self.masks is None
+        wants_all = window.remember or window.guidance or is_unknown
         best = 0 if wants_all else self.request.decoder.best(seq, window)
-        own = StepInput(seq, window, self.view, best)
+        own = StepInput(seq, window, self.view, best, self.masks if best else None)
         return [own, self.second] if self.second else [own]

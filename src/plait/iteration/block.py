@@ -61,6 +61,7 @@ class Planner(base.Planner):
 
     default_decoder = "threshold"
     waits = True
+    walks = True
     options: Options
 
     def __init__(self, options: Any, traits: Traits) -> None:

@@ -1,9 +1,9 @@
 """Grammars in the step: masks are computed while the model runs, and what is certain is written without it.
 
 The mask of a row depends on the tokens before it alone, which are known when a window has been planned, drafts
-included. So a thread of its own can fill masks during the forward. Most take 10 microseconds, though, and to wake a thread
-takes ten times that, from a processor that the model keeps busy: a state whose last mask was quick has its next one filled
-at once.
+included. So a thread of its own can fill masks during the forward. Most take 10 microseconds, though, to wake a thread
+takes ten times that, from a processor that the model keeps busy, and a model that knows what a row may choose computes
+a part of its logits only: a state whose last mask was quick has its next one filled at once.
 
 **Jump-ahead.** Where a grammar leaves no choice the next tokens are written at once, without a row of logits; the
 next window feeds them together, as it would a prompt. Since only a forced token passes its mask (grammar/base.py),
@@ -23,14 +23,13 @@ import numpy as np
 
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
-from plait.core.window import Update, Window
-from plait.decoding.base import Masks
+from plait.core.window import Masks, Update, Window
 from plait.grammar.base import Compiler, State
 from plait.iteration.base import Job, Request
 
 ALL = np.uint32(0xFFFFFFFF)
-QUICK = 200e-6
-"""Seconds for the masks of a window, below which nobody else is asked."""
+QUICK = 1e-3
+"""Seconds for the masks of a window, below which nobody else is asked: about what a part of the logits saves."""
 
 
 class Constraining:
@@ -60,10 +59,20 @@ class Constraining:
                 "the answer that was begun does not fit its grammar, or is complete",
                 "tokens that it may begin with",
             )
+        # With nothing known of it, and of the grammar's first words, its first mask would be slow in the step.
+        begin = time.perf_counter()
+        state.fill(np.empty(self._num_words, np.uint32))
+        state.seconds = time.perf_counter() - begin
         return state
 
+    @property
+    def _num_words(self) -> int:
+        assert self._compiler is not None
+        return self._compiler.num_words
+
     def begin(self, jobs: list[Job]) -> Pending:
-        """What the rows of each job may choose: done where that is quick, begun where it may not be."""
+        """What the rows of each job may choose: done where that is quick, and then the job is told, in its place in the
+        list; begun where it may not be."""
         if self._compiler is None:
             return _NOTHING
         pending = Pending([None] * len(jobs))
@@ -74,9 +83,11 @@ class Constraining:
             if state is None or not len(targets) or targets.item(-1) < job.request.seq.length:
                 continue
             count = 1 + len(window.parents)
-            masks: Masks = np.full((count, self._compiler.num_words), ALL, np.uint32)
+            masks: Masks = np.empty((count, self._num_words), np.uint32)
             if state.seconds * count < QUICK:
-                pending.masks[place] = _filled(state, masks, window)
+                pending.masks[place] = found = _filled(state, masks, window, time.perf_counter)
+                if not isinstance(found, Exception) and len(window.rows) == count:
+                    jobs[place] = Job(job.request, window, job.view, job.second, found)
             else:
                 slow.append((place, state, masks, window))
         if slow:
@@ -97,7 +108,8 @@ class Pending:
     def fill(self, slow: list[tuple[int, State, Masks, Window]]) -> None:
         """In the other thread."""
         for place, state, masks, window in slow:
-            self.masks[place] = _filled(state, masks, window)
+            # While the model runs there is little time but the thread's own.
+            self.masks[place] = _filled(state, masks, window, time.thread_time)
 
     def take(self) -> list[Masks | Exception | None]:
         """All of them. Waits, so that no state is in use any more."""
@@ -109,11 +121,16 @@ class Pending:
 _NOTHING = Pending([])
 
 
-def _filled(state: State, masks: Masks, window: Window) -> Masks | Exception:
+def _filled(
+    state: State, masks: Masks, window: Window, clock: Callable[[], float]
+) -> Masks | Exception:
     try:
-        begin = time.perf_counter()
-        _fill(state, masks, window)
-        state.seconds = (time.perf_counter() - begin) / len(masks)
+        begin = clock()
+        if len(masks) == 1:
+            state.fill(masks[0])
+        else:
+            _fill(state, masks, window)
+        state.seconds = (clock() - begin) / len(masks)
         return masks
     except Exception as error:  # of this request alone
         return error
@@ -122,6 +139,7 @@ def _filled(state: State, masks: Masks, window: Window) -> Masks | Exception:
 def _fill(state: State, masks: Masks, window: Window) -> None:
     """The mask of the last row of the canvas, and of the drafted rows behind it. One that no choice leads to keeps all
     its bits: it decides nothing."""
+    masks.fill(ALL)
     children: dict[int, list[tuple[int, int]]] = defaultdict(list)
     drafted = () if window.tokens is None else window.tokens[window.length - len(window.parents) :]
     for place, (parent, token) in enumerate(zip(window.parents.tolist(), drafted, strict=True), 1):
@@ -143,10 +161,12 @@ def follow(request: Request) -> None:
     seq, state = request.seq, request.grammar
     assert state is not None
     told = seq.prompt_length + state.num_tokens
-    for token in seq.tokens[told:].tolist():
-        if state.is_finished or not state.advance(token):
+    for token in seq.tokens[told : seq.final].tolist():
+        if state.is_finished:
             break
-    if seq.params.logprobs is None:
+        if not state.advance(token):
+            raise UserError("the grammar wants letters that the model's tokenizer cannot spell")
+    if seq.params.logprobs is None and request.planner.constrains:
         _jump(request, state)
     if state.is_finished:
         seq.truncate(seq.prompt_length + state.num_tokens)

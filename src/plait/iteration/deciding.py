@@ -6,8 +6,8 @@ from collections.abc import Sequence as Listing
 
 import numpy as np
 
-from plait.core.window import NOTHING, Floats, Update, Window
-from plait.decoding.base import Decoder, Item, Masks
+from plait.core.window import NOTHING, Floats, Masks, Update, Window
+from plait.decoding.base import Decoder, Item
 from plait.iteration.base import Job
 from plait.iteration.smoothing import SOFT
 
@@ -41,7 +41,8 @@ def _item(job: Job, logits: Floats, masks: Masks | None) -> Item:
     if window.guidance:
         logits = _guided(logits, window)
     if job.second is None or not len(job.second.window.rows):
-        return Item(logits, seq, window, None, masks)
+        walk = job.request.grammar if job.request.planner.walks else None
+        return Item(logits, seq, window, None, masks, walk)
     return Item(logits[:-1], seq, window, logits[-1], masks)
 
 

@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 
 from plait import _C
 from plait.core.params import SamplingParams
-from plait.core.window import Floats, Ints, TokenLogprobs
+from plait.core.window import Floats, Ints, Masks, TokenLogprobs
 from plait.kernels.plan import Pool
 
 Sampler = _C.Sampler
-Masks = NDArray[np.uint32]
-"""[rows, words]: bit i % 32 of word i // 32 says that id i may be chosen."""
-
 _NO_DOUBLES: NDArray[np.float64] = np.zeros(0, np.float64)
 
 

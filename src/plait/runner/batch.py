@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plait.core.step import StepInput
-from plait.core.window import Floats, Ints, Pattern, PatternKind
+from plait.core.window import Floats, Ints, Masks, Pattern, PatternKind
 
 WINDOW_FIELDS = 7
 _TREE = PatternKind.TREE  # to look up a member costs a call
@@ -21,7 +21,8 @@ class Batch(NamedTuple):
     tokens, positions: [rows]. windows: [windows * WINDOW_FIELDS]: first row, rows, start slot, pattern,
     pattern size, first page, first mask (-1: none). pages: each window's page table. masks: tree masks row by
     row, a byte each. wanted: flat rows whose logits are asked for; counts: how many of them belong to each input.
-    best: [wanted], StepInput.best of each. embeddings: float32 [n, width] or None; embedding_rows: int32
+    best: [wanted], StepInput.best of each. allowed: StepInput.allowed of the inputs that have one; allowed_of:
+    [wanted], the row of all of these together, -1: none. embeddings: float32 [n, width] or None; embedding_rows: int32
     [rows], -1 for a token id.
     """
 
@@ -32,6 +33,8 @@ class Batch(NamedTuple):
     masks: bytes
     wanted: array[int]
     best: array[int]
+    allowed: list[Masks]
+    allowed_of: array[int]
     counts: list[int]
     embeddings: Floats | None
     embedding_rows: Ints | None
@@ -41,10 +44,11 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
     """inputs: at least one."""
     # Not NumPy's arrays: most batches are a few numbers, and making those costs more than filling them.
     tokens, positions, windows = array("i"), array("i"), array("i")
-    pages, wanted, best = array("i"), array("i"), array("i")
+    pages, wanted, best, allowed_of = array("i"), array("i"), array("i"), array("i")
+    allowed: list[Masks] = []
     counts, embedded = [], []
-    first_row = first_mask = 0
-    for sequence, window, view, num_best in inputs:
+    first_row = first_mask = num_allowed = 0
+    for sequence, window, view, num_best, own_allowed in inputs:
         start, end, pattern = window.start, window.end, window.pattern
         fed = sequence.tokens[start:end] if window.tokens is None else window.tokens
         tokens.frombytes(fed.tobytes())
@@ -58,13 +62,21 @@ def flatten(inputs: Listing[StepInput]) -> Batch:
         wanted.extend([first_row + row for row in rows] if first_row else rows)
         best.extend([num_best] * len(rows))
         counts.append(len(rows))
+        if own_allowed is None:
+            allowed_of.extend([-1] * len(rows))
+        else:
+            allowed.append(own_allowed)
+            allowed_of.extend(range(num_allowed, num_allowed + len(rows)))
+            num_allowed += len(own_allowed)
         if window.embeddings is not None:
             embedded.append((window.embeddings, first_row))
         first_row += end - start
         first_mask += (end - start) ** 2 if has_mask else 0
     masks = b"".join(_mask(item.window.pattern) for item in inputs) if first_mask else b""
     given = _embeddings(embedded, first_row) if embedded else (None, None)
-    return Batch(tokens, positions, windows, pages, masks, wanted, best, counts, *given)
+    return Batch(
+        tokens, positions, windows, pages, masks, wanted, best, allowed, allowed_of, counts, *given
+    )
 
 
 def _mask(pattern: Pattern) -> bytes:

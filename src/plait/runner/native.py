@@ -107,9 +107,10 @@ class NativeRunner:
     def counters(self) -> dict[str, int]:
         """Time in the kernels. Of the search for the best logits (csrc/ops/head.h): rows searched; panels of the
         vocabulary matrix, 8 tokens each, computed for them; rows for which a thread computed its whole part; steps
-        that computed everything because a bound had not held."""
-        names = "kernel_nanoseconds", "head_rows", "head_panels", "head_wide", "head_broken"
-        return dict(zip(names, (int(1e9 * self._seconds), *self._plan.head_counts()), strict=True))
+        that computed everything because a bound had not held; rows that had so few choices that none was searched."""
+        head = "head_rows", "head_panels", "head_wide", "head_broken", "head_narrow"
+        counts = (int(1e9 * self._seconds), *self._plan.head_counts())
+        return dict(zip(("kernel_nanoseconds", *head), counts, strict=True))
 
     def _learn(self, kv: kv_pool.Pool, *, fine_blocks: bool, centers: bool) -> None:
         """Watch one page of tokens: choose every linear op's fine blocks, and how keys are centred."""
@@ -156,6 +157,8 @@ class NativeRunner:
             batch.masks,
             batch.wanted,
             batch.best,
+            batch.allowed,
+            batch.allowed_of,
             self._kv,
             out,
             batch.embeddings,

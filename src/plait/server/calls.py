@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
+from plait.core.params import SamplingParams
 from plait.server.schema.common import new_id
 from plait.server.schema.tools import CallDelta, CalledFunction, FunctionDelta, MadeCall
-from plait.text.tool_calls.base import Syntax
+from plait.server.state import Served
+from plait.text.tool_calls.base import Message, Syntax, Tool, syntax_for
 from plait.text.tool_calls.reader import Piece, Reader
+
+
+class Offer(NamedTuple):
+    """A conversation with tools as a model reads it. offered: for its template. syntax: of calls that it may make, None
+    if it may make none."""
+
+    messages: list[Message]
+    offered: list[Message] | None
+    syntax: Syntax | None
+    params: SamplingParams
+
+
+def offer(
+    served: Served,
+    messages: list[Message],
+    tools: Sequence[Tool],
+    params: SamplingParams,
+    *,
+    must_call: bool,
+    is_parallel: bool,
+) -> Offer:
+    """What is offered, and held to the tools' schemas. Raises UserError."""
+    if not tools and not any(m["role"] == "tool" or "tool_calls" in m for m in messages):
+        return Offer(messages, None, None, params)
+    syntax = syntax_for(served.template or served.tokenizer.chat_template or "")
+    messages, offered = syntax.prompt(messages, tools)
+    if not tools:
+        return Offer(messages, None, None, params)
+    asked = syntax.grammar(tools, is_required=must_call, is_parallel=is_parallel)
+    return Offer(messages, offered or None, syntax, replace(params, structured_outputs=asked))
 
 
 class Calls:

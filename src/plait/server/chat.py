@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -11,7 +10,7 @@ from starlette.responses import Response
 
 from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
-from plait.server.calls import Calls, delta_of, whole
+from plait.server.calls import Calls, delta_of, offer, whole
 from plait.server.generation import Delta, Generation
 from plait.server.reply import generation_for, reply
 from plait.server.schema.chat import (
@@ -27,7 +26,7 @@ from plait.server.schema.common import Canvas, Timings, Usage, new_id, now
 from plait.server.scores import token_logprobs
 from plait.server.state import Served, state_of
 from plait.server.stream import DONE, PING, event
-from plait.text.tool_calls.base import Syntax, syntax_for
+from plait.text.tool_calls.base import Syntax
 
 
 async def answer(body: ChatRequest, request: Request) -> Response:
@@ -37,20 +36,17 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     prompts.check_model(served, body.model)
     params, tools = body.params(), body.callable_tools()
     prompts.refuse_many(1, params.n, state.settings.max_choices)
-    messages, offered, syntax = [message.plain() for message in body.messages], None, None
-    if tools or any(message["role"] == "tool" or "tool_calls" in message for message in messages):
-        syntax = syntax_for(served.template or served.tokenizer.chat_template or "")
-        messages, offered = syntax.prompt(messages, tools)
-    if syntax and tools:
-        several = body.parallel_tool_calls is not False
-        asked = syntax.grammar(tools, is_required=body.must_call, is_parallel=several)
-        params = replace(params, structured_outputs=asked)
-    prompt = await prompts.encoded_chat(
-        served, messages, body.chat_template_kwargs, offered or None
+    messages, offered, syntax, params = offer(
+        served,
+        [message.plain() for message in body.messages],
+        tools,
+        params,
+        must_call=body.must_call,
+        is_parallel=body.parallel_tool_calls is not False,
     )
+    prompt = await prompts.encoded_chat(served, messages, body.chat_template_kwargs, offered)
     generation = await generation_for(request, body, [prompt], params)
-    own = syntax if tools else None
-    return await reply(request, body, generation, _Maker(body, served, generation, own))
+    return await reply(request, body, generation, _Maker(body, served, generation, syntax))
 
 
 class _Maker:

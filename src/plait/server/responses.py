@@ -1,4 +1,4 @@
-"""/v1/responses: OpenAI's newer endpoint, for text."""
+"""/v1/responses: OpenAI's newer endpoint, for text and function tools."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from starlette.responses import Response as Reply
 from plait.core.errors import UserError
 from plait.server import prompts
 from plait.server.accounts import timings_of, usage_of
+from plait.server.calls import offer
 from plait.server.errors import body_of
-from plait.server.generation import Delta, Generation, joined
+from plait.server.generation import Delta, Generation
+from plait.server.items import Items
 from plait.server.reply import generation_for, reply
-from plait.server.schema.common import TokenLogprob, new_id, now
+from plait.server.schema.common import new_id, now
 from plait.server.schema.responses import (
     Incomplete,
     NoReasoning,
-    OutputMessage,
-    OutputText,
     Response,
     ResponseRequest,
     ResponseUsage,
 )
-from plait.server.scores import token_logprobs
 from plait.server.state import Served, state_of
 from plait.server.stream import PING, event
+from plait.text.tool_calls.base import Syntax
 
-NOTHING = Delta(0, "")
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
@@ -38,29 +37,86 @@ async def answer(body: ResponseRequest, request: Request) -> Reply:
     state = state_of(request)
     served = state.served
     prompts.check_model(served, body.model)
-    params = body.params()
-    prompt = await prompts.encoded_chat(served, body.messages())
+    messages, offered, syntax, params = offer(
+        served,
+        body.messages(),
+        body.callable_tools(),
+        body.params(),
+        must_call=body.must_call,
+        is_parallel=body.parallel_tool_calls is not False,
+    )
+    prompt = await prompts.encoded_chat(served, messages, None, offered)
     generation = await generation_for(request, body, [prompt], params)
-    return await reply(request, body, generation, _Maker(body, served, generation))
+    return await reply(request, body, generation, _Maker(body, served, generation, syntax))
 
 
 class _Maker:
     """Makes the answer of one request, whole or as events."""
 
-    def __init__(self, body: ResponseRequest, served: Served, generation: Generation) -> None:
+    def __init__(
+        self,
+        body: ResponseRequest,
+        served: Served,
+        generation: Generation,
+        syntax: Syntax | None,
+    ) -> None:
+        """syntax: of calls, where there are tools to be called."""
         self.body = body
         self.served = served
         self.generation = generation
-        self.id, self.item_id, self.created = new_id("resp_"), new_id("msg_"), now()
+        self.items = Items(served, generation.params, syntax)
+        self.id, self.created = new_id("resp_"), now()
         self._num_events = 0
 
     def whole(self, deltas: list[Delta]) -> Response:
         """The answer, once there is all of it."""
         (delta,) = deltas
         is_complete = delta.finish_reason == "stop"
+        self.items.begin()
+        self.items.take(delta)
+        self.items.end(is_complete=is_complete)
+        return self._ended(is_complete=is_complete)
+
+    async def stream(self, patience: float) -> AsyncIterator[bytes]:
+        """The events of a stream; one that fails ends with `response.failed`."""
+        started = self._response("in_progress").model_dump()
+        yield self._event("response.created", response=started)
+        yield self._event("response.in_progress", response=started)
+        for kind, fields in self.items.begin():
+            yield self._event(kind, **fields)
+        reason = None
+        try:
+            async for delta in self.generation.deltas(patience):
+                if delta is None:
+                    yield PING
+                    continue
+                reason = delta.finish_reason or reason
+                for kind, fields in self.items.take(delta):
+                    yield self._event(kind, **fields)
+        except UserError as error:
+            yield self._failed(error)
+            return
+        for kind, fields in self.items.end(is_complete=reason == "stop"):
+            yield self._event(kind, **fields)
+        response = self._ended(is_complete=reason == "stop")
+        yield self._event(f"response.{response.status}", response=response.model_dump())
+
+    @property
+    def _format(self) -> dict[str, Any]:
+        """As it was asked for."""
+        own = self.body.text and self.body.text.format
+        return own.model_dump(by_alias=True) if own else {"type": "text"}
+
+    @property
+    def _choice(self) -> Any:
+        """As it was asked for."""
+        own = self.body.tool_choice or ("auto" if self.body.tools else "none")
+        return own if isinstance(own, str) else own.model_dump()
+
+    def _ended(self, *, is_complete: bool) -> Response:
         usage = usage_of(self.generation)
         response = self._response("completed" if is_complete else "incomplete")
-        response.output = [self._message(delta, "completed" if is_complete else "incomplete")]
+        response.output = self.items.output
         response.incomplete_details = (
             None if is_complete else Incomplete(reason="max_output_tokens")
         )
@@ -73,53 +129,6 @@ class _Maker:
         )
         response.timings = timings_of(self.generation)
         return response
-
-    async def stream(self, patience: float) -> AsyncIterator[bytes]:
-        """The events of a stream; one that fails ends with `response.failed`."""
-        started = self._response("in_progress").model_dump()
-        yield self._event("response.created", response=started)
-        yield self._event("response.in_progress", response=started)
-        item = self._message(NOTHING, "in_progress").model_dump() | {"content": []}
-        yield self._event("response.output_item.added", output_index=0, item=item)
-        part = OutputText(text="").model_dump()
-        yield self._event("response.content_part.added", **self._place, part=part)
-        deltas = []
-        try:
-            async for delta in self.generation.deltas(patience):
-                if delta is None:
-                    yield PING
-                    continue
-                deltas.append(delta)
-                if delta.text or delta.tokens:
-                    said = {"delta": delta.text, "logprobs": _without_bytes(self._scores(delta))}
-                    yield self._event("response.output_text.delta", **self._place, **said)
-        except UserError as error:
-            yield self._failed(error)
-            return
-        for one in self._endings(joined(deltas)):
-            yield one
-
-    @property
-    def _format(self) -> dict[str, Any]:
-        """As it was asked for."""
-        own = self.body.text and self.body.text.format
-        return own.model_dump(by_alias=True) if own else {"type": "text"}
-
-    @property
-    def _place(self) -> dict[str, Any]:
-        return {"item_id": self.item_id, "output_index": 0, "content_index": 0}
-
-    def _endings(self, delta: Delta) -> list[bytes]:
-        response = self.whole([delta])
-        (item,) = response.output
-        (part,) = item.content
-        said = {"text": delta.text, "logprobs": _without_bytes(part.logprobs)}
-        return [
-            self._event("response.output_text.done", **self._place, **said),
-            self._event("response.content_part.done", **self._place, part=part.model_dump()),
-            self._event("response.output_item.done", output_index=0, item=item.model_dump()),
-            self._event(f"response.{response.status}", response=response.model_dump()),
-        ]
 
     def _failed(self, error: UserError) -> bytes:
         told = body_of(error)["error"]
@@ -141,26 +150,13 @@ class _Maker:
             top_p=params.top_p,
             top_logprobs=params.logprobs or 0,
             metadata=self.body.metadata or {},
+            parallel_tool_calls=self.body.parallel_tool_calls is not False,
+            tool_choice=self._choice,
+            tools=[tool.model_dump(exclude_none=True) for tool in self.body.tools or ()],
             text={"format": self._format},
         )
-
-    def _message(
-        self, delta: Delta, status: Literal["in_progress", "completed", "incomplete"]
-    ) -> OutputMessage:
-        part = OutputText(text=delta.text, logprobs=self._scores(delta))
-        return OutputMessage(id=self.item_id, status=status, content=[part])
-
-    def _scores(self, delta: Delta) -> list[TokenLogprob]:
-        num_top = self.generation.params.logprobs or 0
-        return token_logprobs(self.served.tokenizer, delta.tokens, num_top)
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         data = {"type": kind, "sequence_number": self._num_events, **fields}
         self._num_events += 1
         return event(json.dumps(data), kind)
-
-
-def _without_bytes(scores: list[TokenLogprob]) -> list[dict[str, Any]]:
-    """As the events of a text have them."""
-    exclude: dict[str, Any] = {"bytes": True, "top_logprobs": {"__all__": {"bytes"}}}
-    return [one.model_dump(exclude=exclude) for one in scores]

@@ -65,7 +65,6 @@ class Unsupported:
 ONE_TIER = Unsupported("there is one tier", ("auto", "default"))
 
 
-TOOLS = "tools are for /v1/chat/completions"
 STORE = "nothing is stored on this server"
 
 

@@ -66,8 +66,23 @@ class FlatSchemaFormat(NamedSchema):
     type: Literal["json_schema"]
 
 
+class StructuralTagFormat(Body):
+    """Free text with parts that are not, in vLLM's older notation or as a `format`."""
+
+    type: Literal["structural_tag"]
+    triggers: list[str] | None = None
+    structures: list[dict[str, Any]] | None = None
+    format: dict[str, Any] | None = None
+
+    def asked(self) -> StructuredOutputs | None:
+        """Raises UserError."""
+        fields = self.model_dump(exclude={"type"}, exclude_none=True)
+        return StructuredOutputs(structural_tag=fields)
+
+
 ResponseFormat = Annotated[
-    TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
+    TextFormat | JsonObjectFormat | JsonSchemaFormat | StructuralTagFormat,
+    Field(discriminator="type"),
 ]
 ResponsesFormat = Annotated[
     TextFormat | JsonObjectFormat | FlatSchemaFormat, Field(discriminator="type")
@@ -75,13 +90,14 @@ ResponsesFormat = Annotated[
 
 
 class Structure(Body):
-    """vLLM's `structured_outputs`: one of the first five."""
+    """vLLM's `structured_outputs`: one of the first six."""
 
     json_: Schema | str | None = Field(None, alias="json")
     regex: str | None = None
     choice: list[str] | None = None
     grammar: str | None = None
     json_object: bool | None = None
+    structural_tag: dict[str, Any] | str | None = None
     disable_any_whitespace: bool = False
 
     def asked(self) -> StructuredOutputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -83,7 +84,29 @@ class CallDelta(Answer):
     function: FunctionDelta
 
 
-def chosen(tools: list[OfferedTool] | None, choice: ToolChoice | None) -> list[Tool]:
+class FlatTool(Function):
+    """The same as /v1/responses has it."""
+
+    type: Literal["function"]
+
+    def plain(self) -> Tool:
+        """As plait.text has it."""
+        return Tool(self.name, self.description or "", self.parameters or {})
+
+
+class FlatNamedTool(NamedFunction):
+    """The same as /v1/responses has it."""
+
+    type: Literal["function"]
+
+
+FlatToolChoice = Literal["none", "auto", "required"] | FlatNamedTool
+FlatTools = Annotated[list[FlatTool], Field(max_length=MAX_TOOLS)]
+
+
+def chosen(
+    tools: Sequence[OfferedTool | FlatTool] | None, choice: ToolChoice | FlatToolChoice | None
+) -> list[Tool]:
     """The tools that may be called. Raises UserError for a choice that is not among them."""
     offered = [tool.plain() for tool in tools or ()]
     names = [tool.name for tool in offered]
@@ -91,11 +114,12 @@ def chosen(tools: list[OfferedTool] | None, choice: ToolChoice | None) -> list[T
         raise UserError("tools has two of one name", "a name for each")
     if choice is None or choice == "none":
         return [] if choice == "none" else offered
-    if isinstance(choice, NamedTool):
-        offered = [tool for tool in offered if tool.name == choice.function.name]
+    if not isinstance(choice, str):
+        named = choice.function.name if isinstance(choice, NamedTool) else choice.name
+        offered = [tool for tool in offered if tool.name == named]
         if not offered:
             raise UserError(
-                f"tool_choice: no tool is called {choice.function.name!r}",
+                f"tool_choice: no tool is called {named!r}",
                 f"one of {', '.join(names)}" if names else "give it in tools",
             )
     if not offered and choice != "auto":
