@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import NO_INTS, NOTHING, Floats, Ints, TokenLogprobs, Update
+from plait.core.window import NO_INTS, NOTHING, Floats, Ints, Masks, TokenLogprobs, Update
 from plait.decoding.base import Item, Rows, split
 from plait.kernels import sampling
 from plait.kernels.plan import Pool
