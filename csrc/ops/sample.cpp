@@ -324,11 +324,29 @@ struct Weigher {
   }
 };
 
-// A block of a whole row.
+// A block of a row.
 struct Block {
   float exponent[kBlock];
   float weight[kBlock];
-  size_t count = 0;
+  size_t first = 0, count = 0;  // ids
+
+  // Of a row where some ids are left out the block in which the place `at` is; `at` goes behind it,
+  // and what is left out weighs nothing. Returns the mass: that of the whole row.
+  double take(const SampleScratch& s, size_t& at, const Weigher& weigher) {
+    if (s.token.empty()) {
+      const double mass = load(s.row, first = at, weigher);
+      at += count;
+      return mass;
+    }
+    first = static_cast<size_t>(s.token[at]) / kBlock * kBlock;
+    count = kBlock;
+    std::fill(weight, weight + kBlock, 0.0f);
+    for (; at < s.token.size() && static_cast<size_t>(s.token[at]) < first + kBlock; ++at) {
+      const size_t i = static_cast<size_t>(s.token[at]) - first;
+      weigher(&s.row[at], 1, exponent + i, weight + i);
+    }
+    return sum_of_block(weight);
+  }
 
   // The one that begins at `first`; returns its mass.
   double load(std::span<const float> row, size_t first, const Weigher& weigher) {
@@ -339,23 +357,25 @@ struct Block {
   }
 };
 
-double mass_of_row(std::span<const float> row, const Weigher& weigher) {
+double mass_of_row(const SampleScratch& s, const Weigher& weigher) {
   Block block;
   double total = 0.0;
-  for (size_t first = 0; first < row.size(); first += kBlock)
-    total += block.load(row, first, weigher);
+  for (size_t at = 0; at < s.row.size();) total += block.take(s, at, weigher);
   return total;
 }
 
 // Inverse CDF over a whole row: the block in which the mass passes random * total, then the first
-// place in it.
+// id in it. Returns its place.
 int32_t draw_from_row(const Weigher& weigher, double random, SampleScratch& s) {
   Block block;
   auto& masses = s.blocks;
+  auto& begins = s.order;  // of each block, the place
   masses.clear();
+  begins.clear();
   double total = 0.0;
-  for (size_t first = 0; first < s.row.size(); first += kBlock) {
-    masses.push_back(block.load(s.row, first, weigher));
+  for (size_t at = 0; at < s.row.size();) {
+    begins.push_back(static_cast<int32_t>(at));
+    masses.push_back(block.take(s, at, weigher));
     total += masses.back();
   }
   const double wanted = random * total;
@@ -366,14 +386,15 @@ int32_t draw_from_row(const Weigher& weigher, double random, SampleScratch& s) {
     mass += masses[i];
     if (mass > wanted) break;
   }
-  block.load(s.row, found * kBlock, weigher);
+  auto at = static_cast<size_t>(begins[found]);
+  block.take(s, at, weigher);
   size_t last = 0;
   for (size_t i = 0; i < block.count; ++i) {
     before += block.weight[i];
     if (block.weight[i] > 0.0f) last = i;
     if (before > wanted) break;
   }
-  return static_cast<int32_t>(found * kBlock + last);
+  return static_cast<int32_t>(place_of(static_cast<int32_t>(block.first + last), s));
 }
 
 void make_room(SampleScratch& s, size_t count) {
@@ -408,7 +429,7 @@ double gather(const Weigher& weigher, float floor, SampleScratch& s) {
     }
   }
   s.count = kept;
-  return total;
+  return s.token.empty() ? total : mass_of_row(s, weigher);
 }
 
 // Keeps the candidates for which keeps(index).
@@ -646,7 +667,7 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
     const Weigher weigher(best, 1.0);
     float exponent, weight;
     weigher(&row[place], 1, &exponent, &weight);
-    choice.confidence = weight / mass_of_row(row, weigher);
+    choice.confidence = weight / mass_of_row(scratch, weigher);
   }
   return RowState::kFine;
 }
