@@ -179,6 +179,36 @@ def test_top_p_of_large_vocabularies_equals_the_twins() -> None:
         assert native.tokens.tolist() == tokens.tolist(), params
 
 
+def test_few_allowed_tokens_of_large_vocabularies_give_the_choice_of_the_whole_row() -> None:
+    """A row that a mask leaves little of is read by what is left, added up as the whole row would be."""
+    rng = np.random.default_rng(8)
+    vocab = 6000
+    for case in range(300):
+        logits = (rng.normal(size=(8, vocab)) * rng.choice([0.1, 1.0, 4.0])).astype(np.float32)
+        is_allowed = np.zeros((8, 32 * (vocab // 32 + 1)), np.bool_)
+        is_allowed[:, rng.choice(vocab, int(rng.choice([1, 30, 1000, 1499, 1501])))] = True
+        params = SamplingParams(
+            temperature=float(rng.choice([0.0, 0.7, 1.0, 3.0])),
+            top_k=int(rng.choice([0, 0, 0, 5, 5000])),
+            top_p=float(rng.choice([1.0, 1.0, 0.5, 0.999])),
+            min_p=float(rng.choice([0.0, 0.0, 0.1])),
+            typical_p=float(rng.choice([1.0, 1.0, 0.5])),
+            repetition_penalty=float(rng.choice([1.0, 1.3])),
+        )
+        more: dict[str, Any] = {
+            "positions": np.arange(8, dtype=np.int32),
+            "seed": case,
+            "masks": np.packbits(is_allowed, axis=1, bitorder="little").view(np.uint32),
+            "history": rng.integers(0, vocab, 900).astype(np.int32),
+            "want_confidence": bool(rng.random() < 0.5),
+        }
+        tokens, confidence = sampling_reference.sample(logits, params, **more)
+        native = sampling.sample(logits, params, **more)
+        assert native.tokens.tolist() == tokens.tolist(), params
+        if more["want_confidence"]:
+            np.testing.assert_array_equal(native.confidence, confidence)
+
+
 @pytest.mark.parametrize("vocab", [49_152, 262_144])
 def test_native_equals_the_twin_on_whole_vocabularies(vocab: int) -> None:
     rng = np.random.default_rng(vocab)
