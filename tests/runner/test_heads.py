@@ -73,9 +73,7 @@ def test_random_heads_change_no_answer(name: str, path: Path, file: File) -> Non
         engine, _, _ = headed(name, path, file, options)
         assert answers(engine) == plain
         assert engine.metrics.num_drafted > 0
-        if has_own_logits(
-            file
-        ):  # the model's own head likes to repeat, over gemma3's random weights
+        if options and has_own_logits(file):  # the model's own head likes to repeat
             assert engine.metrics.num_accepted < engine.metrics.num_drafted / 4
 
 

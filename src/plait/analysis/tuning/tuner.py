@@ -63,7 +63,9 @@ class Tuner:
         """Measure settings that `propose` names until there are enough, or time is short."""
         space = self.landscape.space
         history = tried(self.landscape, self.objective)
-        search(space, space.points(), history, propose, self._try, self._goes_on)
+        found = search(space, space.points(), history, propose, self._try, self._goes_on)
+        if len(found) < self.plan.trials:
+            self.say(f"{len(found)} of {self.plan.trials} settings: no time, or no more of them")
 
     def finals(self) -> Trial | None:
         """The best settings, once the default and the best have answered further tuning loads in turns.
@@ -100,7 +102,7 @@ class Tuner:
 
     def _goes_on(self, tried: int) -> bool:
         after = FINALISTS * (self.plan.repeats - 1) + self.plan.repeats - 1 + 2 * self.plan.rounds
-        return tried < self.plan.trials and self._has_time(1 + after)
+        return tried == 0 or (tried < self.plan.trials and self._has_time(1 + after))
 
     def _has_time(self, measures: int) -> bool:
         """For so many more, by what those so far took."""
