@@ -39,9 +39,9 @@ RECIPES = {
     "trimode-second": Recipe(
         Shape(len(trimode.ALPHABET)),
         functools.partial(losses.trimode_loss, size=64, course=SECOND),
-        steps=1800,
+        steps=1400,
         rate=4e-3,
-        decay=0.44,
+        decay=0.28,
         seed=2,
         every=50,
         muon=True,

@@ -1,7 +1,7 @@
 """What the model of three modes is asked: every task in every mode.
 
-Where a task has many right answers, it is asked at temperature 1 too, and `json` at no other: its prompt is always the
-same, and so its surest answer is one answer and not many.
+Where a task has many right answers, it is asked at temperature 1 too: the surest answer to the only prompt of `json` is
+one and the same, and says little.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def mode_ways(task: str) -> list[Way]:
         )
         for n in (1, 2, 4, 8, 20)
     ]
-    return [*([] if task == "json" else ways), *drawn, *spread]
+    return [*ways, *drawn, *spread]
 
 
 def near_ways() -> list[Way]:
