@@ -95,7 +95,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         rows.append(f"{found['stragglers']} answers took more than 3 times the median")
     if found["kv_cache_usage"]:
         most = max(share for _, share in found["kv_cache_usage"])
-        rows.append(f"KV cache   {most:.0%} in use at most")
+        rows.append(f"KV cache   {most:.2%} in use at most")
     if arrivals := found["arrivals"]:
         rows.append("arrivals   {rate:.2f}/s, variation {variation:.2f}".format(**arrivals))
         rows.append(f"the generator was late by {1e3 * arrivals['latest_start']:.1f} ms at most")
