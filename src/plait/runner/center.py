@@ -61,6 +61,8 @@ def learn(
 
 def center(keys: Floats, rope: Rope | None, tensor: Callable[[str], Floats]) -> Center:
     """keys: [slots, kv_heads, d] as they are stored at positions 0, 1, ..."""
+    if not np.isfinite(keys).all():  # of a damaged file
+        return _as_they_are(keys)
     mean, energy = keys.mean(axis=0), keys.var(axis=0)
     if rope is not None:
         inverse = rope.frequencies(tensor)
@@ -73,9 +75,13 @@ def center(keys: Floats, rope: Rope | None, tensor: Callable[[str], Floats]) -> 
         energy[:, first] = energy[:, second] = spread / 2
     scale = np.sqrt(np.sqrt(np.maximum(energy, 0)))
     loudest = scale.max()
-    if not np.isfinite(loudest) or not np.isfinite(mean).all() or loudest == 0:
-        return Center(np.zeros_like(mean), np.ones_like(mean))
+    if loudest == 0:
+        return _as_they_are(keys)
     return Center(mean, np.maximum(scale, np.float32(FAINTEST) * loudest))
+
+
+def _as_they_are(keys: Floats) -> Center:
+    return Center(np.zeros_like(keys[0]), np.ones_like(keys[0]))
 
 
 def _turns(positions: Ints, inverse: Floats) -> NDArray[np.complex128]:
