@@ -15,7 +15,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Event
 from plait.core.window import FinishReason
 from plait.engine.engine import Engine
-from plait.engine.worker import Worker
+from plait.engine.worker import TIDY_EVERY, Worker
 from tests.fakes import Answer, collect, drain, make_engine, runner_of
 
 PARAMS = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
@@ -50,6 +50,27 @@ def test_a_stream_ends_with_the_request(worker: Worker) -> None:
     assert answers[stream.ids[0]].tokens == expected([1, 2, 3])
     assert answers[stream.ids[0]].reason == "length"
     assert list(stream) == []
+
+
+def test_memory_goes_back_when_there_is_leisure(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most once in a while."""
+    calls: list[bool] = []
+    trimmed = threading.Event()
+
+    def trim() -> None:
+        calls.append(worker.engine.has_work)
+        trimmed.set()
+
+    monkeypatch.setattr("plait.engine.worker.trim_heap", trim)
+    read(worker.stream([1, 2, 3], PARAMS))
+    assert not calls
+    worker._tidied -= TIDY_EVERY
+    read(worker.stream([1, 2, 3], PARAMS))
+    assert trimmed.wait(30)
+    read(worker.stream([1, 2, 3], PARAMS))
+    assert calls == [False]
 
 
 def test_a_stream_carries_every_choice(worker: Worker) -> None:

@@ -42,6 +42,13 @@ def gated(activation: str, gate: Floats, up: Floats) -> Floats:
     return (y * up).astype(np.float32)
 
 
+def rotated(pairs: int, *, interleaved: bool) -> tuple[slice, slice]:
+    """Of a head, the first columns of all pairs that `rope` turns, and the second ones."""
+    if interleaved:
+        return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+    return slice(0, pairs), slice(pairs, 2 * pairs)
+
+
 def rope(
     x: Floats, positions: Ints, inverse_frequencies: Floats, heads: int, *, interleaved: bool
 ) -> Floats:
@@ -53,8 +60,7 @@ def rope(
     angle = (positions.astype(np.float32)[:, None] * inverse_frequencies).astype(np.float64)
     cosines, sines = np.cos(angle)[:, None, :], np.sin(angle)[:, None, :]
     parts = x.reshape(len(x), heads, -1).astype(np.float64)
-    first = slice(0, 2 * pairs, 2) if interleaved else slice(0, pairs)
-    second = slice(1, 2 * pairs, 2) if interleaved else slice(pairs, 2 * pairs)
+    first, second = rotated(pairs, interleaved=interleaved)
     a, b = parts[..., first].copy(), parts[..., second].copy()
     parts[..., first] = a * cosines - b * sines
     parts[..., second] = a * sines + b * cosines

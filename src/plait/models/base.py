@@ -205,14 +205,6 @@ class Rope:
     interleaved: bool
     factors: str | None = None
 
-    @property
-    def columns(self) -> tuple[slice, slice]:
-        """Of a head: the first ones of all pairs, and the second ones."""
-        pairs = len(self.inverse_frequencies)
-        if self.interleaved:
-            return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
-        return slice(0, pairs), slice(pairs, 2 * pairs)
-
     def frequencies(self, tensor: Callable[[str], Floats]) -> Floats:
         """Radians per position of each pair, float32, divided by the factors. tensor: of the checkpoint, by name."""
         inverse: Floats = np.asarray(self.inverse_frequencies, np.float32)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from plait.core.config import PAGE
 from plait.core.window import Floats, Ints
+from plait.kernels import reference as ops
 from plait.kernels.reference_kv import load_kv
 from plait.models.base import Node, Rope, Value
 from plait.runner.fuse import Op
@@ -66,7 +67,7 @@ def center(keys: Floats, rope: Rope | None, tensor: Callable[[str], Floats]) -> 
     mean, energy = keys.mean(axis=0), keys.var(axis=0)
     if rope is not None:
         inverse = rope.frequencies(tensor)
-        first, second = rope.columns
+        first, second = ops.rotated(len(inverse), interleaved=rope.interleaved)
         pairs = keys[..., first] + 1j * keys[..., second]
         still = pairs * _turns(np.arange(len(keys), dtype=np.int32), -inverse)[:, None]
         far = still.mean(axis=0) * _turns(np.arange(HORIZON, dtype=np.int32), inverse).mean(axis=0)
