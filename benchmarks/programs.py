@@ -128,20 +128,23 @@ async def plain_react(p: Plain, question: str) -> int | None:
     return None
 
 
-async def plain_extraction(p: Plain, text: str) -> dict[str, Any] | None:
+async def plain_extraction(p: Plain, text: str) -> list[dict[str, Any]] | None:
     prompt = JSON["question"](text)
     for turn in range(TRIES):
         said = ""
-        while "}" not in said and len(said) < 400:
+        while "]" not in said and len(said) < 800:
             more = await p.go_on(prompt + said, turn=turn)
             said += more
             if not more:
                 break
         try:
-            found = json.loads(said[: said.find("}") + 1])
+            found = json.loads(said[: said.find("]") + 1])
         except ValueError:
             continue
-        if isinstance(found, dict) and set(found) == set(JSON["SCHEMA"]["required"]):
+        wanted = set(JSON["PERSON"]["required"])
+        if isinstance(found, list) and all(
+            isinstance(one, dict) and set(one) == wanted for one in found
+        ):
             return found
     return None
 
@@ -201,6 +204,13 @@ def sums(rng: random.Random) -> Item:
 
 
 def people(rng: random.Random) -> Item:
+    """One to four of them in a text."""
+    texts, found = zip(*(person(rng) for _ in range(rng.randint(1, 4))), strict=True)
+    return Item((" ".join(texts),), list(found))
+
+
+def person(rng: random.Random) -> tuple[str, dict[str, Any]]:
+    """A sentence, and what it says."""
     first = rng.choice(["Ada", "Tom", "Mia", "Leo", "Eva", "Max", "Ida", "Jon", "Zoe", "Kim"])
     last = rng.choice(
         ["Stone", "Hale", "Novak", "Silva", "Brandt", "Okoye", "Lund", "Rossi", "Meyer", "Tanaka"]
@@ -216,7 +226,7 @@ def people(rng: random.Random) -> Item:
         f"In {city} a {job} told us her story: {name} is {age} and tired.",
         f"At {age}, {name} still works as a {job} in {city}.",
     ])  # fmt: skip
-    return Item((text,), {"name": name, "age": age, "city": city, "job": job})
+    return text, {"name": name, "age": age, "city": city, "job": job}
 
 
 def bookings(rng: random.Random) -> Item:

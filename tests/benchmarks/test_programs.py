@@ -75,8 +75,8 @@ def test_a_form_is_filled_field_by_field(bench: Any) -> None:
 
 def test_what_is_no_answer_is_asked_for_again(bench: Any) -> None:
     good = '{"name": "A", "age": 3, "city": "B", "job": "other"}'
-    plain = scripted(bench, ["{no json}", good])
+    plain = scripted(bench, ["[no json]", '[{"name": "A"}]', f"[{good},", f"{good}]\n"])
     found = asyncio.run(bench.plain_extraction(plain, "A text"))
-    assert found == {"name": "A", "age": 3, "city": "B", "job": "other"}
-    none = scripted(bench, ["{no json}"] * 3)
+    assert found == [{"name": "A", "age": 3, "city": "B", "job": "other"}] * 2
+    none = scripted(bench, ["[no json]"] * 3)
     assert asyncio.run(bench.plain_extraction(none, "A text")) is None
