@@ -1,7 +1,6 @@
 """What structured output costs: masks alone, a schema that is new, and a token that has to fit against one that has not.
 
     .venv/bin/python benchmarks/structured.py [MODEL] [--seconds N] [--batch N] [--only masks|first|tokens]
-    .venv/bin/python benchmarks/structured.py [MODEL] --peer llama.cpp
 
 Masks: every place of documents that fit (schemas with and without whitespace, an expression, a grammar), through
 `State.fill`, each grammar compiled anew. First: from a request to its first token, of every schema of the tests, each
@@ -15,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,13 +21,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from engines import peer_python
 
 from plait.core.params import SamplingParams
 from plait.core.structured import StructuredOutputs
 from plait.grammar.llguidance import Compiler
 from plait.llm import LLM
-from plait.weights import hub
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -183,25 +178,6 @@ LISTS: dict[str, Any] = {
 """Longer than any answer of the benchmark."""
 
 
-def peer(model: str, seconds: float, home: Path) -> dict[str, Any]:
-    """What a token of llama.cpp costs on the same file, free and held to the same schema."""
-    python = peer_python("llama.cpp", home)
-    asked = {
-        "model": str(hub.resolve(model)),
-        "threads": os.cpu_count(),
-        "prompt": "Story number 0: once upon a time",
-        "schema": LISTS,
-        "tokens": LENGTH,
-        "seconds": seconds,
-    }
-    worker = HERE / "workers" / "llama_grammar_worker.py"
-    told = subprocess.run(
-        [python, str(worker)], input=json.dumps(asked), text=True, check=True, capture_output=True
-    )
-    found: dict[str, Any] = json.loads(told.stdout)
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -210,12 +186,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="for the tokens")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--only", choices=("masks", "first", "tokens"))
-    parser.add_argument("--peer", choices=("llama.cpp",), help="measure it instead, greedy, alone")
-    parser.add_argument("--home", type=Path, default=Path.home() / ".cache/plait/peers")
     given = parser.parse_args()
-    if given.peer:
-        keep(given.model, given.peer, peer(given.model, given.seconds, given.home))
-        return
     with LLM(given.model, max_model_len=1024, enable_prefix_caching=False) as llm:
         if given.only in (None, "masks"):
             fills, compilations = mask_seconds(llm, 5)

@@ -1,59 +1,37 @@
-"""A token of llama.cpp, free and held to a JSON schema by its own grammars: run by benchmarks/structured.py.
-
-One JSON object on standard input (model, threads, prompt, schema, tokens, seconds), one on standard output.
-"""
+"""llama.cpp, free and held to a JSON schema by its own grammars, alone: a worker of structured_peers.py."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from statistics import median
 from typing import Any
 
 import llama_cpp as lib
+from grammar_protocol import serve
 
 
-def seconds_per_token(llama: lib.Llama, asked: dict[str, Any], grammar: Any) -> float:
-    """Greedy; the first token left out."""
-    llama.reset()
-    times = []
-    pieces = llama.create_completion(
-        asked["prompt"],
-        max_tokens=asked["tokens"],
-        temperature=0.0,
-        grammar=grammar,
-        stream=True,
-    )
-    for _ in pieces:
-        times.append(time.perf_counter())
-    return (times[-1] - times[0]) / (len(times) - 1)
+class Llama:
+    def __init__(self, asked: dict[str, Any]) -> None:
+        self._llama = lib.Llama(
+            asked["model"], n_ctx=1024, n_threads=asked["threads"], verbose=False, flash_attn=False
+        )
+        self._asked = asked
+        begin = time.perf_counter()
+        self._grammar = lib.LlamaGrammar.from_json_schema(asked["schema"], verbose=False)
+        compiling = time.perf_counter() - begin
+        self.about = {"version": lib.__version__, "compiling_ms": round(1e3 * compiling, 2)}
+
+    def run(self, is_held: bool) -> float:
+        """Seconds per token, the first left out."""
+        self._llama.reset()
+        pieces = self._llama.create_completion(
+            self._asked["prompts"][0],
+            max_tokens=self._asked["tokens"],
+            temperature=0.0,
+            grammar=self._grammar if is_held else None,
+            stream=True,
+        )
+        times = [time.perf_counter() for _ in pieces]
+        return (times[-1] - times[0]) / (len(times) - 1)
 
 
-def main() -> None:
-    asked = json.load(sys.stdin)
-    llama = lib.Llama(
-        asked["model"], n_ctx=1024, n_threads=asked["threads"], verbose=False, flash_attn=False
-    )
-    begin = time.perf_counter()
-    schema = json.dumps(asked["schema"])
-    grammar = lib.LlamaGrammar.from_json_schema(schema, verbose=False)
-    compiling = time.perf_counter() - begin
-    free, held = [], []
-    end = time.perf_counter() + asked["seconds"]
-    while time.perf_counter() < end or len(free) < 3:
-        free.append(seconds_per_token(llama, asked, None))
-        held.append(seconds_per_token(llama, asked, grammar))
-    found = {
-        "version": lib.__version__,
-        "runs": len(free),
-        "free_ms": round(1e3 * median(free), 3),
-        "document_ms": round(1e3 * median(held), 3),
-        "overhead_percent": round(100 * (median(held) / median(free) - 1), 1),
-        "compiling_ms": round(1e3 * compiling, 2),
-    }
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
+serve(Llama)
