@@ -50,7 +50,8 @@ class Peer:
         self.about = self.ask(json.dumps({**asked, "prompts": prompts(batch), "tokens": LENGTH}))
 
     def ask(self, line: str) -> Any:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         told = self.process.stdout.readline()
