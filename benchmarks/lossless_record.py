@@ -13,9 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-NOT_OF_THE_ANSWER = ("cli", "server", "analysis", "programs")
-"""Below src/plait: these choose no token."""
+from plait.analysis.sources import fingerprint
+
 FOLDED = re.compile(r"\[\s+([^\[\]{}]+?)\s+\]")
 
 
@@ -36,19 +35,10 @@ class Row(NamedTuple):
 
 
 def code() -> dict[str, Any]:
-    """The commit, and the hash of the sources that have a say in an answer."""
-    digest = hashlib.sha256()
-    package = ROOT / "src" / "plait"
-    files = [*package.rglob("*.py"), *(ROOT / "csrc").rglob("*.*")]
-    for file in sorted(files):
-        if file.is_relative_to(package):
-            if file.relative_to(package).parts[0] in NOT_OF_THE_ANSWER:
-                continue
-        digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
-    found = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
-    )
-    return {"commit": found.stdout.strip() or None, "sources": digest.hexdigest()[:16]}
+    """The commit, and the hash of what has a say in an answer."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return {"commit": found.stdout.strip() or None, "sources": fingerprint()}
 
 
 def file_hash(file: Path) -> str:
