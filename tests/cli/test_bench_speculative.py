@@ -64,11 +64,11 @@ def test_a_measurement_is_made_in_pieces_and_every_round_is_kept(
         nonlocal calls
         calls += 1
         if calls == 5:
-            raise KeyboardInterrupt
+            raise RuntimeError("stopped")
         return measure(*args, **given)
 
     monkeypatch.setattr(speculation, "measure", tired)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
+    with pytest.raises(RuntimeError, match="stopped"):
         bench(*more)
     runs = json.loads(out.read_text(encoding="utf-8"))["runs"]
     assert len(runs) == 4 * len(("none", "lookahead", "auto"))
@@ -90,16 +90,16 @@ def test_other_measurements_are_not_gone_on_with(tmp_path: Path) -> None:
     more = ["--only", "code", "--rounds", "1", "--out", str(out)]
     assert bench(*more).exit_code == 0
     for other in (["--sweep", "2"], ["--tokens", "13"], ["--max-num-seqs", "3"]):
-        with pytest.raises(UserError, match="was measured with other"):
-            bench(*more, *other)
+        result = bench(*more, *other)
+        assert result.exit_code == 2
+        assert "was measured with other" in result.output
     assert bench("--only", "chat", "--rounds", "1", "--out", str(out)).exit_code == 0
     record = json.loads(out.read_text(encoding="utf-8"))
     assert {run["workload"] for run in record["runs"]} == {"code", "chat"}
     assert bench(*more, "--tokens", "13", "--fresh").exit_code == 0
     for content in ("[]", '{"runs": [{}]}', "nothing"):
         out.write_text(content, encoding="utf-8")
-        with pytest.raises(UserError, match="no rounds to go on with"):
-            bench(*more)
+        assert "no rounds to go on with" in bench(*more).output
 
 
 def test_what_is_chosen_is_compared_with_a_sweep_of_widths_and_batches(tmp_path: Path) -> None:
@@ -119,8 +119,7 @@ def test_what_is_chosen_is_compared_with_a_sweep_of_widths_and_batches(tmp_path:
         assert choice["automatic"] == own.pop("auto")
         assert choice["speedup"] == max(1.0, *own.values())
     assert "of it" in result.output
-    with pytest.raises(UserError, match="--sweep 17 is out of range"):
-        bench("--sweep", "17")
+    assert "--sweep 17 is out of range" in bench("--sweep", "17").output
 
 
 def test_a_batch_is_filled() -> None:
