@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Sequence as Listing
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from statistics import median
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from plait.analysis.curve import percentile
 from plait.core.params import SamplingParams
 from plait.core.window import Ints
 from plait.engine.engine import Engine
-
-PLAIN = "none"
-MADE_OF = 8
-"""Different tokens in text that repeats itself without ever being right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +26,74 @@ class Workload:
     prompts: tuple[Ints, ...]
     sampling: dict[str, Any] = field(default_factory=lambda: {"temperature": 0.0})
 
+    @property
+    def hash(self) -> str:
+        """Of the prompts and of how they are answered."""
+        digest = hashlib.sha256(repr(self.sampling).encode())
+        for prompt in self.prompts:
+            digest.update(prompt.tobytes() + b"|")
+        return digest.hexdigest()[:16]
+
+
+class Way(NamedTuple):
+    """proposer: of the requests. width: tokens drafted each time, 0: as many as it finds to pay."""
+
+    proposer: str
+    width: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.proposer} {self.width}" if self.width else self.proposer
+
+
+PLAIN = Way("none")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One group of prompts at once, one way, in one round.
+
+    group: number of its first prompt. seconds: from the moment when every request has a token to the end of all.
+    answers: hash of the tokens. forwards, written: of requests after their first token. drafts, accepted: drafted
+    tokens and those that were right, by place in the draft. draft_seconds: that drafting and deciding on it took in
+    all; draft_median, draft_p99: of one draft. expected: seconds of its own, expected_plain: of plain decoding, as the planner promised.
+    """
+
+    workload: str
+    batch: int
+    group: int
+    turn: int
+    way: str
+    seconds: float
+    answers: str
+    forwards: int
+    written: int
+    drafts: list[int]
+    accepted: list[int]
+    draft_seconds: float
+    draft_median: float
+    draft_p99: float
+    expected: float
+    expected_plain: float
+
+    @property
+    def round(self) -> tuple[str, int, int, int]:
+        """Which of the rounds it belongs to."""
+        return self.workload, self.batch, self.group, self.turn
+
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Of one workload with one proposer. tokens_per_forward: without the prompt's forwards. accepted: share of the
-    drafted tokens that were right, by place in the draft. seconds, plain_seconds: from the first token of the last
-    request to the end of all, medians of the rounds for each prompt, summed. expected_gain: what the planner promised.
-    draft_share: of the time, what drafting and deciding on it took; draft_median, draft_p99: seconds of one draft.
+    """Of one workload in one way. rounds: of the prompt that had fewest. tokens_per_forward: without the prompt's
+    forwards. accepted: share of the drafted tokens that were right, by place in the draft. seconds, plain_seconds:
+    medians of the rounds for each group of prompts, summed. expected_gain: what the planner promised. draft_share: of
+    the time, what drafting and deciding on it took; draft_median, draft_p99: seconds of one draft, medians of the runs.
     is_equal: whether the answers are those of plain decoding."""
 
     workload: str
-    proposer: str
+    way: str
     batch: int
+    rounds: int
     tokens_per_forward: float
     accepted: tuple[float, ...]
     drafted_per_token: float
@@ -62,103 +115,104 @@ class Gain:
         return asdict(self) | {"speedup": self.speedup}
 
 
-@dataclass(slots=True)
-class _Run:
-    """One group of prompts, once. forwards, written: of requests after their first token. expected: seconds, plain
-    decoding's and its own."""
-
-    seconds: float
-    tokens: list[list[int]]
-    forwards: int
-    written: int
-    drafts: Counter[int]
-    accepted: Counter[int]
-    draft_times: list[float]
-    expected: tuple[float, float]
-
-
 def measure(
     engine: Engine,
     workload: Workload,
-    proposers: Listing[str],
+    ways: Listing[Way],
     *,
     tokens: int,
-    batch: int = 1,
-    rounds: int = 3,
-) -> list[Gain]:
-    """One gain per proposer. The engine must be idle; end tokens are ignored.
-
-    For each group of `batch` prompts all ways take turns, each round another one first.
-    """
-    ways = [PLAIN, *proposers]
-    groups = range(0, len(workload.prompts), batch)
-    runs: dict[tuple[str, int], list[_Run]] = {(way, first): [] for way in ways for first in groups}
-    for first in groups:
-        prompts = workload.prompts[first : first + batch]
-        for turn in range(rounds):
-            place = turn % len(ways)
-            for way in ways[place:] + ways[:place]:
-                params = SamplingParams(
-                    max_tokens=tokens, ignore_eos=True, seed=first, **workload.sampling
-                )
-                runs[way, first].append(_run(engine, prompts, way, params))
-    by_way = {way: [runs[way, first] for first in groups] for way in ways}
-    return [_gain(workload.name, way, batch, by_way[way], by_way[PLAIN]) for way in proposers]
+    batch: int,
+    group: int,
+    turn: int,
+) -> list[Run]:
+    """One round of a group of prompts, from number `group` on: plain decoding and all ways, each round another one
+    first. The engine must be idle; end tokens are ignored."""
+    prompts = workload.prompts[group : group + batch]
+    params = SamplingParams(max_tokens=tokens, ignore_eos=True, seed=group, **workload.sampling)
+    every = [PLAIN, *ways]
+    place = turn % len(every)
+    runs = []
+    for way in every[place:] + every[:place]:
+        found = _run(engine, prompts, way, params)
+        runs.append(Run(workload.name, batch, group, turn, way.name, *found))
+    return runs
 
 
-def _gain(
-    workload: str, way: str, batch: int, own: list[list[_Run]], plain: list[list[_Run]]
-) -> Gain:
-    runs = [run for group in own for run in group]
+def gains(runs: Iterable[Run]) -> list[Gain]:
+    """One for each workload, batch and way but plain decoding, in the order of the runs."""
+    kinds: dict[tuple[str, int], dict[str, dict[int, list[Run]]]] = {}
+    for run in runs:
+        ways = kinds.setdefault((run.workload, run.batch), {})
+        ways.setdefault(run.way, {}).setdefault(run.group, []).append(run)
+    return [
+        _gain(groups, ways[PLAIN.name])
+        for ways in kinds.values()
+        for way, groups in ways.items()
+        if way != PLAIN.name
+    ]
+
+
+def _gain(own: dict[int, list[Run]], plain: dict[int, list[Run]]) -> Gain:
+    runs = [run for group in own.values() for run in group]
     written = sum(run.written for run in runs)
     drafts, accepted = (
-        sum((getattr(run, name) for run in runs), Counter[int]()) for name in ("drafts", "accepted")
+        _summed(getattr(run, name) for run in runs) for name in ("drafts", "accepted")
     )
-    times = [seconds for run in runs for seconds in run.draft_times] or [0.0]
-    plain_expected, expected = (sum(run.expected[i] for run in runs) for i in (0, 1))
+    plain_expected, expected = (
+        sum(run.expected_plain for run in runs),
+        sum(run.expected for run in runs),
+    )
     return Gain(
-        workload,
-        way,
-        batch,
+        runs[0].workload,
+        runs[0].way,
+        runs[0].batch,
+        min(len(group) for group in own.values()),
         written / max(1, sum(run.forwards for run in runs)),
-        tuple(accepted[place] / drafts[place] for place in sorted(drafts)),
-        sum(drafts.values()) / max(1, written),
+        tuple(right / count for right, count in zip(accepted, drafts, strict=True)),
+        sum(drafts) / max(1, written),
         _seconds(own),
         _seconds(plain),
         plain_expected / expected if expected else 1.0,
-        sum(times) / sum(run.seconds for run in runs),
-        median(times),
-        percentile(times, 99),
-        all(
-            run.tokens == group[0].tokens
-            for group, mine in zip(plain, own, strict=True)
-            for run in mine
-        ),
+        sum(run.draft_seconds for run in runs) / sum(run.seconds for run in runs),
+        median(run.draft_median for run in runs),
+        median(run.draft_p99 for run in runs),
+        all(run.answers == plain[run.group][0].answers for run in runs),
     )
 
 
-def _seconds(groups: list[list[_Run]]) -> float:
-    return sum(median(run.seconds for run in group) for group in groups)
+def _summed(lists: Iterable[list[int]]) -> list[int]:
+    return [sum(numbers) for numbers in zip_longest(*lists, fillvalue=0)]
 
 
-def _run(engine: Engine, prompts: Listing[Ints], proposer: str, params: SamplingParams) -> _Run:
-    """The prompts at once."""
-    engine.scheduler.company.draft_times.clear()
-    ids = [engine.add(prompt, params, proposer=proposer) for prompt in prompts]
+def _seconds(groups: dict[int, list[Run]]) -> float:
+    return sum(median(run.seconds for run in group) for group in groups.values())
+
+
+def _run(
+    engine: Engine, prompts: Listing[Ints], way: Way, params: SamplingParams
+) -> tuple[Any, ...]:
+    """The fields of a Run from `seconds` on; the prompts at once."""
+    company = engine.scheduler.company
+    company.draft_times.clear()
+    options = {"width": str(way.width)} if way.width else None
+    ids = [engine.add(prompt, params, proposer=way.proposer, options=options) for prompt in prompts]
     times = [request.seq.metrics for request in engine.requests]
     found, seconds, forwards = _finish(engine, ids)
-    return _Run(
+    drafts = sum((own.drafts for own in times), Counter[int]())
+    accepted = sum((own.accepted for own in times), Counter[int]())
+    took = list(company.draft_times) or [0.0]
+    return (
         seconds,
-        found,
+        hashlib.sha256(repr(found).encode()).hexdigest()[:16],
         forwards,
         sum(len(answer) - 1 for answer in found),
-        sum((own.drafts for own in times), Counter[int]()),
-        sum((own.accepted for own in times), Counter[int]()),
-        list(engine.scheduler.company.draft_times),
-        (
-            sum(own.expected_plain_seconds for own in times),
-            sum(own.expected_seconds for own in times),
-        ),
+        [drafts[place] for place in sorted(drafts)],
+        [accepted[place] for place in sorted(drafts)],
+        sum(took),
+        median(took),
+        percentile(took, 99),
+        sum(own.expected_seconds for own in times),
+        sum(own.expected_plain_seconds for own in times),
     )
 
 
@@ -177,17 +231,33 @@ def _finish(engine: Engine, ids: list[int]) -> tuple[list[list[int]], float, int
     return list(found.values()), time.perf_counter() - begin, forwards
 
 
-def random_workload(vocab_size: int, count: int, length: int) -> Workload:
-    """Prompts that nothing can be learned from, and answers that are as random: sampled very hot."""
-    rng = np.random.default_rng(7)
-    prompts = (rng.integers(0, vocab_size, length).astype(np.int32) for _ in range(count))
-    return Workload("random", tuple(prompts), {"temperature": 2.0})
+class Choice(NamedTuple):
+    """What the automatic way came to beside the best of all that were measured, plain decoding included (1.0)."""
+
+    workload: str
+    batch: int
+    automatic: float
+    best: str
+    speedup: float
+
+    @property
+    def share(self) -> float:
+        """Of the best one's speed."""
+        return self.automatic / self.speedup
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return self._asdict() | {"share": self.share}
 
 
-def trap_workload(vocab_size: int, count: int, length: int) -> Workload:
-    """Random text of a few tokens: what stood before is always found again and hardly ever followed by the same."""
-    rng = np.random.default_rng(8)
-    few = rng.choice(vocab_size, MADE_OF, replace=False).astype(np.int32)
-    bias = {int(token): 100.0 for token in few}
-    prompts = (few[rng.integers(0, MADE_OF, length)] for _ in range(count))
-    return Workload("trap", tuple(prompts), {"temperature": 5.0, "logit_bias": bias})
+def choices(found: Listing[Gain], automatic: str) -> list[Choice]:
+    """One for each workload and batch."""
+    kinds = dict.fromkeys((gain.workload, gain.batch) for gain in found)
+    made = []
+    for kind in kinds:
+        speedups = {g.way: g.speedup for g in found if (g.workload, g.batch) == kind}
+        own = speedups.pop(automatic)
+        others = {"none": 1.0, **speedups}
+        best = max(others, key=lambda way: others[way])
+        made.append(Choice(*kind, own, best, others[best]))
+    return made
