@@ -71,6 +71,7 @@ def main() -> None:
         write_items(tasks, args.write_items)
         return
     folder = args.folder or ROOT / "models" / args.model
+    args.results.mkdir(parents=True, exist_ok=True)
     out = args.results / f"diffusion-{args.model}.json"
     record = json.loads(out.read_text()) if args.keep and out.exists() else {}
     kept = record.get("tasks", {})
