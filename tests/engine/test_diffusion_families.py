@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -139,6 +140,19 @@ def test_vicinity_that_sees_everything_is_no_reuse(family: str) -> None:
     assert run(make_engine(family, options=options)) == alone(family)
     near = {"reuse": "vicinity", "look_behind": "1", "look_ahead": "1"}
     assert run(make_engine(family, options=near)) != alone(family)
+
+
+@pytest.mark.parametrize("family", FULL)
+def test_a_stretch_that_is_filled_in_at_the_end_is_a_continuation(family: str) -> None:
+    """Whatever stands there, the mask token included."""
+    engine = make_engine(family)
+    ids = []
+    for i, (prompt, params) in enumerate(requests()):
+        there = [MASK, 5] * 10 if i % 2 else list(range(20))
+        span = (len(prompt), len(prompt) + 20)
+        ids.append(engine.add(prompt + there, replace(params, max_tokens=None, infill=[span])))
+    answers = drain(engine)
+    assert [answers[i].tokens for i in ids] == alone(family)
 
 
 @pytest.mark.parametrize("family", BLOCKS)
