@@ -5,7 +5,8 @@
 
 One file per model in benchmarks/results, written anew after every row; --keep leaves the rows that it holds as they
 are, which is right as long as the weights are the same. Besides the rows: decoders at equal accuracy
-(`equal_accuracy.py`), a vote over block schedules (`schedules.py`). --write-items FOLDER writes the items as files for
+(`equal_accuracy.py`), a vote over block schedules (`schedules.py`, of sudoku6), how probable answers are
+(`likelihoods.py`, of trimode). --write-items FOLDER writes the items as files for
 `plait bench diffusion`.
 """
 
@@ -19,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from plait import LLM
-from train import equal_accuracy, schedules
+from train import equal_accuracy, likelihoods, schedules
 from train.asking import Rows, Tasks, ask, show, write_items
 from train.evaluate_sudoku import sudoku_tasks
 from train.evaluate_trimode import trimode_tasks
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = {"sudoku6": sudoku_tasks, "trimode": trimode_tasks}
-PARTS = ("rows", "equal", "vote")
+PARTS = ("rows", "equal", "vote", "likelihood")
 
 
 def run(
@@ -70,6 +71,7 @@ def main() -> None:
         write_items(tasks, args.write_items)
         return
     folder = args.folder or ROOT / "models" / args.model
+    args.results.mkdir(parents=True, exist_ok=True)
     out = args.results / f"diffusion-{args.model}.json"
     record = json.loads(out.read_text()) if args.keep and out.exists() else {}
     kept = record.get("tasks", {})
@@ -93,6 +95,8 @@ def main() -> None:
         write(equal_accuracy=equal(folder, args.model, args.threads, tasks))
     if "vote" in args.parts and args.model == "sudoku6":
         write(vote=vote(folder, args.threads, tasks))
+    if "likelihood" in args.parts and args.model == "trimode":
+        write(likelihood=likelihoods.compare(folder, args.threads, args.items))
 
 
 def arguments() -> argparse.Namespace:

@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, help="held-out texts (all)")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
+    args.results.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     source = Source()

@@ -15,6 +15,7 @@ from plait.cli import bench_record
 from plait.cli.main import app
 from plait.cli.session import Session
 from plait.core.errors import NotFoundError
+from plait.programs import sweep
 from tests.fakes import CAUSAL_TRAITS, FULL_TRAITS
 from tests.llm.fakes import make_llm
 
@@ -86,8 +87,31 @@ def test_a_sweep_is_told_written_and_drawn(task: Path, tmp_path: Path) -> None:
     ]
     assert sum(p["position_efficiency"] for p in dual) > sum(p["position_efficiency"] for p in none)
     assert (record["task"], record["items"], record["batch"]) == ("task.jsonl", 3, 1)
+    equal = record["equal_accuracy"]
+    assert equal["reference"] == "autoregressive"
+    assert set(equal["curves"]) == {point["curve"] for point in points[3:]}
+    for row in equal["curves"].values():
+        assert set(row["over"]) == {point["label"] for point in points[:3]}
+        assert f"{row['label']}: {row['accuracy']:.1%}" in result.stdout
     assert plot.read_text().startswith("<svg")
     assert plot.read_text().count("<circle") == len(points)
+
+
+def test_of_several_rounds_the_one_of_median_time_counts(
+    task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([9.0, 1.0, 3.0] * 4)
+
+    def measure(*_: Any, **__: Any) -> sweep.Cost:
+        return sweep.Cost(1, 3, 30, 10, 40, next(seconds), (1.0, 1.0, 1.0))
+
+    monkeypatch.setattr(sweep, "measure", measure)
+    out = tmp_path / "sweep.json"
+    ways = ["--planner", "canvas", "--rounds", "3", "--sweep", "joint", "--vary", "threshold=0.2"]
+    result = bench(task, *ways, "--out", str(out))
+    assert result.exit_code == 0, result.output
+    rates = [point["tokens_per_second"] for point in json.loads(out.read_text())["points"]]
+    assert rates == [10.0] * 4
 
 
 def test_a_proposer_is_for_the_speculative_baseline_alone(

@@ -20,6 +20,7 @@ from tests.engine import test_native
 from tests.fakes import (
     BLOCK_TRAITS,
     CAUSAL_TRAITS,
+    FULL_TRAITS,
     VOCAB,
     Answer,
     drain,
@@ -126,6 +127,19 @@ def check(answers: list[Answer], expected: list[list[int]], bad: int) -> None:
     assert len(failed.tokens) < len(whole)
     assert [answer.reason for answer in answers] == ["length"] * len(answers)
     assert [answer.tokens for answer in answers] == expected
+
+
+def canvas(reuse: str, **config: Any) -> Engine:
+    options = {"block_size": "8", "reuse": reuse}
+    return make_engine(FULL_TRAITS, max_num_batched_tokens=1000, options=options, **config)
+
+
+@pytest.mark.parametrize("reuse", ["none", "prefix", "dual", "vicinity"])
+def test_only_the_marked_canvas_fails(reuse: str) -> None:
+    """A canvas is fed whole from its first step on, so nothing of it is decided."""
+    answers = disturbed(canvas(reuse), VOCAB, BAD, COMMON + 35, warm=False)
+    assert answers[BAD].tokens == []
+    check(answers, list(undisturbed(canvas, reuse, VOCAB)), BAD)
 
 
 @pytest.mark.parametrize(("bad", "place"), PLACES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from plait.core.traits import Traits
 from tests.fakes import (
     BLOCK_TRAITS,
     CAUSAL_TRAITS,
+    FULL_TRAITS,
     VOCAB,
     Answer,
     collect,
@@ -20,15 +22,29 @@ from tests.fakes import (
     step,
 )
 
+KINDS = {"causal": CAUSAL_TRAITS, "block": BLOCK_TRAITS, "full": FULL_TRAITS}
+CACHES = [(kind, cache) for kind in KINDS for cache in ("radix", "paged", "none")]
+CACHES.remove(("full", "radix"))
+"""Canvases that share nothing."""
 
-@pytest.mark.parametrize("traits", [CAUSAL_TRAITS, BLOCK_TRAITS], ids=["causal", "block"])
-@pytest.mark.parametrize("cache", ["radix", "paged", "none"])
+
+@pytest.mark.parametrize(("kind", "cache"), CACHES)
 @pytest.mark.parametrize("seed", range(2))
-def test_a_thousand_operations_leave_no_page_behind(traits: Traits, cache: str, seed: int) -> None:
+def test_a_thousand_operations_leave_no_page_behind(kind: str, cache: str, seed: int) -> None:
+    _live(KINDS[kind], cache, seed, {})
+
+
+@pytest.mark.parametrize("reuse", ["prefix", "dual", "vicinity"])
+def test_a_thousand_operations_with_canvases_that_reuse_leave_no_page_behind(reuse: str) -> None:
+    _live(FULL_TRAITS, "paged", 2, {"options": {"block_size": "8", "reuse": reuse}})
+
+
+def _live(traits: Traits, cache: str, seed: int, config: dict[str, Any]) -> None:
     rng = np.random.default_rng(seed)
-    budget = 200 if cache == "none" else 100  # for whole canvases
+    is_whole = cache == "none" or traits is FULL_TRAITS
+    budget = 200 if is_whole else 100  # for whole canvases
     engine = make_engine(
-        traits, num_pages=40, max_num_seqs=6, max_num_batched_tokens=budget, cache=cache
+        traits, num_pages=40, max_num_seqs=6, max_num_batched_tokens=budget, cache=cache, **config
     )
     beginning = rng.integers(0, VOCAB, 70).tolist()
     answers: dict[int, Answer] = {}
@@ -89,6 +105,7 @@ def test_a_thousand_operations_leave_no_page_behind(traits: Traits, cache: str, 
     engine.scheduler.cache.check()
     assert (pool.idle, pool.num_free) == ([], pool.num_pages)
     for key in finished[:25]:
-        calm = make_engine(traits, cache="none", max_num_batched_tokens=512)
+        calm_cache = "paged" if config else "none"  # what is reused has to be kept
+        calm = make_engine(traits, cache=calm_cache, max_num_batched_tokens=512, **config)
         again = calm.add(*expected[key])
         assert drain(calm)[again].tokens == answers[key].tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from plait import LLM
 from plait.analysis.tasks import Item
 from tests.fakes import FULL_TRAITS
 from tests.llm.fakes import make_llm
-from train import equal_accuracy, schedules
+from train import equal_accuracy, likelihoods, schedules
 
+ROOT = Path(__file__).parents[2]
 CURVE = np.array([(1.0, 90.0), (6.0, 40.0), (2.0, 89.5), (4.0, 85.0)])
 
 
@@ -100,3 +102,22 @@ def test_a_vote_of_three_is_that_of_the_engine(llm: LLM) -> None:
             texts += [llm.generate(question.prompt, own, **choices(way))[0].outputs[0].text]
         right += question.grade(Counter(texts).most_common(1)[0][0])
     assert found["rows"]["vote"]["right"] == right
+
+
+@pytest.mark.parametrize("mode", ["autoregressive", "block", "canvas"])
+def test_the_model_that_comes_along_finds_right_answers_probable(mode: str) -> None:
+    with LLM(ROOT / "models" / "trimode", planner=mode, kv_memory=1 << 24, threads=1) as llm:
+        judge = likelihoods.judge_of(llm, mode)
+        sums = likelihoods.row(judge, "add", likelihoods.answers("add", 6))
+        orders = likelihoods.row(judge, "shuffle", likelihoods.answers("shuffle", 6))
+    assert sums["above_a_changed_digit"]["right"] == 6
+    assert -2.0 < sums["mean"] < 0.0
+    # Nobody who does not know the order gives more than -ln 8! on average; who knows nothing gives -8 ln 10.
+    assert -13.0 < orders["mean"] < -9.5
+
+
+def test_a_changed_answer_differs_in_one_digit() -> None:
+    for _, answer in likelihoods.answers("add", 50):
+        other = likelihoods.changed(answer)
+        assert len(other) == len(answer)
+        assert sum(a != b for a, b in zip(answer, other, strict=True)) == 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -36,6 +36,15 @@ ROW = "{:{width}}{:7.1%} [{:5.1%}, {:6.1%}]{:7.2f}{:8.1f}{:8.3f}{:9.1f}{:8.1f}{:
 HEAD = "{:{width}}{:>7} {:>16}{:>7}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}"
 
 
+class Asked(NamedTuple):
+    """What every way is measured with; rounds: how often."""
+
+    items: Sequence[Task]
+    sampling: SamplingParams
+    batch: int
+    rounds: int
+
+
 @takes(engine=ENGINE)
 def diffusion(
     model: Annotated[str, typer.Argument(show_default=False)],
@@ -57,6 +66,15 @@ def diffusion(
     ] = None,
     items: Annotated[int, typer.Option(min=0, help="The first so many; 0 is all.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Requests that run together.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Measurements of every way; the one of median time counts.")
+    ] = 1,
+    lost: Annotated[
+        float,
+        typer.Option(
+            min=0, max=100, help="Points of accuracy that count as equal to the baseline's."
+        ),
+    ] = 1.0,
     temperature: Annotated[float, typer.Option("-t", "--temperature", min=0)] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the first item; the next has one more.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves as SVG.")] = None,
@@ -66,13 +84,16 @@ def diffusion(
 
     Accuracy with its 95% interval (Wilson); TPF: tokens per forward of a request, its prompt and refreshes included;
     NFE: forwards per request; efficiency: tokens per position that was fed; tokens a second; percentiles of the
-    time of a request; and for every curve the area below it, weighted by accuracy. Beside it the same weights one
-    token at a time, also in a causal mode if they have one. Every combination of what is varied is measured, with each decoder that has the option.
+    time of a request; and for every curve the area below it, weighted by accuracy, and its speed at equal accuracy:
+    tokens a second of its fastest setting that is right about as often as one token at a time, over those of each
+    baseline. Baselines are the same weights one token at a time, also in a causal mode, plain and with drafts, if they
+    have one. Every combination of what is varied is measured, with each decoder that has the option.
     """
     record = Record("diffusion", model, out)
     if plot is not None:
         plot.touch()
     from plait.analysis import tasks
+    from plait.analysis.equal import at_equal_accuracy
 
     found = tasks.read(task, items)
     sampling = SamplingParams(temperature=temperature, seed=seed)
@@ -85,14 +106,17 @@ def diffusion(
                 "a diffusion model; --planner block or canvas, if the model has several modes",
             )
         planned = _plan(session, sweep or ["threshold"], vary or [])
-        rows = [_measure(session, found, way, sampling, batch) for way in planned]
-    rows = _causal(engine, found, sampling, batch) + rows
-    areas = _areas(rows)
+        asked = Asked(found, sampling, batch, rounds)
+        rows = [_measure(session, asked, way) for way in planned]
+    rows = _causal(engine, asked) + rows
+    areas, equal = _areas(rows), at_equal_accuracy(rows, lost / 100)
     _print(rows, areas, f"{model}, {len(found)} items of {task.name}, {batch} at a time")
+    _print_equal(equal)
     if plot is not None:
         plot.write_text(_picture(rows, f"{model}, {task.name}"), encoding="utf-8")
     settings = {"temperature": temperature, "seed": seed, "batch": batch, "items": len(found)}
-    record.close(task=task.name, **settings, points=rows, areas=areas, engine=asdict(engine))
+    results = {"rounds": rounds, "points": rows, "areas": areas, "equal_accuracy": equal}
+    record.close(task=task.name, **settings, **results, engine=asdict(engine))
 
 
 def _plan(session: Session, decoders: Sequence[str], vary: Sequence[str]) -> list[Way]:
@@ -112,14 +136,12 @@ def _plan(session: Session, decoders: Sequence[str], vary: Sequence[str]) -> lis
     return [*masked, *planned]
 
 
-def _causal(
-    engine: EngineConfig, items: Sequence[Task], sampling: SamplingParams, batch: int
-) -> list[dict[str, Any]]:
+def _causal(engine: EngineConfig, asked: Asked) -> list[dict[str, Any]]:
     """The same weights from left to right with the model that they are in another mode, if they have it."""
     from plait.programs import sweep
 
     rows: list[dict[str, Any]] = []
-    if any(item.infill for item in items):
+    if any(item.infill for item in asked.items):
         note("nothing is measured from left to right: a causal model fills nothing in")
         return rows
     for way in sweep.CAUSAL:
@@ -133,7 +155,7 @@ def _causal(
             )  # not made for it, or no such planner
             continue
         with closing(session.llm):
-            rows.append(_measure(session, items, way, sampling, batch))
+            rows.append(_measure(session, asked, way))
     return rows
 
 
@@ -157,12 +179,14 @@ def _given(vary: Sequence[str]) -> dict[str, list[str]]:
     return {name: values.split(",") for name, values in pairs(list(vary)).items()}
 
 
-def _measure(
-    session: Session, items: Sequence[Task], way: Way, sampling: SamplingParams, batch: int
-) -> dict[str, Any]:
+def _measure(session: Session, asked: Asked, way: Way) -> dict[str, Any]:
     from plait.programs import sweep
 
-    cost = sweep.measure(session.llm, items, way, sampling, batch=batch)
+    costs = [
+        sweep.measure(session.llm, asked.items, way, asked.sampling, batch=asked.batch)
+        for _ in range(asked.rounds)
+    ]
+    cost = sorted(costs, key=lambda each: each.seconds)[len(costs) // 2]
     row = _row(way, cost)
     note(f"{row['label']}: {row['accuracy']:.1%}, {row['tokens_per_forward']:.2f} a forward")
     return row
@@ -229,6 +253,19 @@ def _print(rows: Sequence[dict[str, Any]], areas: Mapping[str, float], title: st
     print("* one token at a time; area below accuracy over tokens per forward:")
     for name, value in sorted(areas.items(), key=lambda item: -item[1]):
         print(f"{value:8.3f}  {name}")
+
+
+def _print_equal(equal: Mapping[str, Any]) -> None:
+    """Below the table: the fastest point of every curve that is right often enough."""
+    points = f"{100 * equal['lost']:g} points"
+    print(f"fastest within {points} of {equal['reference']}, tokens a second over the baselines':")
+    for name, row in equal["curves"].items():
+        if row is None:
+            print(f"  {name}: no setting is right that often")
+            continue
+        over = ", ".join(f"{times:.2f} x {label}" for label, times in row["over"].items())
+        rate = f"{row['accuracy']:.1%}, {row['tokens_per_forward']:.2f} a forward"
+        print(f"  {row['label']}: {rate}, {over}")
 
 
 def _picture(rows: Sequence[dict[str, Any]], title: str) -> str:
