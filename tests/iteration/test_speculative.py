@@ -14,6 +14,7 @@ from plait.core.sequence import Sequence
 from plait.decoding import verify
 from plait.engine.engine import Engine
 from plait.iteration.company import Company
+from plait.iteration.drafting import account
 from plait.iteration.speculative import Options
 from plait.iteration.width import Record, best, expected, planned
 from plait.proposers.base import MOST, Proposal, Proposer, Resources, chain, tree
@@ -216,6 +217,22 @@ def test_a_draft_gains_no_more_than_its_tokens() -> None:
     company.observe(2, 0.01)
     assert planned(Record(0.0, 10.0), 1, company, 100, 0.0).gain <= 1
     assert planned(Record(5.0, 10.0), 1, company, 100, 0.0).gain <= 1.5
+
+
+def test_all_who_draft_share_what_the_forward_takes() -> None:
+    """Eight requests that drafted seven tokens each: nothing is gained where every position costs the same."""
+    company = Company(num_running=8, num_drafted=56)
+    for positions in range(1, 70):
+        company.observe(positions, 0.01 * positions)
+    plan = planned(Record(100.0, 100.0), 7, company, 9, 0.0)
+    prompt = np.array([1, 2], np.int32)
+    seqs = [Sequence(i, prompt, SamplingParams(), limit=99, seed=0) for i in range(8)]
+    for seq in seqs:
+        account(seq, 8, plan, company)
+    promised = sum(seq.metrics.expected_seconds for seq in seqs)
+    assert promised == pytest.approx(company.seconds(64, 2))
+    plain = sum(seq.metrics.expected_plain_seconds for seq in seqs)
+    assert plain / promised == pytest.approx(1.0, rel=0.05)
 
 
 def test_one_slow_step_is_not_believed() -> None:

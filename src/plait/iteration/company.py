@@ -44,11 +44,13 @@ class _Seen:
 
 @dataclass(slots=True)
 class Company:
-    """num_running: requests that share the steps. time: measured by `plait bench step`, None if it was not.
-    spare: seconds that trying out drafts may still take. draft_seconds: that drafting took in all; draft_times: each,
-    the latest. known: proposer and kind of guess -> how often guesses were right in all requests (width.py:Record)."""
+    """num_running: requests that share the steps. num_drafted: rows that they drafted for the present one. time:
+    measured by `plait bench step`, None if it was not. spare: seconds that trying out drafts may still take.
+    draft_seconds: that drafting took in all; draft_times: each, the latest. known: proposer and kind of guess -> how
+    often guesses were right in all requests (width.py:Record)."""
 
     num_running: int = 1
+    num_drafted: int = 0
     time: StepTime | None = None
     spare: float = 0.0
     draft_seconds: float = 0.0

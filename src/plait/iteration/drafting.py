@@ -163,10 +163,14 @@ def learn(
 
 
 def account(seq: Sequence, written: int, plan: Plan | None, company: Company) -> None:
-    """Note what plain decoding would have taken for the tokens of a forward, and what was expected of it."""
-    times = seq.metrics
-    plain = company.seconds(company.num_running, seq.length)
+    """Note what plain decoding would have taken for the tokens of a forward, and what was expected of it.
+
+    All who share the forward wait for the rows that any of them drafted, so each bears its share of the whole.
+    """
+    times, others = seq.metrics, company.num_running
+    plain = company.seconds(others, seq.length)
+    forward = max(plain, company.seconds(others + company.num_drafted, seq.length))
     times.plain_seconds += written * plain
-    times.expected_plain_seconds += plan.tokens * plan.plain if plan else plain
-    times.expected_seconds += plan.seconds if plan else plain
-    company.allow(written * plain / company.num_running)
+    times.expected_plain_seconds += (plan.tokens if plan else 1.0) * plain / others
+    times.expected_seconds += forward / others + (plan.draft if plan else 0.0)
+    company.allow(written * plain / others)

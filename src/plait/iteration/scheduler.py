@@ -143,7 +143,7 @@ class Scheduler:
         self._step += 1
         self._budget = self.max_num_batched_tokens
         self._jobs, self.is_short_of_memory = {}, False
-        self.company.num_running = max(1, len(self.running))
+        self.company.num_running, self.company.num_drafted = max(1, len(self.running)), 0
         self._division.begin(self.running, self.waiting, self.max_num_seqs, self.pace)
         self._spend()
         if not self._jobs:

@@ -87,7 +87,10 @@ class Planner(autoregressive.Planner):
         seconds = time.perf_counter() - begin
         seq.metrics.draft_seconds += seconds
         company.drafted(seconds)
-        return window if proposal is None else _drafted(seq, window, proposal)
+        if proposal is None:
+            return window
+        company.num_drafted += len(proposal.tokens)
+        return _drafted(seq, window, proposal)
 
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         super().absorb(seq, window, update)

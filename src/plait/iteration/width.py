@@ -46,13 +46,14 @@ class Record(NamedTuple):
 
 class Plan(NamedTuple):
     """width: tokens to draft. gain: tokens per second, of plain decoding's. seconds: of the draft and the forward.
-    tokens: that come of it. plain: seconds of a forward without a draft."""
+    tokens: that come of it. plain: seconds of a forward without a draft. draft: seconds of the draft alone."""
 
     width: int
     gain: float
     seconds: float
     tokens: float
     plain: float
+    draft: float
 
 
 def expected(rate: float, width: int) -> float:
@@ -65,15 +66,16 @@ def planned(record: Record, width: int, company: Company, context: int, draft: f
     others = company.num_running - 1
     plain = company.seconds(others + 1, context)
     if not width:
-        return Plan(0, 1.0, plain, 1.0, plain)
+        return Plan(0, 1.0, plain, 1.0, plain, 0.0)
     rows = expected(record.stay, width) - 1
     asked = expected(record.stay, width - 1)
     # A step that was held up must not make a longer one seem the shorter: no draft gains more than its tokens.
     forward = max(plain, company.seconds(others + 1 + max(1, round(rows)), context))
-    seconds = forward + asked * draft
+    drafting = asked * draft
+    seconds = forward + drafting
     tokens = expected(record.rate, width)
     gain = (others + tokens) / (others + 1) * plain / seconds
-    return Plan(width, gain, seconds, tokens, plain)
+    return Plan(width, gain, seconds, tokens, plain, drafting)
 
 
 def best(record: Record, most: int, company: Company, context: int, draft: float) -> Plan:
