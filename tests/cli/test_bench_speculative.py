@@ -119,7 +119,7 @@ def test_what_is_chosen_is_compared_with_a_sweep_of_widths_and_batches(tmp_path:
         assert choice["automatic"] == own.pop("auto")
         assert choice["speedup"] == max(1.0, *own.values())
     assert "of it" in result.output
-    assert "--sweep 17 is out of range" in bench("--sweep", "17").output
+    assert "width=17 is out of range" in bench("--sweep", "17").output
 
 
 def test_a_batch_is_filled() -> None:

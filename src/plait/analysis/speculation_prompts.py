@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from plait.core.errors import UserError
 
 if TYPE_CHECKING:
     from plait.analysis.speculation import Workload
-    from plait.text.tokenizer import Tokenizer
 
 CODE = (
     'def is_prime(n):\n    """Return True if n is a prime number."""\n',
@@ -84,13 +83,13 @@ def filled(prompts: Sequence[str], batch: int) -> list[str]:
 
 
 def workloads(
-    tokenizer: Tokenizer,
+    encode: Callable[[str], list[int]],
     vocab_size: int,
     extra: Mapping[str, Sequence[str]],
     kinds: Sequence[str],
     batch: int,
 ) -> list[Workload]:
-    """Of these kinds, at least a batch of prompts each; extra: prompts of further kinds."""
+    """Of these kinds, at least a batch of prompts each. encode: text to token ids. extra: prompts of further kinds."""
     import numpy as np
 
     from plait.analysis.speculation import Workload
@@ -98,7 +97,7 @@ def workloads(
     texts = [
         Workload(
             name,
-            tuple(np.array(tokenizer.encode(text), np.int32) for text in filled(prompts, batch)),
+            tuple(np.array(encode(text), np.int32) for text in filled(prompts, batch)),
         )
         for name, prompts in {**TEXTS, **extra}.items()
     ]
