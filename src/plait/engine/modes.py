@@ -13,8 +13,11 @@ NATIVE_PLANNERS = {
     PatternKind.FULL: "canvas",
 }
 """The planner for a model's own attention."""
-_KINDS = {planner: (kind,) for kind, planner in NATIVE_PLANNERS.items()} | {
+_KINDS: dict[str, tuple[PatternKind, ...]] = {
+    "autoregressive": (PatternKind.CAUSAL,),
     "speculative": (PatternKind.CAUSAL,),
+    "block": (PatternKind.BLOCK,),
+    "canvas": (PatternKind.FULL,),
     "score": (PatternKind.FULL, PatternKind.BLOCK),
 }
 """What each planner can do with, the best first."""
