@@ -33,7 +33,7 @@ PARTS = ("rows", "equal", "vote", "likelihood")
 def run(
     folder: Path, planner: str, threads: int, tasks: Tasks, rows: Rows, write: Callable[[], None]
 ) -> None:
-    """Measure the ways of one planner, for an engine is in one mode at a time, but for those that have a row."""
+    """Measure the ways of one planner, in an engine made for it, but for those that have a row."""
     missing = [
         (task, asked, way)
         for task, (asked, ways) in tasks.items()

@@ -28,8 +28,8 @@ CERTAIN = {
 """What the right answers of a task get from who knows it, in nats."""
 SAMPLES = 8
 """Of an estimate; one of Monte Carlo is a forward."""
-Judge = Callable[[str, str], float]
-"""(prompt, answer) -> log p(answer and its end | prompt)."""
+Judge = Callable[[str, str, int], float]
+"""(prompt, answer, seed of the estimate) -> log p(answer and its end | prompt)."""
 
 
 def compare(folder: Path, threads: int, items: int) -> dict[str, Any]:
@@ -45,12 +45,12 @@ def compare(folder: Path, threads: int, items: int) -> dict[str, Any]:
 
 
 def judge_of(llm: LLM, mode: str) -> Judge:
-    def judge(prompt: str, answer: str) -> float:
+    def judge(prompt: str, answer: str, seed: int) -> float:
         given = llm.tokenizer.encode(prompt)
         asked = llm.tokenizer.encode(answer + trimode.END)
         if mode == "autoregressive":
             return float(llm.score([*given, *asked])[len(given) :].sum())
-        return likelihood(llm.worker, given, asked, samples=SAMPLES).mean
+        return likelihood(llm.worker, given, asked, samples=SAMPLES, seed=seed).mean
 
     return judge
 
@@ -62,7 +62,9 @@ def answers(task: str, count: int) -> list[tuple[str, str]]:
 
 
 def row(judge: Judge, task: str, asked: list[tuple[str, str]]) -> dict[str, Any]:
-    values = np.array([judge(prompt, answer) for prompt, answer in asked])
+    # Each with a seed of its own: a few samples do not mask as many tokens as there are, and which they leave out must
+    # not be the same everywhere.
+    values = np.array([judge(*each, seed) for seed, each in enumerate(asked)])
     reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
     mean = float(values.mean())
     found = {
@@ -71,7 +73,7 @@ def row(judge: Judge, task: str, asked: list[tuple[str, str]]) -> dict[str, Any]
     }
     if CERTAIN[task]:
         return found
-    wrong = np.array([judge(prompt, changed(answer)) for prompt, answer in asked])
+    wrong = np.array([judge(p, changed(a), seed) for seed, (p, a) in enumerate(asked)])
     return {**found, "above_a_changed_digit": share(values > wrong)}
 
 

@@ -18,6 +18,7 @@ from plait.iteration import autoregressive, block, canvas
 from plait.kvcache import none, paged, radix
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, MASK, drain, make_engine
 
+SCORED = SamplingParams(max_tokens=0, prompt_logprobs=0, infill=[(1, 2)])
 PARAMS = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
 
 
@@ -121,14 +122,13 @@ def test_the_planner_chooses_among_the_modes_of_a_model() -> None:
         engine = make_engine(several, planner=name)
         assert isinstance(engine.own_planner, kind)
         assert (engine.traits.predicts, engine.traits.pattern) == (predicts, pattern)
-        others = {"autoregressive", "block", "canvas"} - {name, "auto"}
-        for other in others - ({"autoregressive"} if name == "auto" else set()):
-            with pytest.raises(UserError) as refusal:
-                engine.add([1], PARAMS, planner=other)
-            assert refusal.value.hint.endswith(f"load the model with --planner {other}")
-    with pytest.raises(UserError, match="to score") as refusal:
-        make_engine(several).add([1], PARAMS, planner="score")
-    assert refusal.value.hint.endswith("load the model with --planner canvas")
+        for other, (own_kind, *own) in wanted.items():
+            if other != "auto":  # of one request
+                (request,) = engine.prepare([1], PARAMS, planner=other)
+                assert isinstance(request.planner, own_kind)
+                assert [request.planner.traits.predicts, request.planner.traits.pattern] == own
+    (request,) = make_engine(several).prepare([1, 2], SCORED, planner="score")
+    assert request.planner.traits.pattern is FULL
 
 
 def test_a_budget_below_the_smallest_window_is_refused() -> None:

@@ -260,6 +260,19 @@ def test_a_block_cache_is_a_masked_recompute() -> None:
         assert run(traits, cache="radix") == run(traits, cache="paged") == run(traits, cache="none")
 
 
+@pytest.mark.parametrize("sizes", [("8", "4"), ("4", "8"), ("1", "16"), ("2", "1")], ids=str)
+def test_requests_with_other_blocks_share_no_prefix(sizes: tuple[str, str]) -> None:
+    """The same prompt read in blocks of another length leaves other K/V."""
+    case = list(range(50)) * 2, SamplingParams(max_tokens=24, seed=1, ignore_eos=True)
+    engine = make_engine(BLOCK_TRAITS, cache="radix")
+    for size in (*sizes, *sizes):
+        options = {"block_size": size}
+        (wanted,) = run(BLOCK_TRAITS, [case], cache="none", options=options)
+        key = engine.add(*case, options=options)
+        assert outcome(drain(engine)[key]) == wanted
+    assert engine.metrics.num_cached_tokens > 150, "each found what the first with its blocks left"
+
+
 def test_a_threshold_above_1_is_a_token_per_step(
     traits: Traits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

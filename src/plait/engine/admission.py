@@ -18,7 +18,7 @@ from plait.core.errors import ContextLengthError, UserError
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
-from plait.core.window import Ints
+from plait.core.window import Ints, Pattern
 
 LONGEST_SALT = 256
 LONGEST_NAME = 64
@@ -112,6 +112,11 @@ def checked_salt(salt: str) -> str:
             "cache_salt is not what it should be", f"text of at most {LONGEST_SALT} characters"
         )
     return salt
+
+
+def salted(salt: str, pattern: Pattern) -> str:
+    """What prefixes are shared by: read with another attention the same tokens leave other K/V."""
+    return f"{pattern.kind.name} {pattern.size}\0{salt}"
 
 
 def checked_tenant(tenant: str) -> str:

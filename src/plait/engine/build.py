@@ -12,11 +12,12 @@ from plait.core.aids import NO_AIDS, Aids
 from plait.core.config import PAGE, EngineConfig
 from plait.core.errors import CapacityError, UserError
 from plait.core.step import Runner
-from plait.core.traits import Mode, Traits
+from plait.core.traits import Traits
 from plait.core.window import PatternKind
 from plait.engine import beside, parts, proposing
 from plait.engine.engine import Engine
 from plait.engine.limits import Limits
+from plait.engine.modes import NATIVE_PLANNERS, in_mode
 from plait.engine.options import resolve
 from plait.engine.pace import measured_pace
 from plait.engine.parts import AUTO
@@ -122,12 +123,6 @@ def _whole_words(engine: Engine, most: int) -> tuple[str, ...]:
 BUDGET = 512
 """Positions of a step where nothing calls for more: longer chunks of a prompt are no faster."""
 
-NATIVE_PLANNERS = {
-    PatternKind.CAUSAL: "autoregressive",
-    PatternKind.BLOCK: "block",
-    PatternKind.FULL: "canvas",
-}
-
 
 def assemble(
     config: EngineConfig,
@@ -183,16 +178,6 @@ def _compiler(lexicon: Callable[[], Lexicon], traits: Traits) -> Compiler:
     from plait.grammar.llguidance import Compiler
 
     return Compiler(lexicon, traits.eos_ids, traits.vocab_size)
-
-
-def in_mode(traits: Traits, planner: str) -> Traits:
-    """The mode that a planner is for, of a model that has several; else the model as it is."""
-    for mode in traits.modes:
-        if NATIVE_PLANNERS.get(mode.pattern.kind) == planner:
-            own = Mode(traits.predicts, traits.pattern)
-            others = (own, *(other for other in traits.modes if other is not mode))
-            return replace(traits, predicts=mode.predicts, pattern=mode.pattern, modes=others)
-    return traits
 
 
 def part_names(config: EngineConfig, traits: Traits) -> dict[str, str]:

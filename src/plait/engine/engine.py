@@ -131,7 +131,8 @@ class Engine:
         check_fit(*parts, params)
         can_begin = parts[0].constrains and not parts[1].contrasts
         begun = admission.checked_start(ids, params, can_begin, answered, score_from)
-        own = {"limit": limit, "salt": cache_salt, "answered": answered, "scored": score_from}
+        salt = admission.salted(cache_salt, parts[0].pattern)
+        own = {"limit": limit, "salt": salt, "answered": answered, "scored": score_from}
         requests = [
             Request(seq, *parts, *place, end, self.constraining.state(params, begun))
             for seq in admission.sequences(self._take_ids(params.n), ids, params, **own)

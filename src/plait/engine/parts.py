@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from plait.core.aids import NO_AIDS, Aids
 from plait.core.errors import UserError
 from plait.core.traits import Traits
 from plait.decoding.base import Decoder, Wrapper
+from plait.engine.modes import in_mode
 from plait.engine.options import resolve
 from plait.iteration.base import Equipment, Planner
 from plait.kernels.plan import Pool as Threads
@@ -102,22 +104,33 @@ class Parts:
         if decoder == self.names["decoder"]:
             base |= {name: self._options[name] for name in chain(decoder)[:-1]}
         options = resolve(dict(given), kinds(planner, decoder), base)
-        return self._planner(planner, options["planner"]), self._decoder(decoder, options)
+        traits = self._traits(planner)
+        return (
+            self._planner(planner, options["planner"], traits),
+            self._decoder(decoder, options, traits),
+        )
 
-    def _decoder(self, name: str, options: Mapping[str, Any]) -> Decoder:
+    def _traits(self, planner: str) -> Traits:
+        """Of the mode that the planner is for; what has to be fed at once fits into a step."""
+        traits = in_mode(self.traits, planner)
+        if not registry.load("iteration", planner).Planner.is_whole:
+            return traits
+        return replace(traits, context_length=min(traits.context_length, self.budget))
+
+    def _decoder(self, name: str, options: Mapping[str, Any], traits: Traits) -> Decoder:
         *wrappers, innermost = chain(name)
         module = registry.load("decoding", innermost)
-        decoder: Decoder = module.Decoder(options["decoder"], self.traits)
+        decoder: Decoder = module.Decoder(options["decoder"], traits)
         decoder.threads = self._threads
         for wrapper in reversed(wrappers):
             module = registry.load("decoding", wrapper)
-            decoder = module.Decoder(options[wrapper], self.traits, decoder)
+            decoder = module.Decoder(options[wrapper], traits, decoder)
             decoder.threads = self._threads
         decoder.equip(self._aids)
         return decoder
 
-    def _planner(self, name: str, options: Any) -> Planner:
-        planner: Planner = registry.load("iteration", name).Planner(options, self.traits)
+    def _planner(self, name: str, options: Any, traits: Traits) -> Planner:
+        planner: Planner = registry.load("iteration", name).Planner(options, traits)
         planner.time = self._equipment.company.time
         if planner.smallest_window > self.budget:
             raise UserError(

@@ -18,7 +18,7 @@ from plait.core.sequence import Sequence
 from plait.core.step import Runner, StepInput
 from plait.core.traits import Traits
 from plait.core.window import Floats, Ints, PatternKind, Window
-from plait.engine.admission import checked_prompt
+from plait.engine.admission import checked_prompt, salted
 from plait.iteration.pace import Pace
 from plait.iteration.scheduler import Scheduler
 
@@ -79,8 +79,9 @@ class Reading:
         """
         self.seconds = seconds
         each = [checked_prompt(prompt, READ_ONLY, traits) for prompt in prompts]
+        own = salted(salt, traits.pattern)
         self._texts = [
-            Sequence(request_id, ids, READ_ONLY, limit=len(ids), seed=0, salt=salt)
+            Sequence(request_id, ids, READ_ONLY, limit=len(ids), seed=0, salt=own)
             for request_id, ids in zip(count(first_id), each, strict=False)
         ]
         self._scheduler, self._toll = scheduler, toll

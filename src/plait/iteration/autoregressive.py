@@ -41,12 +41,7 @@ class Planner(base.Planner):
         if traits.pattern.kind is not PatternKind.CAUSAL or traits.predicts is not Predicts.NEXT:
             raise UserError(
                 "planner: this model does not generate left to right",
-                base.other_mode(
-                    traits,
-                    self.name,
-                    PatternKind.CAUSAL,
-                    otherwise="use the planner 'block' or 'auto'",
-                ),
+                "use the planner 'block' or 'auto'",
             )
 
     def admit(self, seq: Sequence) -> None:

@@ -33,7 +33,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
-from plait.core.window import KVView, Masks, PatternKind, Update, Window
+from plait.core.window import KVView, Masks, Update, Window
 from plait.decoding.base import Decoder
 from plait.grammar.base import State
 from plait.iteration.company import Company
@@ -54,14 +54,6 @@ class Equipment:
     proposing: Resources = field(default_factory=Resources)
 
 
-def other_mode(traits: Traits, planner: str, *kinds: PatternKind, otherwise: str) -> str:
-    """What to do about a model that does not attend in one of `kinds`: load it for `planner`, if that is another of its
-    modes."""
-    if any(mode.pattern.kind in kinds for mode in traits.modes):
-        return f"these weights can, in another mode: load the model with --planner {planner}"
-    return otherwise
-
-
 class Planner(ABC):
     """See the module's text for the contract. Siblings are built as `Planner(options, traits)`.
 
@@ -76,6 +68,7 @@ class Planner(ABC):
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
     time: what a step costs on this machine, where it was measured; set before the first request.
+    pattern: the attention that it computes K/V with; the same tokens are other K/V with another.
     """
 
     default_decoder: ClassVar[str] = "sample"
@@ -94,6 +87,7 @@ class Planner(ABC):
         """Raises UserError when a model with these traits cannot generate this way."""
         self.options = options
         self.traits = traits
+        self.pattern = traits.pattern
         self.equipment = Equipment()
 
     def equip(self, equipment: Equipment) -> None:

@@ -69,12 +69,7 @@ class Planner(base.Planner):
         if traits.pattern.kind is not PatternKind.BLOCK:
             raise UserError(
                 "planner: this model does not generate by blocks",
-                base.other_mode(
-                    traits,
-                    self.name,
-                    PatternKind.BLOCK,
-                    otherwise="use the planner 'autoregressive' or 'auto'",
-                ),
+                "use the planner 'autoregressive' or 'auto'",
             )
         blocks.mask_token(traits)
         self.size = options.block_size or traits.pattern.size

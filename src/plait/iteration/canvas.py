@@ -115,9 +115,7 @@ class Planner(base.Planner):
         if traits.pattern.kind is not PatternKind.FULL:
             raise UserError(
                 "planner: this model does not see a whole canvas at once",
-                base.other_mode(
-                    traits, self.name, PatternKind.FULL, otherwise="use the planner 'auto'"
-                ),
+                "use the planner 'auto'",
             )
         self.mask_token = blocks.mask_token(traits)
         if options.guidance and traits.starts_from_noise:
@@ -196,9 +194,10 @@ class Planner(base.Planner):
 
     def _refuse_too_long(self, seq: Sequence) -> None:
         asked, room = seq.params.max_tokens, self.traits.context_length
-        if asked is not None and seq.prompt_length + asked > room:
+        seq.limit = min(seq.limit, room)
+        if seq.prompt_length + (1 if asked is None else asked) > room:
             raise ContextLengthError(
-                f"a canvas of {seq.prompt_length} prompt tokens and {asked} more is longer than the "
+                f"a canvas of {seq.prompt_length} prompt tokens and {asked or 'some'} more is longer than the "
                 f"context of {room}",
                 "ask for fewer tokens (max_tokens), shorten the prompt, or raise max_num_batched_tokens if "
                 "that is what limits the context",

@@ -38,12 +38,7 @@ class Planner(base.Planner):
         ):
             raise UserError(
                 "planner: this model has no masked positions to score",
-                base.other_mode(
-                    traits,
-                    "canvas",
-                    PatternKind.FULL,
-                    otherwise="use the planner 'auto' with prompt_logprobs",
-                ),
+                "use the planner 'auto' with prompt_logprobs",
             )
         self.mask_token = traits.mask_token
         self.shift = 1 if traits.predicts is Predicts.NEXT else 0
