@@ -25,6 +25,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.core.places import Guide
 from plait.core.structured import StructuredOutputs
 
 Words = NDArray[np.uint32]
@@ -97,9 +98,11 @@ class State(ABC):
 
 
 class Compiler(ABC):
-    """Makes states for one tokenizer, and keeps what it has compiled. num_words: of a mask."""
+    """Makes states for one tokenizer, and keeps what it has compiled. num_words: of a mask. completer: finds how answers
+    can be completed."""
 
     num_words: int
+    completer: Guide
 
     @abstractmethod
     def compile(self, asked: StructuredOutputs) -> State:

@@ -19,7 +19,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from plait.core.errors import UserError
 from plait.core.structured import StructuredOutputs
-from plait.grammar import base, open_end, tags
+from plait.grammar import base, completing, open_end, tags
 from plait.grammar.base import Lexicon, Words
 
 MAX_GRAMMAR_SYMBOLS = 10_000
@@ -128,6 +128,7 @@ class Compiler(base.Compiler):
         self.cached_bytes = 0
         self.num_words = -(-vocab_size // _WORD_BITS)
         self._endings = open_end.Endings(lexicon, self.num_words)
+        self.completer = completing.Completer(lexicon, eos_ids, self.num_words)
 
     def compile(self, asked: StructuredOutputs) -> base.State:
         source = _source(asked)

@@ -23,11 +23,15 @@ import numpy as np
 
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
+from plait.core.places import WITNESS, Effort, Witness, places
+from plait.core.sequence import Sequence
 from plait.core.window import Masks, Update, Window
 from plait.grammar.base import Compiler, State
 from plait.iteration.base import Job, Request
 
 ALL = np.uint32(0xFFFFFFFF)
+FIRST_EFFORT = 16_384
+"""Tokens that the search for a request's first completion may try; about a second."""
 QUICK = 1e-3
 """Seconds for the masks of a window, below which nobody else is asked: about what a part of the logits saves."""
 
@@ -65,6 +69,21 @@ class Constraining:
         state.seconds = time.perf_counter() - begin
         return state
 
+    def guide(self, requests: list[Request]) -> None:
+        """Give the choices of a request whose planner guides what that takes: who finds completions, and a first one.
+        Any thread, once the canvas is laid out. Raises UserError where none is found."""
+        state, seq = requests[0].grammar, requests[0].seq
+        if state is None or not requests[0].planner.guides:
+            return
+        assert self._compiler is not None
+        completer, at = self._compiler.completer, places(seq)
+        found = completer.complete(state, at, Effort(FIRST_EFFORT))
+        if found is None:
+            raise UserError(*_no_completion(seq))
+        for request in requests:
+            request.guide = completer
+            request.seq.scratch[WITNESS] = Witness(at.first, tuple(found))
+
     @property
     def _num_words(self) -> int:
         assert self._compiler is not None
@@ -95,6 +114,18 @@ class Constraining:
                 self._thread = ThreadPoolExecutor(1, "plait-masks")
             pending.rest = self._thread.submit(pending.fill, slow)
         return pending
+
+
+def _no_completion(seq: Sequence) -> tuple[str, str]:
+    if seq.params.infill:
+        return (
+            "infill: nothing was found for these stretches that fits the grammar together with what stands around them",
+            "longer or shorter stretches (in tokens), text around them that fits, begins_at where that begins",
+        )
+    return (
+        f"no answer was found that fits the grammar and is complete within {seq.limit - seq.prompt_length} tokens",
+        "raise max_tokens, or use a planner that writes in order ('block', 'autoregressive')",
+    )
 
 
 @dataclass(slots=True)
@@ -168,6 +199,8 @@ def follow(request: Request) -> None:
             raise UserError("the grammar wants letters that the model's tokenizer cannot spell")
     if seq.params.logprobs is None and request.planner.constrains:
         _jump(request, state)
+    if request.guide is not None and seq.final == seq.limit:
+        seq.ends_here = state.is_accepting
     if state.is_finished:
         seq.truncate(seq.prompt_length + state.num_tokens)
         seq.ends_here, seq.is_closed = True, state.is_closed
