@@ -18,7 +18,16 @@ from plait.core.structured import StructuredOutputs
 from plait.core.window import FinishReason
 from plait.llm import LLM
 from tests.engine.test_diffusion import NEXT
-from tests.engine.test_structured import ASKED, SPECIAL, Spelling, fits, make, requests, text_of, told
+from tests.engine.test_structured import (
+    ASKED,
+    SPECIAL,
+    Spelling,
+    fits,
+    make,
+    requests,
+    text_of,
+    told,
+)
 from tests.engine.test_structured_block import RECORD, TRIMODE
 from tests.fakes import EOS, FULL_TRAITS, Answer, drain, step
 from tests.grammar.test_completing import can_be_completed, cases
@@ -26,7 +35,10 @@ from tests.grammar.test_completing import can_be_completed, cases
 WAYS: list[dict[str, Any]] = [
     {},
     {"decoder": "threshold", "options": {"threshold": "0.4", "block_size": "16"}},
-    {"decoder": "threshold", "options": {"threshold": "1.1", "open_blocks": "1", "block_size": "8"}},
+    {
+        "decoder": "threshold",
+        "options": {"threshold": "1.1", "open_blocks": "1", "block_size": "8"},
+    },
     {"decoder": "hierarchical", "options": {"reuse": "dual", "low_threshold": "0.2"}},
     {"decoder": "factor", "options": {"reuse": "vicinity", "block_size": "100"}},
     {"decoder": "fixed_steps", "options": {"steps": "6", "score": "random"}},
@@ -36,42 +48,48 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
+@cache
+def asked_for() -> list[tuple[list[int], SamplingParams]]:
+    """Every kind of request, with room for the longest document and little more."""
+    return [(prompt, replace(params, max_tokens=40)) for prompt, params in requests()[5:18]]
+
+
 def alone(traits: Any, **config: Any) -> list[tuple[Any, ...]]:
     found = []
-    for prompt, params in requests():
+    for prompt, params in asked_for():
         engine = make(traits=traits, **config)
         engine.add(prompt, params)
         found.append(told(drain(engine)[0]))
     return found
 
 
-@pytest.mark.parametrize("traits", [FULL_TRAITS, NEXT], ids=["same", "next"])
-@pytest.mark.parametrize("config", WAYS, ids=str)
-def test_answers_fit_and_a_batch_is_its_requests_alone(config: dict[str, Any], traits: Any) -> None:
-    expected = alone(traits, **config)
-    for (_, params), (tokens, reason, _, error, _) in zip(requests(), expected, strict=True):
+@pytest.mark.parametrize("config", [*WAYS, {"traits": NEXT}], ids=str)
+def test_answers_fit_and_a_batch_is_its_requests_alone(config: dict[str, Any]) -> None:
+    config = {"traits": FULL_TRAITS, **config}
+    expected = alone(**config)
+    for (_, params), (tokens, reason, _, error, _) in zip(asked_for(), expected, strict=True):
         if params.structured_outputs is None:
             continue
         assert (error, reason) == (None, FinishReason.STOP)
         assert not SPECIAL - {EOS} & set(tokens)
         assert EOS not in tokens[:-1]
         assert fits(params.structured_outputs, text_of(tokens)), text_of(tokens)
-    engine = make(traits=traits, **config)
-    ids = [engine.add(prompt, params) for prompt, params in requests()]
+    engine = make(**config)
+    ids = [engine.add(prompt, params) for prompt, params in asked_for()]
     answers = drain(engine)
     assert [told(answers[i]) for i in ids] == expected
 
 
-@pytest.mark.parametrize("config", WAYS[:5], ids=str)
+@pytest.mark.parametrize("config", [WAYS[1], WAYS[3], WAYS[6]], ids=str)
 def test_preempted_at_any_time_is_uninterrupted(config: dict[str, Any]) -> None:
     engine, rng = make(traits=FULL_TRAITS, **config), random.Random(11)
-    ids = [engine.add(prompt, params) for prompt, params in requests()]
+    ids = [engine.add(prompt, params) for prompt, params in asked_for()]
     answers: dict[int, Answer] = {}
     while engine.has_work:
         for request in rng.sample(ids, 3):
             engine.preempt(request)
         step(engine, answers)
-    assert engine.metrics.num_preemptions > 20
+    assert engine.metrics.num_preemptions > 10
     assert [told(answers[i]) for i in ids] == alone(FULL_TRAITS, **config)
 
 
@@ -84,11 +102,13 @@ def tight() -> list[tuple[SamplingParams, int]]:
         assert state is not None
         for length in range(1, 40):
             try:
-                make(traits=FULL_TRAITS).add([3], SamplingParams(max_tokens=length, structured_outputs=asked))
+                make(traits=FULL_TRAITS).add(
+                    [3], SamplingParams(max_tokens=length, structured_outputs=asked)
+                )
             except UserError:
                 continue
             break
-        for more in range(3):
+        for more in (0, 2):
             params = SamplingParams(
                 max_tokens=length + more, temperature=1.3, seed=more, structured_outputs=asked
             )
@@ -96,7 +116,7 @@ def tight() -> list[tuple[SamplingParams, int]]:
     return found
 
 
-@pytest.mark.parametrize("config", WAYS[:4], ids=str)
+@pytest.mark.parametrize("config", [WAYS[0], WAYS[2], WAYS[5]], ids=str)
 def test_every_state_can_be_completed(config: dict[str, Any]) -> None:
     """After each step, by trying everything, and also by the witness that the request keeps."""
     grammars = dict(cases())
@@ -126,7 +146,9 @@ def test_every_state_can_be_completed(config: dict[str, Any]) -> None:
 SPELL = Spelling().encode
 
 
-def filled(text: str, asked: StructuredOutputs, seed: int = 0, before: str = "", **config: Any) -> tuple[str, Any]:
+def filled(
+    text: str, asked: StructuredOutputs, seed: int = 0, before: str = "", **config: Any
+) -> tuple[str, Any]:
     """The text with what stands for each underscore, a token, and the reason why it ended."""
     ids, spans = SPELL(before, add_special=False), []
     begin = len(ids)
@@ -142,7 +164,10 @@ def filled(text: str, asked: StructuredOutputs, seed: int = 0, before: str = "",
         else:
             merged.append((start, end))
     params = SamplingParams(
-        temperature=1.0, seed=seed, infill=merged, structured_outputs=replace(asked, begins_at=begin)
+        temperature=1.0,
+        seed=seed,
+        infill=merged,
+        structured_outputs=replace(asked, begins_at=begin),
     )
     engine = make(traits=FULL_TRAITS, **config)
     engine.add(ids, params)
@@ -154,8 +179,10 @@ def filled(text: str, asked: StructuredOutputs, seed: int = 0, before: str = "",
 @pytest.mark.parametrize("config", WAYS[:6], ids=str)
 def test_stretches_between_fixed_text_fit(config: dict[str, Any]) -> None:
     asked = ASKED[0]
-    for seed in range(8):
-        found, reason = filled('{"ab":[_____],"c":__,"defgh":"a____fgh"}', asked, seed, "ab12", **config)
+    for seed in range(3):
+        found, reason = filled(
+            '{"ab":[_____],"c":__,"defgh":"a___fgh"}', asked, seed, "ab12", **config
+        )
         assert reason == FinishReason.STOP
         assert fits(asked, found), found
         assert json.loads(found)["defgh"] == "abcdefgh"
@@ -212,7 +239,9 @@ def test_an_answer_that_has_no_room_is_refused() -> None:
         ("fixed_steps", {"score": "margin"}),
     ],
 )
-def test_decoders_that_cannot_keep_to_proposals_are_refused(decoder: str, options: dict[str, str]) -> None:
+def test_decoders_that_cannot_keep_to_proposals_are_refused(
+    decoder: str, options: dict[str, str]
+) -> None:
     engine = make(traits=FULL_TRAITS)
     params = SamplingParams(structured_outputs=ASKED[0])
     with pytest.raises(UserError, match="cannot keep to a grammar together"):

@@ -50,7 +50,10 @@ def cases() -> list[tuple[StructuredOutputs, Expression]]:
         return either(row(text("["), rule(nested), text("]")), digit)
 
     own = [
-        (StructuredOutputs(regex="(ab|c){3,9}[0-9]{2}"), row(times(one_of(["ab", "c"]), 3, 9), digit, digit)),
+        (
+            StructuredOutputs(regex="(ab|c){3,9}[0-9]{2}"),
+            row(times(one_of(["ab", "c"]), 3, 9), digit, digit),
+        ),
         (StructuredOutputs(regex="(abc)*d"), cat(star(text("abc")), text("d"))),
         (StructuredOutputs(choice=["abcdefgh", "abc", "12"]), one_of(["abcdefgh", "abc", "12"])),
         (StructuredOutputs(grammar='start: n\nn: "[" n "]" | /[0-9]/'), rule(nested)),
@@ -87,7 +90,9 @@ def fits(rest: Expression, places: Places, found: list[int]) -> bool:
         if known not in (None, token):
             return False
         if token == EOS:
-            return nullable(rest) and places.may_end(places.first + place) and len(found) == place + 1
+            return (
+                nullable(rest) and places.may_end(places.first + place) and len(found) == place + 1
+            )
         rest = after_all(rest, TEXTS[token])
     is_long = len(found) == len(places.known)
     return nullable(rest) and (is_long or places.may_end(places.first + len(found) - 1))

@@ -135,7 +135,7 @@ class SamplingParams:
         given = {
             "ignore_eos": self.ignore_eos,
             "min_tokens": self.min_tokens > 0,
-            "max_tokens=0": self.max_tokens == 0 and not self.infill,
+            "max_tokens=0": self.max_tokens == 0,
         }
         for name in (name for name, is_given in given.items() if is_given):
             raise UserError(f"{name} has no meaning with structured output", "leave it out")

@@ -75,10 +75,10 @@ def _choices(
     chosen = np.array(tokens, np.int32)[offsets]
     own = sampling.token_logprobs(part.logits, chosen, 0)
     chances = np.zeros(len(tokens))
-    for place, chance in enumerate(begun.chances):
-        if begun.tokens[place] != tokens[place]:
+    for place, (own_token, token) in enumerate(zip(begun.tokens, tokens, strict=False)):
+        if own_token != token:
             break
-        chances[place] = chance
+        chances[place] = begun.chances[place]
     confidence = np.maximum(np.exp([each.token for each in own]), chances[offsets])
     return part, ask(part)._replace(tokens=chosen, confidence=confidence)
 
@@ -122,7 +122,7 @@ class _Proposal:
             state = self._walk.fork()
             if state.replay(tokens) < count:
                 continue
-            if self._goes_on(state, old[count:], effort):
+            if self._goes_on(state, old, count, effort):
                 return tokens + old[count:]
             part = effort.part(4)
             found = self._guide.complete(state, self.places.behind(count), part, hints)
@@ -161,12 +161,13 @@ class _Proposal:
             raise choices
         return choices.tokens.item(0), choices.confidence.item(0)
 
-    def _goes_on(self, state: Walk, old: list[int], effort: Effort) -> bool:
-        """Whether what is left of the old witness fits behind another beginning."""
+    def _goes_on(self, state: Walk, old: list[int], count: int, effort: Effort) -> bool:
+        """Whether what is left of the old witness behind `count` places completes another beginning."""
         twin = state.fork()
-        count = twin.replay(old)
-        effort.left -= count
-        return count == len(old) and (twin.is_finished or twin.is_accepting)
+        replayed = twin.replay(old[count:])
+        effort.left -= replayed
+        is_end = len(old) == len(self.places.known) and twin.is_accepting
+        return replayed == len(old) - count and (twin.is_finished or is_end)
 
     def _hint(self, position: int) -> Hint | None:
         row = self._row_of.get(position)
