@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from plait.core.places import Guide
 from plait.core.structured import StructuredOutputs
+from plait.core.window import Masks
 
 Words = NDArray[np.uint32]
 
@@ -69,6 +70,12 @@ class State(ABC):
     @abstractmethod
     def fill(self, mask: Words) -> None:
         """Write which tokens may come next, uint32 [words]. Raises UserError when that takes too much."""
+
+    def current(self, num_words: int) -> Masks:
+        """The same, uint32 [1, num_words], until it is asked for again."""
+        masks: Masks = np.empty((1, num_words), np.uint32)
+        self.fill(masks[0])
+        return masks
 
     @abstractmethod
     def forced(self) -> int | None:

@@ -102,9 +102,13 @@ class Constraining:
             if state is None or not len(targets) or targets.item(-1) < job.request.seq.length:
                 continue
             count = 1 + len(window.parents)
-            masks: Masks = np.empty((count, self._num_words), np.uint32)
-            if state.seconds * count < QUICK:
-                pending.masks[place] = found = _filled(state, masks, window, time.perf_counter)
+            is_quick = state.seconds * count < QUICK
+            masks: Masks | None = None
+            if count > 1 or not is_quick:
+                masks = np.empty((count, self._num_words), np.uint32)
+            if masks is None or is_quick:
+                found = self._now(state, masks, window)
+                pending.masks[place] = found
                 if not isinstance(found, Exception) and len(window.rows) == count:
                     jobs[place] = Job(job.request, window, job.view, job.second, found)
             else:
@@ -114,6 +118,18 @@ class Constraining:
                 self._thread = ThreadPoolExecutor(1, "plait-masks")
             pending.rest = self._thread.submit(pending.fill, slow)
         return pending
+
+    def _now(self, state: State, masks: Masks | None, window: Window) -> Masks | Exception:
+        """masks: to fill; None for a single row, which the state has room for itself."""
+        if masks is not None:
+            return _filled(state, masks, window, time.perf_counter)
+        try:
+            begin = time.perf_counter()
+            found = state.current(self._num_words)
+            state.seconds = time.perf_counter() - begin
+            return found
+        except Exception as error:  # of this request alone
+            return error
 
 
 def _no_completion(seq: Sequence) -> tuple[str, str]:
