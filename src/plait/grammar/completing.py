@@ -35,6 +35,7 @@ LAST: Final = b"\\ \t\r{[(<"
 """Bytes that rather close than open, and those that rather lead on."""
 _SPARSE = 64
 _COMMON = 1024
+_MOST_LEADS = 4096
 
 
 class _Node:
@@ -116,10 +117,12 @@ class Completer(Guide):
         ranks = self._ranks[found]
         order = np.argsort(ranks, kind="stable")[:most]
         texts: list[int] = found[order[ranks[order] < _NEVER]].tolist()
-        ends = [
-            t for t in self.eos_ids if may_end and mask[t // 32] >> np.uint32(t % 32) & np.uint32(1)
-        ]
-        return ends[:1] + texts
+        return (self.ends(mask) if may_end else []) + texts
+
+    def ends(self, mask: Words) -> list[int]:
+        """A token of a mask that ends the answer, if there is one."""
+        bit = np.uint32(1)
+        return [t for t in self.eos_ids if mask[t // 32] >> np.uint32(t % 32) & bit][:1]
 
     def blank(self) -> Words:
         """A mask to fill."""
@@ -147,6 +150,7 @@ class _Search:
     ) -> None:
         self._completer, self._places, self._effort = completer, places, effort
         self._hints, self._width, self._tries = hints, width, tries
+        self._leads: dict[int, list[int]] = {}
 
     def run(self, state: State) -> list[int] | None:
         try:
@@ -168,25 +172,30 @@ class _Search:
         is_last = offset + 1 == len(self._places.known)
         hint = self._hints(position)
         lists = [self._tokens(node, offset) for node in nodes]
+        leads: list[dict[int, int]] = [{} for _ in nodes]
         found: dict[bytes, _Node] = {}
         for rank in range(max(map(len, lists))):
-            for node, tokens in zip(nodes, lists, strict=True):
+            for node, tokens, own in zip(nodes, lists, leads, strict=True):
                 if rank >= len(tokens):
                     continue
                 child = self._child(node, tokens[rank])
                 if child is None:
                     continue
-                if child.state.is_finished or is_last and child.state.is_accepting:
+                if child.state.is_finished or (is_last and child.state.is_accepting):
+                    own[-1 - len(own)] = tokens[rank]
                     if self._places.may_end(position):
                         return child
                     continue
                 if hint is not None:
                     child.score = node.score + float(hint.scores[tokens[rank]])
                 key = child.mask.tobytes()
+                own.setdefault(hash(key), tokens[rank])
                 if key not in found or hint is not None and child.score > found[key].score:
                     found[key] = child
                 if hint is None and len(found) == self._width:
                     return [*found.values()]
+        if hint is None and self._places.known[offset] is None:
+            self._note(nodes, leads)
         kept = (
             sorted(found.values(), key=lambda node: -node.score)
             if hint is not None
@@ -194,19 +203,31 @@ class _Search:
         )
         return kept[: self._width]
 
+    def _note(self, nodes: list[_Node], leads: list[dict[int, int]]) -> None:
+        """Which tokens led somewhere, of states all of whose tokens were tried: elsewhere the others need no try."""
+        if self._effort.left > 0 and len(self._leads) < _MOST_LEADS:
+            for node, own in zip(nodes, leads, strict=True):
+                self._leads.setdefault(hash(node.mask.tobytes()), [*own.values()])
+
     def _tokens(self, node: _Node, offset: int) -> list[int]:
         known = self._places.known[offset]
         if known is not None:
             return [known]
         position = self._places.first + offset
         is_free = self._places.may_end(position)
-        usual = self._completer.tried(node.mask, self._tries, may_end=is_free)
         hint = self._hints(position)
+        known_leads = self._leads.get(hash(node.mask.tobytes())) if hint is None else None
+        if known_leads is not None:
+            ends = self._completer.ends(node.mask) if is_free else []
+            return [*dict.fromkeys([*ends, *known_leads])]
+        usual = self._completer.tried(node.mask, self._tries, may_end=is_free)
         if hint is None:
             return usual
-        ends = () if is_free else self._completer.eos_ids
+        barred = () if is_free else self._completer.eos_ids
         mask = node.mask
-        fitting = [t for t in hint.best if mask[t // 32] >> np.uint32(t % 32) & 1 and t not in ends]
+        fitting = [
+            t for t in hint.best if mask[t // 32] >> np.uint32(t % 32) & 1 and t not in barred
+        ]
         return [*dict.fromkeys([*fitting, *usual])]
 
     def _child(self, node: _Node, token: int) -> _Node | None:

@@ -30,8 +30,8 @@ from plait.grammar.base import Compiler, State
 from plait.iteration.base import Job, Request
 
 ALL = np.uint32(0xFFFFFFFF)
-FIRST_EFFORT = 16_384
-"""Tokens that the search for a request's first completion may try; about a second."""
+FIRST_EFFORT = 8_192
+"""Tokens that the search for a request's first completion may try: about a second, of the worst grammars six."""
 QUICK = 1e-3
 """Seconds for the masks of a window, below which nobody else is asked: about what a part of the logits saves."""
 
