@@ -69,11 +69,11 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
   const size_t needed = want_confidence ? 0 : best_needed(settings, is_held);
   const bool is_changed = !settings.forbidden.empty() || (is_held && !settings.held.empty()) ||
                           !settings.bias_ids.empty() || has_penalties(settings);
-  if (!load(logits, needed, is_changed, Allowed(settings.mask), scratch))
-    return RowState::kNotANumber;
+  const Look look = load(logits, needed, is_changed, Allowed(settings.mask), scratch);
+  if (!look.is_fine) return RowState::kNotANumber;
   if (is_changed) process(settings, is_held, scratch);
   const auto row = scratch.row;
-  const float best = look_at(row).highest;
+  const float best = is_changed ? look_at(row).highest : look.highest;
   if (best == -kInf) return RowState::kNothingLeft;
   const int32_t place = settings.temperature > 0.0
                             ? choose(settings, best, uniform(settings.seed, position), scratch)
@@ -90,9 +90,10 @@ RowState sample_row(std::span<const float> logits, const SampleSettings& setting
 
 RowState logprobs_row(std::span<const float> logits, int32_t token, size_t num_top,
                       SampleScratch& scratch, RowLogprobs& result) {
-  if (!load(logits, 0, false, Allowed({}), scratch)) return RowState::kNotANumber;
+  const Look look = load(logits, 0, false, Allowed({}), scratch);
+  if (!look.is_fine) return RowState::kNotANumber;
   const auto score = scratch.row;
-  const double best = look_at(score).highest;
+  const double best = look.highest;
   if (best == -kInf) return RowState::kNothingLeft;
   const double log_total = std::log(total_of(score, best));
   const float own = score[token];

@@ -111,16 +111,15 @@ class Allowed {
   bool has(size_t id) const { return mask_.empty() || (mask_[id / 32] >> id % 32 & 1) != 0; }
 
   // The scores of ids [from, from + count), from a multiple of 32 on, with -inf for those that may
-  // not be chosen. Most words of a grammar's masks are all or nothing.
+  // not be chosen. Most words of a grammar's masks are all or nothing, and stand in long runs.
   void copy(std::span<const float> logits, size_t from, size_t count, float* out) const {
+    std::copy_n(logits.data() + from, count, out);
+    if (mask_.empty()) return;
     for (const size_t end = from + count; from < end; from += 32, out += 32) {
+      const uint32_t word = mask_[from / 32];
+      if (word == ~0u) continue;
       const size_t width = std::min<size_t>(32, end - from);
-      const float* in = logits.data() + from;
-      const uint32_t word = mask_.empty() ? ~0u : mask_[from / 32];
-      if (word == ~0u)
-        std::copy_n(in, width, out);
-      else
-        for (size_t i = 0; i < width; ++i) out[i] = word >> i & 1 ? in[i] : -kInf;
+      for (size_t i = 0; i < width; ++i) out[i] = word >> i & 1 ? out[i] : -kInf;
     }
   }
 
@@ -151,17 +150,23 @@ class Allowed {
   std::span<const uint32_t> mask_;
 };
 
-// All scores, as they stand where nothing changes them. False when one is NaN or +inf.
-bool load_all(std::span<const float> logits, bool is_changed, const Allowed& allowed,
+// All scores, as they stand where nothing changes them. A copy is looked at while it is near.
+Look load_all(std::span<const float> logits, bool is_changed, const Allowed& allowed,
               SampleScratch& scratch) {
+  constexpr size_t kNear = 2048;
   scratch.token.clear();
   scratch.row = logits;
-  if (is_changed || !allowed.words().empty()) {
-    scratch.score.resize(logits.size());
-    allowed.copy(logits, 0, logits.size(), scratch.score.data());
-    scratch.row = scratch.score;
+  if (!is_changed && allowed.words().empty()) return look_at(logits);
+  scratch.score.resize(logits.size());
+  scratch.row = scratch.score;
+  Look all;
+  for (size_t from = 0; from < logits.size(); from += kNear) {
+    const size_t count = std::min(kNear, logits.size() - from);
+    allowed.copy(logits, from, count, scratch.score.data() + from);
+    const Look look = look_at(scratch.row.subspan(from, count));
+    all = {std::max(all.highest, look.highest), all.is_fine && look.is_fine};
   }
-  return look_at(scratch.row).is_fine;
+  return all;
 }
 
 // The scores that reach the floor, from the pieces of a row whose highest does.
@@ -187,8 +192,8 @@ void load_from(std::span<const float> logits, float floor, const Allowed& allowe
   token.resize(count);
 }
 
-// The scores of the few ids that may be chosen. False when one is NaN or +inf.
-bool load_allowed(std::span<const float> logits, const Allowed& allowed, SampleScratch& scratch) {
+// The scores of the few ids that may be chosen.
+Look load_allowed(std::span<const float> logits, const Allowed& allowed, SampleScratch& scratch) {
   scratch.score.clear();
   scratch.token.clear();
   const auto words = allowed.words();
@@ -200,22 +205,24 @@ bool load_allowed(std::span<const float> logits, const Allowed& allowed, SampleS
       scratch.token.push_back(static_cast<int32_t>(id));
     }
   scratch.row = scratch.score;
-  return look_at(scratch.row).is_fine;
+  return look_at(scratch.row);
 }
 
 // Takes the scores of a row over, as a copy if they will be changed; with needed > 0 only those
 // that can be among so many of the best. If so many pieces of the row hold a score that reaches the
 // floor, nothing below it is one of the best, and most pieces need no second look. What may not be
-// chosen is nowhere looked at. False when a logit that may be chosen is NaN or +inf.
-bool load(std::span<const float> logits, size_t needed, bool is_changed, const Allowed& allowed,
+// chosen is nowhere looked at. Returns what was seen of all that may be chosen.
+Look load(std::span<const float> logits, size_t needed, bool is_changed, const Allowed& allowed,
           SampleScratch& scratch) {
   if (allowed.is_narrow(logits.size())) return load_allowed(logits, allowed, scratch);
   if (needed == 0) return load_all(logits, is_changed, allowed, scratch);
   auto& highest = scratch.highest;
   highest.clear();
+  Look all;
   for (size_t from = 0; from < logits.size(); from += kPiece) {
     const Look look = allowed.look(logits, from, std::min(kPiece, logits.size() - from));
-    if (!look.is_fine) return false;
+    if (!look.is_fine) return look;
+    all.highest = std::max(all.highest, look.highest);
     highest.push_back(look.highest);
   }
   float floor = -kInf;
@@ -229,7 +236,7 @@ bool load(std::span<const float> logits, size_t needed, bool is_changed, const A
   if (floor == -kInf) return load_all(logits, is_changed, allowed, scratch);
   load_from(logits, floor, allowed, scratch);
   scratch.row = scratch.score;
-  return true;
+  return all;
 }
 
 // Where an id stands in the scratch; -1: it is not among the scores.

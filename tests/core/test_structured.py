@@ -53,7 +53,9 @@ def test_any_object_is_a_schema_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"ignore_eos": True}, {"min_tokens": 1}, {"infill": [(1, 2)]}], ids=str
+    "fields",
+    [{"ignore_eos": True}, {"min_tokens": 1}, {"max_tokens": 0, "prompt_logprobs": 0}],
+    ids=str,
 )
 def test_what_contradicts_a_grammar_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="no meaning with structured output"):
@@ -63,3 +65,18 @@ def test_what_contradicts_a_grammar_is_refused(fields: dict[str, Any]) -> None:
 def test_params_take_nothing_else() -> None:
     with pytest.raises(UserError, match="no StructuredOutputs"):
         SamplingParams(structured_outputs={"regex": "a"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("begins_at", [-1, 3, True, "1"])
+def test_where_an_infill_begins_is_checked(begins_at: Any) -> None:
+    def asked() -> SamplingParams:
+        own = StructuredOutputs(regex="a", begins_at=begins_at)
+        return SamplingParams(structured_outputs=own, infill=[(2, 4)])
+
+    with pytest.raises(UserError, match="begins_at"):
+        asked()
+
+
+def test_where_a_text_begins_is_for_infills_only() -> None:
+    with pytest.raises(UserError, match="begins_at=0 is no place"):
+        SamplingParams(structured_outputs=StructuredOutputs(regex="a", begins_at=0))

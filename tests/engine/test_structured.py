@@ -264,11 +264,11 @@ def test_a_failing_mask_ends_its_request_alone(monkeypatch: pytest.MonkeyPatch) 
     bad = engine.add([1], SamplingParams(structured_outputs=ASKED[1]))
     good = engine.add([1], SamplingParams(structured_outputs=ASKED[2], seed=1))
 
-    def fail(mask: Any) -> None:
+    def fail() -> None:
         raise UserError("the grammar takes too much: it is a test")
 
     (request,) = [r for r in engine.requests if r.seq.request_id == bad]
-    monkeypatch.setattr(request.grammar, "fill", fail)
+    monkeypatch.setattr(request.grammar, "_compute", fail)
     answers = drain(engine)
     assert answers[bad].reason == FinishReason.ERROR
     assert "it is a test" in str(answers[bad].error)
@@ -288,7 +288,7 @@ def test_a_stop_token_ends_it_where_the_grammar_allows_that_token() -> None:
 @pytest.mark.parametrize(
     ("config", "choices"),
     [
-        ({"traits": FULL_TRAITS}, {}),
+        ({"traits": FULL_TRAITS}, {"decoder": "entropy_bound"}),
         ({"traits": BLOCK_TRAITS}, {"decoder": "factor"}),
         ({"traits": BLOCK_TRAITS}, {"decoder": "joint"}),
         ({}, {"decoder": "threshold"}),
@@ -299,7 +299,7 @@ def test_ways_of_generating_that_cannot_are_refused(
     config: dict[str, Any], choices: dict[str, Any]
 ) -> None:
     engine = make(**config)
-    with pytest.raises(UserError, match="left to right"):
+    with pytest.raises(UserError, match="cannot keep to a grammar together"):
         engine.add([1], SamplingParams(structured_outputs=ASKED[1]), **choices)
     assert not engine.has_work
 
@@ -314,13 +314,13 @@ def test_an_engine_without_a_tokenizer_refuses() -> None:
 
 def test_masks_that_take_long_are_filled_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
-    fill = State.fill
+    compute = State._compute
 
-    def noted(state: State, mask: Any) -> None:
+    def noted(state: State) -> None:
         threads.append(threading.current_thread().name)
-        fill(state, mask)
+        compute(state)
 
-    monkeypatch.setattr(State, "fill", noted)
+    monkeypatch.setattr(State, "_compute", noted)
     prompt, params = requests()[0]
     found = []
     for quick in (0.0, np.inf):

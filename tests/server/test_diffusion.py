@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -181,3 +182,27 @@ def test_special_tokens_and_open_positions_of_a_canvas_are_no_text(llm: LLM) -> 
     canvas = [None, 0, 1, EOS, None, None, MASK, 2]
     assert sketched(llm.tokenizer, canvas) == [None, letters, None, None, llm.tokenizer.decode([2])]
     assert sketched(llm.tokenizer, [EOS]) == []
+
+
+def test_a_canvas_fits_a_grammar_and_so_does_what_is_filled_in(server: Running) -> None:
+    asked = {"ignore_eos": False, "skip_special_tokens": True, "temperature": 1, "seed": 2}
+    regex = {"regex": "(ab|c){3,9}d"}
+    answer = server.post("/v1/completions", ASKED | asked | {"structured_outputs": regex})
+    assert answer.status_code == 200, answer.text
+    (choice,) = answer.json()["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert re.fullmatch("(ab|c){3,9}d", choice["text"])
+    ids = server.post("/tokenize", {"prompt": "xabcccccd"}).json()["tokens"]
+    assert len(ids) == 9
+    fields = {"prompt": ids, "infill": [[3, 8]], "max_tokens": None}
+    filled = server.post(
+        "/v1/completions",
+        ASKED | asked | fields | {"structured_outputs": {**regex, "begins_at": 1}},
+    )
+    assert filled.status_code == 200, filled.text
+    assert re.fullmatch("(ab|c){3,9}d", "ab" + filled.json()["choices"][0]["text"])
+    refused = server.post(
+        "/v1/completions", ASKED | asked | fields | {"structured_outputs": {"regex": "abd"}}
+    )
+    assert refused.status_code == 400
+    assert "stretches" in refused.json()["error"]["message"]

@@ -75,7 +75,7 @@ SAMPLING = Panel(
         "structured_outputs": Flag(
             "Let the answer fit: json=FILE (a schema), regex=EXPRESSION, grammar=FILE (Lark or EBNF), "
             "structural_tag=FILE (free text around parts that are not), json_object, or "
-            "choice=TEXT once for each choice.",
+            "choice=TEXT once for each choice; of an infill begins_at=TOKEN besides.",
             ("--structured",),
             kind=list[str],
             read=structure,

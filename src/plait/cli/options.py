@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -151,7 +151,10 @@ MAX_SOURCE_FILE = 1 << 20
 
 def structure(items: list[str]) -> StructuredOutputs | None:
     """["json=schema.json"], ["regex=[0-9]+"], ["choice=yes", "choice=no"], ["grammar=sums.lark"], ["json_object"] or
-    ["structural_tag=tags.json"]."""
+    ["structural_tag=tags.json"]; of an infill "begins_at=4" besides."""
+    begins = [item.partition("=")[2] for item in items if item.startswith("begins_at=")]
+    if begins:
+        return _beginning(begins, structure([i for i in items if not i.startswith("begins_at=")]))
     kinds = [item.partition("=")[0] for item in items]
     if not items:
         return None
@@ -176,6 +179,16 @@ def structure(items: list[str]) -> StructuredOutputs | None:
         return StructuredOutputs(regex=value)
     made: dict[str, Any] = {kind: _source(value)}
     return StructuredOutputs(**made)
+
+
+def _beginning(given: list[str], asked: StructuredOutputs | None) -> StructuredOutputs:
+    """With the place where the text that has to fit begins."""
+    if len(given) != 1 or not given[0].isdigit() or asked is None:
+        raise UserError(
+            "begins_at goes with what the answer has to fit, once, and is a number of tokens",
+            "such as --structured json=FILE --structured begins_at=4",
+        )
+    return replace(asked, begins_at=int(given[0]))
 
 
 def _source(path: str) -> str:

@@ -135,11 +135,16 @@ class SamplingParams:
         given = {
             "ignore_eos": self.ignore_eos,
             "min_tokens": self.min_tokens > 0,
-            "infill": bool(self.infill),
             "max_tokens=0": self.max_tokens == 0,
         }
         for name in (name for name, is_given in given.items() if is_given):
             raise UserError(f"{name} has no meaning with structured output", "leave it out")
+        begin = self.structured_outputs.begins_at
+        if begin is not None and not (self.infill and begin <= self.infill[0][0]):
+            raise UserError(
+                f"begins_at={begin} is no place before the first stretch of an infill",
+                "where the text begins that has to fit, or leave it out",
+            )
 
     def _check_collections(self) -> None:
         stops = self.stop if isinstance(self.stop, Sequence) else ("",)

@@ -186,11 +186,13 @@ class Sequence:
             self.scored += 1
 
     def reopen(self, spans: Iterable[tuple[int, int]], mask_token: int) -> None:
-        """Mask stretches [start, end) of a canvas that is all prompt; what comes before the first stays it."""
+        """Mask stretches [start, end) of a canvas that is all prompt; what comes before the first stays it,
+        but for what was answered."""
         for start, end in spans:
             self._tokens[start:end] = mask_token
             self._masked[start:end] = True
-        self.prompt_length = self.final = self.emitted = int(np.flatnonzero(self.masked)[0])
+        self.final = self.emitted = int(np.flatnonzero(self.masked)[0])
+        self.prompt_length = self.final - self.answered
 
     def truncate(self, length: int) -> None:
         """Drop the canvas beyond `length` (a stop token inside a block)."""

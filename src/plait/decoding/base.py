@@ -29,6 +29,7 @@ be shared out to the threads. What it says of one request depends on that reques
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -38,6 +39,7 @@ from numpy.typing import NDArray
 from plait.core import registry
 from plait.core.aids import NO_AIDS, Aids
 from plait.core.params import SamplingParams
+from plait.core.places import Guide
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
 from plait.core.window import NO_INTS, Floats, Ints, Masks, Update, Window
@@ -54,6 +56,10 @@ class Walk(Protocol):
     """What a decoder needs of a grammar's state (grammar/base.py)."""
 
     @property
+    def is_accepting(self) -> bool:
+        """Whether the answer may end here."""
+
+    @property
     def is_finished(self) -> bool:
         """Whether nothing may follow any more."""
 
@@ -66,6 +72,12 @@ class Walk(Protocol):
     def rollback(self, count: int) -> None:
         """Take back the last tokens."""
 
+    def fork(self) -> Self:
+        """A second one at the same place."""
+
+    def replay(self, tokens: Iterable[int]) -> int:
+        """Go on by tokens up to one that may not come next; how many could."""
+
 
 class Item(NamedTuple):
     """One request's rows: logits float32 [len(window.rows), vocab_size], at least one.
@@ -73,7 +85,8 @@ class Item(NamedTuple):
     beside: of a request with a second stream (Sequence.second), its logits for the last target, float32 [vocab_size];
     None where the step did not get that far, and then no open target is among the rows.
     masks: what a grammar lets the open rows choose; None: everything. walk: where it stands before the first open row,
-    of a planner whose rows are decided together; whoever goes on by it goes back.
+    of a planner whose rows are decided together; whoever goes on by it goes back. guide: of a planner whose open places
+    lie between others, finds completions (guided.py); then the walk stands behind all that is final.
     """
 
     logits: Floats
@@ -82,6 +95,7 @@ class Item(NamedTuple):
     beside: Floats | None = None
     masks: Masks | None = None
     walk: Walk | None = None
+    guide: Guide | None = None
 
 
 class Decoder(ABC):
@@ -90,7 +104,8 @@ class Decoder(ABC):
     threads: set by whoever has some. aids: see `equip`. edits: may write again, or mask again, what it wrote; then the window's
     targets are all positions that are not final, and `Update.settled` says when it has come to rest. contrasts: wants
     to see other logits beside those of the request. constrains: whether it keeps to `Item.masks`; walks: to
-    `Item.walk`.
+    `Item.walk`. is_guided: whether it goes by proposals and their confidence alone, so that others may be put in their
+    place (guided.py).
     """
 
     edits: bool = False
@@ -103,6 +118,10 @@ class Decoder(ABC):
     def __init__(self, options: Any, traits: Traits) -> None:
         self.options = options
         self.traits = traits
+
+    @property
+    def is_guided(self) -> bool:
+        return False
 
     @property
     def threshold(self) -> float | None:
@@ -162,6 +181,10 @@ class Wrapper(Decoder):
         assert inner is not None
         self.inner = inner
         self.edits, self.contrasts = inner.edits, self.contrasts or inner.contrasts
+
+    @property
+    def is_guided(self) -> bool:
+        return self.inner.is_guided
 
     @property
     def threshold(self) -> float | None:

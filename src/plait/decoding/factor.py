@@ -44,6 +44,7 @@ class Options:
 class Decoder(base.Decoder):
     """Writes the surest open targets."""
 
+    is_guided = True
     options: Options
 
     def decide_all(self, items: list[Item]) -> list[Update | Exception]:

@@ -58,6 +58,10 @@ class Decoder(base.Decoder):
 
     options: Options
 
+    @property
+    def is_guided(self) -> bool:
+        return self.options.score in ("confidence", "random")
+
     def decide_all(self, items: list[Item]) -> list[Update | Exception]:
         return rows.decide_all(items, self.traits, self.threads, self._write, want_confidence=True)
 

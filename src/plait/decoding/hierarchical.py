@@ -42,6 +42,7 @@ class Options:
 class Decoder(base.Decoder):
     """Writes open targets that lie apart."""
 
+    is_guided = True
     options: Options
 
     def decide_all(self, items: list[Item]) -> list[Update | Exception]:

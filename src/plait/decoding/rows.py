@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.core.params import SamplingParams
+from plait.core.places import WITNESS
 from plait.core.sequence import Sequence
 from plait.core.traits import Traits
 from plait.core.window import NO_INTS, NOTHING, Floats, Ints, Masks, TokenLogprobs, Update
+from plait.decoding import guided
 from plait.decoding.base import Item, Rows, split
 from plait.kernels import sampling
 from plait.kernels.plan import Pool
@@ -35,14 +38,29 @@ def decide_all(
     for item in items:
         part = split(item, edits=edits)
         parts.append(part)
-        asks.append(ask(part, traits, want_confidence=want_confidence))
+        if item.guide is None:
+            asks.append(ask(part, traits, want_confidence=want_confidence))
+    answers = iter(sampling.answer(asks, threads))
     updates: list[Update | Exception] = []
-    for part, choices in zip(parts, sampling.answer(asks, threads), strict=True):
+    for item, part in zip(items, parts, strict=True):
         try:
-            updates.append(_update(part, choices, write))
+            if item.guide is not None:
+                updates.append(_guided(item, part, traits, write))
+            else:
+                updates.append(_update(part, next(answers), write))
         except Exception as error:  # of this request alone
             updates.append(error)
     return updates
+
+
+def _guided(item: Item, part: Rows, traits: Traits, write: Write) -> Update:
+    """Of what fits a grammar (guided.py)."""
+    if not len(part.targets):
+        return NOTHING
+    asked = partial(ask, traits=traits, want_confidence=True)
+    part, choices, witness = guided.propose(item, part, asked)
+    update = write(part, choices)
+    return update._replace(memory={**update.memory, WITNESS: witness})
 
 
 def _update(part: Rows, choices: sampling.Choices | FloatingPointError, write: Write) -> Update:

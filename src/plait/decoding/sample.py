@@ -30,6 +30,7 @@ SUMMARY = "sample every open position; greedy at temperature 0"
 class Decoder(base.Decoder):
     """Writes all open targets."""
 
+    is_guided = True
     constrains = True
 
     def best(self, seq: Sequence, window: Window) -> int:

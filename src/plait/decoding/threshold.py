@@ -3,8 +3,8 @@
 Each open position proposes a token: the best one at temperature 0, else one sampled as in
 `decoding/sample.py`, with the random number of its position (so a proposal changes from step to step only
 as far as the distribution does). Its confidence is the token's probability at temperature 1. Written are
-all proposals with confidence >= min(threshold, highest confidence - 1e-5): at least one, always. By a grammar the
-block is decided from its beginning on (in_order.py).
+all proposals with confidence >= min(threshold, highest confidence - 1e-5): at least one, always. By a grammar a
+block is decided from its beginning on (in_order.py), and a canvas by proposals that fit (guided.py).
 """
 
 from __future__ import annotations
@@ -39,24 +39,29 @@ class Options:
 class Decoder(base.Decoder):
     """Writes the open targets it is sure of."""
 
+    is_guided = True
     walks = True
     options: Options
 
     def decide_all(self, items: list[Item]) -> list[Update | Exception]:
-        free = [item for item in items if item.walk is None]
+        free = [item for item in items if not _is_in_order(item)]
         updates = iter(
             rows.decide_all(free, self.traits, self.threads, self._write, want_confidence=True)
         )
         return [
-            next(updates)
-            if item.walk is None
-            else in_order.decide(item, self.traits, self.options.threshold)
+            in_order.decide(item, self.traits, self.options.threshold)
+            if _is_in_order(item)
+            else next(updates)
             for item in items
         ]
 
     def _write(self, part: Rows, choices: Choices) -> Update:
         sure = sure_ones(choices.confidence, self.options.threshold)
         return rows.written(part, choices, sure)
+
+
+def _is_in_order(item: Item) -> bool:
+    return item.walk is not None and item.guide is None
 
 
 def sure_ones(confidence: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:

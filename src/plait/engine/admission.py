@@ -79,7 +79,12 @@ def checked_start(
         )
     if answered and params.prompt_logprobs is not None:
         raise UserError("answered has no meaning with prompt_logprobs", "leave one out")
-    begun: list[int] = ids[len(ids) - answered :].tolist()
+    asked = params.structured_outputs
+    start, end = len(ids) - answered, len(ids)
+    if params.infill and asked is not None:
+        end = params.infill[0][0]
+        start = end if asked.begins_at is None else asked.begins_at
+    begun: list[int] = ids[start:end].tolist()
     return begun
 
 

@@ -132,7 +132,7 @@ class Engine:
         can_begin = parts[0].constrains and not parts[1].contrasts
         begun = admission.checked_start(ids, params, can_begin, answered, score_from)
         salt = admission.salted(cache_salt, parts[0].pattern)
-        own = {"limit": limit, "salt": salt, "answered": answered, "scored": score_from}
+        own = {"limit": limit, "salt": salt, "answered": len(begun), "scored": score_from}
         requests = [
             Request(seq, *parts, *place, end, self.constraining.state(params, begun))
             for seq in admission.sequences(self._take_ids(params.n), ids, params, **own)
@@ -145,6 +145,7 @@ class Engine:
             seq.metrics.is_lossy = chosen.is_lossy(params)
             request.planner.admit(seq)
             self.scheduler.check(request)
+        self.constraining.guide(requests)
         return requests
 
     def enqueue(self, requests: list[Request]) -> int:

@@ -25,7 +25,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.core.places import Guide
 from plait.core.structured import StructuredOutputs
+from plait.core.window import Masks
 
 Words = NDArray[np.uint32]
 
@@ -69,6 +71,12 @@ class State(ABC):
     def fill(self, mask: Words) -> None:
         """Write which tokens may come next, uint32 [words]. Raises UserError when that takes too much."""
 
+    def current(self, num_words: int) -> Masks:
+        """The same, uint32 [1, num_words], until it is asked for again."""
+        masks: Masks = np.empty((1, num_words), np.uint32)
+        self.fill(masks[0])
+        return masks
+
     @abstractmethod
     def forced(self) -> int | None:
         """The one token that may come next because its text is certain; None where there is a choice."""
@@ -97,9 +105,11 @@ class State(ABC):
 
 
 class Compiler(ABC):
-    """Makes states for one tokenizer, and keeps what it has compiled. num_words: of a mask."""
+    """Makes states for one tokenizer, and keeps what it has compiled. num_words: of a mask. completer: finds how answers
+    can be completed."""
 
     num_words: int
+    completer: Guide
 
     @abstractmethod
     def compile(self, asked: StructuredOutputs) -> State:

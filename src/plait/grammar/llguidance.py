@@ -19,7 +19,8 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from plait.core.errors import UserError
 from plait.core.structured import StructuredOutputs
-from plait.grammar import base, open_end, tags
+from plait.core.window import Masks
+from plait.grammar import base, completing, open_end, tags
 from plait.grammar.base import Lexicon, Words
 
 MAX_GRAMMAR_SYMBOLS = 10_000
@@ -58,6 +59,7 @@ class State(base.State):
             num_words, np.uint32
         )  # where the matcher writes: to ask for an address takes long
         self._address, self._num_bytes = self._own.ctypes.data, self._own.nbytes
+        self._row: Masks = self._own[None]
         self.num_tokens = num_tokens
 
     @property
@@ -68,9 +70,14 @@ class State(base.State):
     def is_finished(self) -> bool:
         return self._matcher.is_stopped()
 
+    def current(self, num_words: int) -> Masks:
+        if num_words != len(self._own):
+            return super().current(num_words)
+        self._compute()
+        return self._row
+
     def fill(self, mask: Words) -> None:
-        self._matcher.unsafe_compute_mask_ptr(self._address, self._num_bytes)
-        self._check()
+        self._compute()
         own = self._own
         if len(mask) == len(own):
             mask[:] = own
@@ -100,6 +107,10 @@ class State(base.State):
     def fork(self) -> State:
         return State(self._matcher.deep_copy(), len(self._own), self.num_tokens)
 
+    def _compute(self) -> None:
+        self._matcher.unsafe_compute_mask_ptr(self._address, self._num_bytes)
+        self._check()
+
     def _check(self) -> None:
         if self._matcher.is_error():
             if "NoExtensionBias" in self._matcher.get_error():
@@ -128,6 +139,7 @@ class Compiler(base.Compiler):
         self.cached_bytes = 0
         self.num_words = -(-vocab_size // _WORD_BITS)
         self._endings = open_end.Endings(lexicon, self.num_words)
+        self.completer = completing.Completer(lexicon, eos_ids, self.num_words)
 
     def compile(self, asked: StructuredOutputs) -> base.State:
         source = _source(asked)

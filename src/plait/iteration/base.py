@@ -30,6 +30,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from plait.core.config import PAGE
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
+from plait.core.places import Guide
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
@@ -65,6 +66,7 @@ class Planner(ABC):
     pairs: whether a second stream (Sequence.second) can go along.
     constrains: every token that it lays out follows those before it, so that a grammar can say which may come.
     walks: what is final of an answer is its beginning, and the open places that a step decides lie right behind it.
+    guides: the same, but open places may lie between others; whatever is written, the rest has to fit (decoding/guided.py).
     approximates: goes on from APPROX slots too.
     needs_slots: cannot go on with a cache that keeps nothing.
     time: what a step costs on this machine, where it was measured; set before the first request.
@@ -79,6 +81,7 @@ class Planner(ABC):
     pairs: ClassVar[bool] = False
     constrains: ClassVar[bool] = False
     walks: ClassVar[bool] = False
+    guides: ClassVar[bool] = False
     approximates: bool = False
     needs_slots: bool = False
     time: StepTime | None = None
@@ -148,11 +151,11 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
             "decoder: one that contrasts two streams needs a model that generates left to right",
             "use the planner 'autoregressive', or another decoder",
         )
-    one_by_one = planner.constrains and decoder.constrains
-    if params.structured_outputs and not (one_by_one or (planner.walks and decoder.walks)):
+    if params.structured_outputs and not can_fit(planner, decoder):
         raise UserError(
-            "structured output needs an answer that is written left to right",
-            "use the planner 'autoregressive' or 'speculative' with the decoder 'auto', 'block' with 'threshold', or "
+            "structured output: this planner and this decoder cannot keep to a grammar together",
+            "use the planner 'autoregressive' or 'speculative' with the decoder 'auto', 'block' with 'threshold', "
+            "'canvas' with 'threshold', 'hierarchical', 'factor' or 'fixed_steps' (score confidence or random), or "
             "leave it out",
         )
     if not decoder.edits:
@@ -166,6 +169,15 @@ def check_fit(planner: Planner, decoder: Decoder, params: SamplingParams) -> Non
         raise UserError(
             "infill: a decoder that edits could change what was given", "use another decoder"
         )
+
+
+def can_fit(planner: Planner, decoder: Decoder) -> bool:
+    """Whether they can keep to a grammar: token by token, a block in order, or a canvas by proposals."""
+    return (
+        (planner.constrains and decoder.constrains)
+        or (planner.walks and decoder.walks)
+        or (planner.guides and decoder.is_guided)
+    )
 
 
 class ChooseParts(Protocol):
@@ -187,7 +199,8 @@ class Request:
 
     priority: lower goes first; within one priority tenants share, and within a tenant `arrival` counts.
     deadline: time (time.perf_counter) by which it has to end. served: number of the step that last
-    planned a window for it. grammar: where its answer stands, if it has to fit one.
+    planned a window for it. grammar: where its answer stands, if it has to fit one; guide: finds completions, of a
+    planner that guides.
     """
 
     seq: Sequence
@@ -197,6 +210,7 @@ class Request:
     tenant: str = ""
     deadline: float | None = None
     grammar: State | None = None
+    guide: Guide | None = None
     arrival: int = 0
     served: int = 0
 

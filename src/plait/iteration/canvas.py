@@ -108,6 +108,7 @@ class Planner(base.Planner):
     fills = True
     waits = True
     is_whole = True
+    guides = True
     options: Options
 
     def __init__(self, options: Any, traits: Traits) -> None:

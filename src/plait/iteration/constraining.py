@@ -23,11 +23,15 @@ import numpy as np
 
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
+from plait.core.places import WITNESS, Effort, Witness, places
+from plait.core.sequence import Sequence
 from plait.core.window import Masks, Update, Window
 from plait.grammar.base import Compiler, State
 from plait.iteration.base import Job, Request
 
 ALL = np.uint32(0xFFFFFFFF)
+FIRST_EFFORT = 8_192
+"""Tokens that the search for a request's first completion may try: about a second, of the worst grammars six."""
 QUICK = 1e-3
 """Seconds for the masks of a window, below which nobody else is asked: about what a part of the logits saves."""
 
@@ -65,6 +69,21 @@ class Constraining:
         state.seconds = time.perf_counter() - begin
         return state
 
+    def guide(self, requests: list[Request]) -> None:
+        """Give the choices of a request whose planner guides what that takes: who finds completions, and a first one.
+        Any thread, once the canvas is laid out. Raises UserError where none is found."""
+        state, seq = requests[0].grammar, requests[0].seq
+        if state is None or not requests[0].planner.guides:
+            return
+        assert self._compiler is not None
+        completer, at = self._compiler.completer, places(seq)
+        found = completer.complete(state, at, Effort(FIRST_EFFORT))
+        if found is None:
+            raise UserError(*_no_completion(seq))
+        for request in requests:
+            request.guide = completer
+            request.seq.scratch[WITNESS] = Witness(at.first, tuple(found))
+
     @property
     def _num_words(self) -> int:
         assert self._compiler is not None
@@ -83,9 +102,13 @@ class Constraining:
             if state is None or not len(targets) or targets.item(-1) < job.request.seq.length:
                 continue
             count = 1 + len(window.parents)
-            masks: Masks = np.empty((count, self._num_words), np.uint32)
-            if state.seconds * count < QUICK:
-                pending.masks[place] = found = _filled(state, masks, window, time.perf_counter)
+            is_quick = state.seconds * count < QUICK
+            masks: Masks | None = None
+            if count > 1 or not is_quick:
+                masks = np.empty((count, self._num_words), np.uint32)
+            if masks is None or is_quick:
+                found = self._now(state, masks, window)
+                pending.masks[place] = found
                 if not isinstance(found, Exception) and len(window.rows) == count:
                     jobs[place] = Job(job.request, window, job.view, job.second, found)
             else:
@@ -95,6 +118,30 @@ class Constraining:
                 self._thread = ThreadPoolExecutor(1, "plait-masks")
             pending.rest = self._thread.submit(pending.fill, slow)
         return pending
+
+    def _now(self, state: State, masks: Masks | None, window: Window) -> Masks | Exception:
+        """masks: to fill; None for a single row, which the state has room for itself."""
+        if masks is not None:
+            return _filled(state, masks, window, time.perf_counter)
+        try:
+            begin = time.perf_counter()
+            found = state.current(self._num_words)
+            state.seconds = time.perf_counter() - begin
+            return found
+        except Exception as error:  # of this request alone
+            return error
+
+
+def _no_completion(seq: Sequence) -> tuple[str, str]:
+    if seq.params.infill:
+        return (
+            "infill: nothing was found for these stretches that fits the grammar together with what stands around them",
+            "longer or shorter stretches (in tokens), text around them that fits, begins_at where that begins",
+        )
+    return (
+        f"no answer was found that fits the grammar and is complete within {seq.limit - seq.prompt_length} tokens",
+        "raise max_tokens, or use a planner that writes in order ('block', 'autoregressive')",
+    )
 
 
 @dataclass(slots=True)
@@ -168,6 +215,8 @@ def follow(request: Request) -> None:
             raise UserError("the grammar wants letters that the model's tokenizer cannot spell")
     if seq.params.logprobs is None and request.planner.constrains:
         _jump(request, state)
+    if request.guide is not None and seq.final == seq.limit:
+        seq.ends_here = state.is_accepting
     if state.is_finished:
         seq.truncate(seq.prompt_length + state.num_tokens)
         seq.ends_here, seq.is_closed = True, state.is_closed

@@ -41,8 +41,9 @@ def _item(job: Job, logits: Floats, masks: Masks | None) -> Item:
     if window.guidance:
         logits = _guided(logits, window)
     if job.second is None or not len(job.second.window.rows):
-        walk = job.request.grammar if job.request.planner.walks else None
-        return Item(logits, seq, window, None, masks, walk)
+        request = job.request
+        walk = request.grammar if request.planner.walks or request.guide else None
+        return Item(logits, seq, window, None, masks, walk, request.guide)
     return Item(logits[:-1], seq, window, logits[-1], masks)
 
 

@@ -99,6 +99,12 @@ class Structure(Body):
     json_object: bool | None = None
     structural_tag: dict[str, Any] | str | None = None
     disable_any_whitespace: bool = False
+    begins_at: int | None = Field(
+        None,
+        ge=0,
+        description="Of an infill: the token of the prompt with which the text begins that has to fit; else the first "
+        "that is filled in.",
+    )
 
     def asked(self) -> StructuredOutputs:
         """Raises UserError."""
