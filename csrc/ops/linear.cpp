@@ -23,6 +23,9 @@ const LinearTable& linear_table();
 namespace neondot {
 const LinearTable& linear_table();
 }
+namespace neoni8mm {
+const LinearTable& linear_table();
+}
 
 namespace {
 
@@ -35,6 +38,9 @@ const LinearTable& table_of(Isa isa) {
 #endif
 #if defined(PLAIT_HAS_avx2)
   if (isa == Isa::avx2) return avx2::linear_table();
+#endif
+#if defined(PLAIT_HAS_neoni8mm)
+  if (isa == Isa::neoni8mm) return neoni8mm::linear_table();
 #endif
 #if defined(PLAIT_HAS_neondot)
   if (isa == Isa::neondot) return neondot::linear_table();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from plait._C import (
+    KvPages,
     PackedMatrix,
     Plan,
     Pool,
@@ -14,6 +15,7 @@ from plait._C import (
 from plait.core.errors import CapacityError, UserError
 
 __all__ = [
+    "KvPages",
     "PackedMatrix",
     "Plan",
     "Pool",
