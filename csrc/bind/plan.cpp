@@ -112,12 +112,6 @@ void add_moe(Plan& plan, const Columns& x, const Columns& scores, const Columns&
   plan.moe(std::move(spec));
 }
 
-// The memory of a pool of pages. To ask an array for its buffer takes longer than all else that a
-// step hands over, so it is done once.
-struct KvPages {
-  KvMemory memory;
-};
-
 void check_memory(const Plan& plan, const KvMemory& kv) {
   const KvShape& shape = plan.kv();
   const auto part = static_cast<size_t>(page_part_bytes(shape.type, shape.head_dim));
@@ -152,7 +146,7 @@ std::vector<const uint32_t*> spread(const std::vector<WordRows>& masks, const In
 double run(Plan& plan, const IntArray& tokens, const IntArray& positions, const IntArray& windows,
            const IntArray& pages, const nb::bytes& masks, const IntArray& wanted,
            const IntArray& best, const std::vector<WordRows>& allowed, const IntArray& allowed_of,
-           const KvPages& kv, const FloatResult& out, const std::optional<Floats>& embeddings,
+           const KvMemory& kv, const FloatResult& out, const std::optional<Floats>& embeddings,
            const std::optional<Ints>& embedding_rows, const std::optional<Floats>& hidden,
            int first, int last, const Columns& entry, const std::optional<Columns>& exit) {
   Batch batch;
@@ -171,14 +165,14 @@ double run(Plan& plan, const IntArray& tokens, const IntArray& positions, const 
       spread(allowed, allowed_of, plan, wanted.size());
   batch.allowed = rows_allowed.empty() ? nullptr : rows_allowed.data();
   batch.out = out.data();
-  batch.kv = kv.memory.data();
+  batch.kv = kv.data();
   const View from = view_of(entry);
   const size_t rows = tokens.size();
   demand(positions.size() == rows, "one position per token");
   demand(windows.size() % kWindowFields == 0, "a window has seven numbers");
   demand(first >= 0 && first <= last && last <= plan.num_ops(), "no such range of ops");
   demand(exit.has_value() == (last < plan.num_ops()), "a run that ends early needs an exit");
-  check_memory(plan, kv.memory);
+  check_memory(plan, kv);
   if (embeddings) {
     demand(embedding_rows && embedding_rows->shape(0) == rows, "one embedding row per token");
     batch.embeddings = embeddings->data();
@@ -208,10 +202,6 @@ double run(Plan& plan, const IntArray& tokens, const IntArray& positions, const 
 }  // namespace
 
 void init_plan(nb::module_& m) {
-  nb::class_<KvPages>(m, "KvPages")
-      .def(
-          "__init__", [](KvPages* self, KvMemory memory) { new (self) KvPages{std::move(memory)}; },
-          nb::arg("data"));
   nb::class_<Plan>(m, "Plan")
       .def_prop_ro("num_ops", &Plan::num_ops)
       .def("embed",

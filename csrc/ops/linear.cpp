@@ -56,7 +56,7 @@ const LinearTable& table_of(Isa isa) {
 // putting them together takes longer than it saves (Zen 4: up to 30%). AVX2 comes to the same bits.
 constexpr int64_t kFewRows = 2;
 
-const LinearTable& table_for(Isa isa, int64_t num_rows) {
+const LinearTable& table_for(Isa isa, [[maybe_unused]] int64_t num_rows) {
 #if defined(PLAIT_HAS_avx2)
   if (isa == Isa::avx512vnni && num_rows <= kFewRows) return avx2::linear_table();
 #endif

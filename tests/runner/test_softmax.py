@@ -10,7 +10,7 @@ import pytest
 
 from plait.core.config import PAGE
 from plait.core.window import Floats
-from plait.kernels.plan import KvPages, PackedMatrix, Pool, make_plan, runnable_isas
+from plait.kernels.plan import PackedMatrix, Pool, make_plan, runnable_isas
 from plait.kvcache.pool import KVLayout
 from plait.kvcache.pool import Pool as Pages
 from plait.models.base import AttentionSpec
@@ -54,7 +54,7 @@ class Attention:
         none, wanted = array("i", [0] * len(place)), array("i", range(len(place)))
         out = np.zeros((len(place), Q), np.float32)
         self.plan.run(
-            none, place, windows, pages, b"", wanted, none, [], none, KvPages(self.pages.data), out,
+            none, place, windows, pages, b"", wanted, none, [], none, self.pages.data, out,
             None, None, np.concatenate(fed), 1, 2, (0, 0, Q + 2 * KV, False), None,
         )  # fmt: skip
         return np.split(out, np.cumsum([len(rows) for rows in fed])[:-1])

@@ -17,7 +17,7 @@ from plait.analysis.roofline import Peaks
 from plait.core.config import PAGE
 from plait.core.window import Floats
 from plait.engine.facts import Cost, Work, save_softmax_gain, softmax_key
-from plait.kernels.plan import KvPages, PackedMatrix, Pool, make_plan
+from plait.kernels.plan import PackedMatrix, Pool, make_plan
 from plait.kvcache.pool import KVLayout
 from plait.kvcache.pool import Pool as Pages
 
@@ -62,7 +62,6 @@ class Bench:
         sets = max(1, -(-COLD_BYTES // (per_set * layout.page_bytes)))
         self.pages = Pages(layout, per_set * sets)
         _fill(self.pages)
-        self._kv = KvPages(self.pages.data)
         self._tables = [array("i", (tables + per_set * i).ravel().tolist()) for i in range(sets)]
         self._windows = _windows(load, tables.shape[1])
         self._rows = load.sequences * load.rows
@@ -107,7 +106,7 @@ class Bench:
         begin = time.perf_counter()
         plan.run(
             none, place, self._windows, pages, b"", wanted, none, [], none,
-            self._kv, self.out, None, None, self._hidden, 1, plan.num_ops, self._entry, None,
+            self.pages.data, self.out, None, None, self._hidden, 1, plan.num_ops, self._entry, None,
         )  # fmt: skip
         return time.perf_counter() - begin
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from plait._C import (
-    KvPages,
     PackedMatrix,
     Plan,
     Pool,
@@ -15,7 +14,6 @@ from plait._C import (
 from plait.core.errors import CapacityError, UserError
 
 __all__ = [
-    "KvPages",
     "PackedMatrix",
     "Plan",
     "Pool",

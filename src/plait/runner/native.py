@@ -9,7 +9,7 @@ import numpy as np
 
 from plait.core.step import StepInput
 from plait.core.window import Floats, Ints
-from plait.kernels.plan import KvPages, Plan, Pool, make_plan
+from plait.kernels.plan import Plan, Pool, make_plan
 from plait.kvcache import pool as kv_pool
 from plait.models.base import AttentionSpec, Graph, Rope, Value
 from plait.runner import learning
@@ -44,7 +44,7 @@ class NativeRunner:
     ) -> None:
         """activations: "int8" or "f32". unified: the form of softmax (softmax.py). Packs every weight; raises FormatError
         for damaged ones."""
-        self._kv = KvPages(kv.data)
+        self._kv = kv.data
         self._fused = fuse(graph)
         self.weights = Weights(checkpoint, threads, _packing(self._fused, activations))
         layout = kv.layout
