@@ -70,6 +70,27 @@ __attribute__((noinline)) void soften(const float* scales, float* scores, float*
   for (int r = 0; r < R; ++r) ends[r][1] = ends[r][1] * decay[r] + sum_lanes(total[r]);
 }
 
+// The unified form (FlashDecoding++, arXiv:2311.01282 section 3): weights against a maximum that is
+// known beforehand. Nothing is compared and nothing rescaled, so no page waits for the one before.
+// Whether the sums stayed in range is looked at once, when they are complete (is_in_range).
+template <int R>
+__attribute__((noinline)) void soften_unified(const float* scales, const float* maxima,
+                                              float* scores, float* const* ends) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    float* row = scores + r * kPage;
+    const Vec scale = splat(scales[r]), base = splat(-maxima[r]);
+    Vec total = splat(0.0f);
+    for (int j = 0; j < kPageVecs; ++j) {
+      const Vec weight = exp(fma(load(row + j * kLanes), scale, base));
+      store(row + j * kLanes, weight);
+      total = add(total, weight);
+    }
+    ends[r][0] = maxima[r];
+    ends[r][1] += sum_lanes(total);
+  }
+}
+
 // One page's place in the task, and where the next page lies.
 template <class Kv>
 struct Page {
@@ -109,7 +130,12 @@ void page_tile(const AttentionTask& task, const RowScratch& rows, int first, con
   for (int r = 0; r < R; ++r)
     if (needs_mask(task, first + r, page.slot))
       mask_scores(task, first + r, page.slot, scores + r * kPage);
-  soften<R>(rows.scales + first, scores, ends, decay);
+  if (task.maxima != nullptr) {
+    soften_unified<R>(rows.scales + first, task.maxima + first, scores, ends);
+    store(decay, splat(1.0f));
+  } else {
+    soften<R>(rows.scales + first, scores, ends, decay);
+  }
   if constexpr (kIsInt8)
     value_tile_int8<R>(scores, page.v, task.head_dim, count, decay, page.next_v, out);
   else

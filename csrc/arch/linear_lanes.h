@@ -4,6 +4,7 @@
 //   kVectorPanels          panels (of 8 rows) in a vector
 //   kHasDot, PLAIT_HAS_DOT `dot` sums the 4 products of a lane into 32 bits in one step, else
 //                          `pair_dot` adds products in pairs to 16 bits
+//   PLAIT_HAS_MATRIX       `matrix` multiplies 2 rows by 2 tokens in one step
 //   kTakesSigned           `dot` and `pair_dot` take signed weights, else unsigned ones
 #pragma once
 

@@ -216,6 +216,55 @@ PLAIT_INLINE Ints multiply(Ints a, Ints b) {
 }
 #endif
 
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define PLAIT_HAS_MATRIX
+// `smmla`: 2 rows x 8 columns by 8 columns x 2 tokens. Two neighbouring chunks of a panel, zipped,
+// are four such pairs of rows.
+struct RowPairs {
+  int8x16_t at[4];
+};
+using TokenPair = int8x16_t;
+struct PairSums {  // [2 rows][2 tokens] each
+  int32x4_t at[4];
+};
+
+PLAIT_INLINE RowPairs pair_rows(Bytes first, Bytes second) {
+  return {{s8(vzip1q_s32(first.low, second.low)), s8(vzip2q_s32(first.low, second.low)),
+           s8(vzip1q_s32(first.high, second.high)), s8(vzip2q_s32(first.high, second.high))}};
+}
+PLAIT_INLINE TokenPair pair_tokens(const int8_t* first, const int8_t* second) {
+  return vcombine_s8(vld1_s8(first), vld1_s8(second));
+}
+PLAIT_INLINE int32x4_t pair_multipliers(const uint16_t (&first)[2], const uint16_t (&second)[2]) {
+  const int32x2_t both = vset_lane_s32(second[0], vdup_n_s32(first[0]), 1);
+  return vcombine_s32(both, both);
+}
+// The products of 16 columns, times each token's multiplier.
+PLAIT_INLINE PairSums matrix(const RowPairs (&rows)[2], const TokenPair (&x)[2],
+                             int32x4_t multipliers) {
+  PairSums sums;
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const int32x4_t first = vmmlaq_s32(vdupq_n_s32(0), rows[0].at[i], x[0]);
+    sums.at[i] = vmulq_s32(vmmlaq_s32(first, rows[1].at[i], x[1]), multipliers);
+  }
+  return sums;
+}
+PLAIT_INLINE PairSums add(const PairSums& a, const PairSums& b) {
+  PairSums sums;
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) sums.at[i] = vaddq_s32(a.at[i], b.at[i]);
+  return sums;
+}
+// One of the two tokens, an integer per row.
+template <int kToken>
+PLAIT_INLINE Ints of_token(const PairSums& sums) {
+  const auto& at = sums.at;
+  if constexpr (kToken == 0) return {vuzp1q_s32(at[0], at[1]), vuzp1q_s32(at[2], at[3])};
+  return {vuzp2q_s32(at[0], at[1]), vuzp2q_s32(at[2], at[3])};
+}
+#endif
+
 // Without `dot`: products of weights and activations, added in pairs to 16 bits. The caller sees to
 // it that they fit. Signed, since unsigned weights have at most 6 bits.
 PLAIT_INLINE int32x4_t pair_dot(int8x16_t weights, int8x16_t x) {

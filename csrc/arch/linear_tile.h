@@ -176,10 +176,10 @@ struct Tile : Totals<kVectors, kTokens> {
   // total += scale * sum, for one token and the group of columns that begins at kFirst.
   template <int kFirst>
   PLAIT_INLINE void add_token(const Floats (&scale)[kVectors], const ActBlock& x, int t,
-                              const Sums& sums) {
+                              const Ints (&sums)[kVectors]) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      Ints sum = sums[v][t].total;
+      Ints sum = sums[v];
       if constexpr (S::kHasOffset) sum = subtract(sum, times<S::kOffset>(sum_of_group<kFirst>(x)));
       total[v][t] = fma(to_float(sum), scale[v], total[v][t]);
     }
@@ -212,8 +212,57 @@ struct Tile : Totals<kVectors, kTokens> {
       });
     });
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) add_token<kFirst>(scale, *x[t], t, sums);
+    for (int t = 0; t < kTokens; ++t) {
+      Ints total_of[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) total_of[v] = sums[v][t].total;
+      add_token<kFirst>(scale, *x[t], t, total_of);
+    }
   }
+
+#if defined(PLAIT_HAS_MATRIX)
+  // The same for two tokens at a time; a last odd one is its own partner.
+  template <int kFirst>
+  PLAIT_INLINE void two_by_two(const Cursor (&block)[kVectors], const Floats (&scale)[kVectors],
+                               const Blocks& x) {
+    constexpr int kPairs = (kTokens + 1) / 2;
+    PairSums sums[kVectors][kPairs];
+    unroll<S::kGroup / kActBlock>([&](auto part) PLAIT_LAMBDA {
+      constexpr int kAt = kFirst + part.value * kActBlock;
+      RowPairs rows[kVectors][2];
+      unroll<2>([&](auto half) PLAIT_LAMBDA {
+        Bytes first[kVectors], second[kVectors];
+        load_pair<kAt / 8 + half.value>(block, first, second);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) rows[v][half.value] = pair_rows(first[v], second[v]);
+      });
+#pragma GCC unroll 4
+      for (int p = 0; p < kPairs; ++p) {
+        const ActBlock &a = *x[2 * p], &b = *x[2 * p + 1 < kTokens ? 2 * p + 1 : 2 * p];
+        const TokenPair both[] = {pair_tokens(a.values + kAt, b.values + kAt),
+                                  pair_tokens(a.values + kAt + 8, b.values + kAt + 8)};
+        const auto multipliers =
+            pair_multipliers(a.multipliers[kAt / kActBlock], b.multipliers[kAt / kActBlock]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          const PairSums sum = matrix(rows[v], both, multipliers);
+          sums[v][p] = part.value == 0 ? sum : add(sums[v][p], sum);
+        }
+      }
+    });
+#pragma GCC unroll 4
+    for (int p = 0; p < kPairs; ++p) {
+      Ints first[kVectors], second[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        first[v] = of_token<0>(sums[v][p]);
+        second[v] = of_token<1>(sums[v][p]);
+      }
+      add_token<kFirst>(scale, *x[2 * p], 2 * p, first);
+      if (2 * p + 1 < kTokens) add_token<kFirst>(scale, *x[2 * p + 1], 2 * p + 1, second);
+    }
+  }
+#endif
 
   // total += minimum * sum of the activations.
   template <int kFirst>
@@ -246,6 +295,9 @@ struct Tile : Totals<kVectors, kTokens> {
       Floats scale[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) scale[v] = S::scale(unit[v], block, group.value);
+#if defined(PLAIT_HAS_MATRIX)
+      if constexpr (kTokens > 1) return two_by_two<kFirst>(chunks, scale, x);
+#endif
       chunk_by_chunk<kFirst>(chunks, scale, x);
     });
   }

@@ -255,6 +255,13 @@ void init_plan(nb::module_& m) {
            })
       .def("refine", &Plan::refine, nb::arg("op"), nb::arg("blocks"))
       .def("center_keys", &Plan::center_keys, nb::arg("op"), nb::arg("mean"), nb::arg("scale"))
+      .def("maxima", &Plan::maxima, nb::arg("op"))
+      .def("unify", &Plan::unify, nb::arg("op"), nb::arg("maxima"))
+      .def("attention_counts",
+           [](const Plan& plan) {
+             const AttentionCounts counts = plan.attention_counts();
+             return std::make_tuple(counts.unified, counts.redone);
+           })
       .def("run", &run, nb::arg("tokens"), nb::arg("positions"), nb::arg("windows"),
            nb::arg("pages"), nb::arg("masks"), nb::arg("wanted"), nb::arg("best"),
            nb::arg("allowed"), nb::arg("allowed_of"), nb::arg("kv"), nb::arg("out"),

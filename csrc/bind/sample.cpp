@@ -64,6 +64,7 @@ struct SampleRows {
   std::optional<Array<const int32_t>> history;
   size_t num_prompt, num_held;
   std::optional<WordRows> masks;
+  nb::object positions_array, tokens_array, confidence_array;  // as they were given
 
   size_t size() const { return logits.shape(0); }
 
@@ -156,20 +157,39 @@ std::shared_ptr<Sampler> new_sampler(uint64_t seed, double temperature, int64_t 
   return made;
 }
 
+template <typename Numbers>
+Numbers numbers_of(const nb::object& array, const char* message) {
+  Numbers numbers;
+  if (!numbers.load(array.ptr())) throw nb::type_error(message);
+  return numbers;
+}
+
 void new_rows(SampleRows* self, std::shared_ptr<const Sampler> sampler, FloatRows logits,
-              IntArray positions, IntResult tokens, std::optional<Array<double>> confidence,
+              nb::object positions_array, nb::object tokens_array, nb::object confidence_array,
               std::optional<Array<const int32_t>> history, size_t num_prompt, size_t num_held,
               std::optional<WordRows> masks) {
   const size_t rows = logits.shape(0);
+  auto positions = numbers_of<IntArray>(positions_array, "positions: int32 [rows]");
+  auto tokens = numbers_of<IntResult>(tokens_array, "tokens: int32 [rows], writable");
+  std::optional<Array<double>> confidence;
+  if (!confidence_array.is_none()) confidence = nb::cast<Array<double>>(confidence_array, false);
   require(sampler != nullptr, "no sampler");
   require(positions.size() == rows && tokens.size() == rows, "one position and one token per row");
   require(!confidence || confidence->size() == rows, "one confidence per row, or none");
   require(!masks || (masks->shape(0) == rows && masks->shape(1) * 32 >= logits.shape(1)),
           "one mask per row with a bit for every id, or none");
-  new (self)
-      SampleRows{std::move(sampler),    std::move(logits),  std::move(positions), std::move(tokens),
-                 std::move(confidence), std::move(history), num_prompt,           num_held,
-                 std::move(masks)};
+  new (self) SampleRows{std::move(sampler),
+                        std::move(logits),
+                        std::move(positions),
+                        std::move(tokens),
+                        std::move(confidence),
+                        std::move(history),
+                        num_prompt,
+                        num_held,
+                        std::move(masks),
+                        std::move(positions_array),
+                        std::move(tokens_array),
+                        std::move(confidence_array)};
 }
 
 }  // namespace
@@ -184,8 +204,28 @@ void init_sample(nb::module_& m) {
            nb::arg("bias_ids"), nb::arg("bias"), nb::arg("forbidden"), nb::arg("held"));
   nb::class_<SampleRows>(m, "SampleRows")
       .def("__init__", &new_rows, nb::arg("sampler"), nb::arg("logits"), nb::arg("positions"),
-           nb::arg("tokens"), nb::arg("confidence").noconvert().none(), nb::arg("history").none(),
-           nb::arg("num_prompt"), nb::arg("num_held"), nb::arg("masks").none());
+           nb::arg("tokens"), nb::arg("confidence").none(), nb::arg("history").none(),
+           nb::arg("num_prompt"), nb::arg("num_held"), nb::arg("masks").none(),
+           nb::sig(
+               "def __init__(self, sampler: Sampler, logits: numpy.typing.NDArray[numpy.float32], "
+               "positions: numpy.typing.NDArray[numpy.int32], "
+               "tokens: numpy.typing.NDArray[numpy.int32], "
+               "confidence: numpy.typing.NDArray[numpy.float64] | None, "
+               "history: numpy.typing.NDArray[numpy.int32] | None, num_prompt: int, "
+               "num_held: int, masks: numpy.typing.NDArray[numpy.uint32] | None) -> None"))
+      .def_prop_ro(
+          "positions", [](const SampleRows& rows) { return rows.positions_array; },
+          nb::sig("def positions(self) -> numpy.typing.NDArray[numpy.int32]"))
+      .def_prop_ro(
+          "tokens", [](const SampleRows& rows) { return rows.tokens_array; },
+          nb::sig("def tokens(self) -> numpy.typing.NDArray[numpy.int32]"))
+      .def_prop_ro(
+          "confidence",
+          [](const SampleRows& rows) {
+            require(rows.confidence.has_value(), "confidence was not asked for");
+            return rows.confidence_array;
+          },
+          nb::sig("def confidence(self) -> numpy.typing.NDArray[numpy.float64]"));
   m.def("sample", &sample_all, nb::arg("requests"), nb::arg("pool").none());
   m.def("logprobs", &logprobs_rows, nb::arg("logits"), nb::arg("tokens"),
         nb::arg("logprobs").noconvert(), nb::arg("ranks").noconvert(), nb::arg("top").noconvert(),

@@ -23,6 +23,9 @@ const LinearTable& linear_table();
 namespace neondot {
 const LinearTable& linear_table();
 }
+namespace neoni8mm {
+const LinearTable& linear_table();
+}
 
 namespace {
 
@@ -35,6 +38,9 @@ const LinearTable& table_of(Isa isa) {
 #endif
 #if defined(PLAIT_HAS_avx2)
   if (isa == Isa::avx2) return avx2::linear_table();
+#endif
+#if defined(PLAIT_HAS_neoni8mm)
+  if (isa == Isa::neoni8mm) return neoni8mm::linear_table();
 #endif
 #if defined(PLAIT_HAS_neondot)
   if (isa == Isa::neondot) return neondot::linear_table();
@@ -50,7 +56,7 @@ const LinearTable& table_of(Isa isa) {
 // putting them together takes longer than it saves (Zen 4: up to 30%). AVX2 comes to the same bits.
 constexpr int64_t kFewRows = 2;
 
-const LinearTable& table_for(Isa isa, int64_t num_rows) {
+const LinearTable& table_for(Isa isa, [[maybe_unused]] int64_t num_rows) {
 #if defined(PLAIT_HAS_avx2)
   if (isa == Isa::avx512vnni && num_rows <= kFewRows) return avx2::linear_table();
 #endif

@@ -91,6 +91,23 @@ void Plan::center_keys(int op, std::vector<float> mean, std::vector<float> scale
   ops_.at(op)->center_keys(std::move(mean), std::move(scale));
 }
 
+void Op::unify(std::vector<float>) {
+  throw std::invalid_argument("unify: not an attention op");
+}
+
+void Plan::unify(int op, std::vector<float> maxima) {
+  ops_.at(op)->unify(std::move(maxima));
+}
+
+AttentionCounts Plan::attention_counts() const {
+  AttentionCounts sum;
+  for (const auto& op : ops_) {
+    const AttentionCounts counts = op->attention_counts();
+    sum.unified += counts.unified, sum.redone += counts.redone;
+  }
+  return sum;
+}
+
 void Plan::check(const Batch& batch, int64_t num_pages_listed, int64_t num_masks) const {
   demand(batch.num_rows > 0, "an empty batch");
   int32_t next = 0;

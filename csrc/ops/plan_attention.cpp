@@ -2,6 +2,7 @@
 // by unit of the step's schedule.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
@@ -20,10 +21,16 @@ void demand(bool condition, const char* message) {
 struct UnitRows {
   int32_t members[kMostAttentionRows];
   const float* queries[kMostAttentionRows];
+  float maxima[kMostAttentionRows];
   const uint8_t* masks[kMostAttentionRows];
   int32_t mask_starts[kMostAttentionRows];
   int32_t low[kMostAttentionRows], high[kMostAttentionRows];
   float* states[kMostAttentionRows];
+};
+
+// Members [first, last) of a unit, pages [page, end) of their tables.
+struct Span {
+  int first, last, page, end;
 };
 
 class AttentionOp final : public Op {
@@ -52,6 +59,26 @@ class AttentionOp final : public Op {
     for (size_t i = 0; i < columns; ++i) inverse_[i] = 1.0f / scale_[i];
   }
 
+  void unify(std::vector<float> maxima) override {
+    demand(maxima.empty() || maxima.size() == static_cast<size_t>(spec_.heads),
+           "unify: one maximum per query head, or none");
+    for (const float value : maxima) demand(std::isfinite(value), "unify: maxima must be finite");
+    maxima_ = std::move(maxima);
+  }
+
+  std::vector<float> maxima() const override {
+    std::vector<float> means(spec_.heads, 0.0f);
+    for (int h = 0; h < spec_.heads; ++h) {
+      int count = 0;
+      for (size_t i = h; i < watched_.size(); i += spec_.heads)
+        if (std::isfinite(watched_[i])) means[h] += watched_[i], ++count;
+      means[h] /= static_cast<float>(std::max(1, count));
+    }
+    return means;
+  }
+
+  AttentionCounts attention_counts() const override { return {unified_.load(), redone_.load()}; }
+
   void run(const Step& step) override {
     store(step);
     if (step.worker == 0) prepare(step);
@@ -70,6 +97,8 @@ class AttentionOp final : public Op {
     const size_t bytes = schedule_->num_states() * state_floats_ * sizeof(float);
     if (states_.size() < bytes) states_ = Buffer(bytes);
     next_.store(0, std::memory_order_relaxed);
+    if (step.plan.is_watching())
+      watched_.assign(static_cast<size_t>(step.batch.num_rows) * spec_.heads, 0.0f);
   }
 
   char* page(const Batch& batch, int32_t number, int kv_head, int value) const {
@@ -146,6 +175,7 @@ class AttentionOp final : public Op {
       const Window& window = batch.windows[row.window];
       const int64_t mask = static_cast<int64_t>(flat - window.first_row) * window.num_rows;
       for (int g = 0; g < group_; ++g, ++r) {
+        if (!maxima_.empty()) rows.maxima[r] = maxima_[unit.kv_head * group_ + g];
         rows.queries[r] = step.plan.at(spec_.q, flat) + (unit.kv_head * group_ + g) * kv_.head_dim;
         rows.low[r] = row.low;
         rows.high[r] = row.high;
@@ -156,12 +186,37 @@ class AttentionOp final : public Op {
   }
 
   void attend_chunk(const Step& step, const AttentionUnit& unit, int chunk, const UnitRows& rows) {
-    for (int r = 0; r < unit.count * group_; ++r) {
+    const Span all{0, unit.count, chunk * kChunkPages, (chunk + 1) * kChunkPages};
+    start_states(rows, all);
+    attend_pages(step, unit.kv_head, rows, all, !maxima_.empty());
+    if (!maxima_.empty()) settle(step, unit.kv_head, rows, all);
+  }
+
+  void start_states(const UnitRows& rows, const Span& span) const {
+    for (int r = span.first * group_; r < span.last * group_; ++r) {
       std::memset(rows.states[r], 0, state_floats_ * sizeof(float));
       rows.states[r][kv_.head_dim] = -std::numeric_limits<float>::infinity();
     }
-    const int first_page = chunk * kChunkPages;
-    attend_pages(step, unit.kv_head, rows, 0, unit.count, first_page, first_page + kChunkPages);
+  }
+
+  // After the unified form: members with a sum out of range are computed again in the online form.
+  // That hangs on the member's own scores in this chunk alone, whoever shares the unit.
+  void settle(const Step& step, int kv_head, const UnitRows& rows, Span span) {
+    const int begin = span.page * kPage, end = span.end * kPage, last = span.last;
+    int64_t redone = 0;
+    for (int i = 0; i < last; ++i) {
+      bool is_fine = true;
+      for (int r = i * group_; r < (i + 1) * group_; ++r)
+        is_fine = is_fine && is_in_range(rows.states[r][kv_.head_dim + 1]);
+      if (is_fine) continue;
+      span.first = i, span.last = i + 1;
+      start_states(rows, span);
+      if (rows.low[i * group_] >= end || rows.high[i * group_] <= begin) continue;  // sees nothing
+      attend_pages(step, kv_head, rows, span, false);
+      ++redone;
+    }
+    unified_.fetch_add(last, std::memory_order_relaxed);
+    redone_.fetch_add(redone, std::memory_order_relaxed);
   }
 
   const Window& window_of(const Step& step, const UnitRows& rows, int member) const {
@@ -174,23 +229,24 @@ class AttentionOp final : public Op {
     return page < pages_of(window) ? step.batch.pages[window.first_page + page] : -1;
   }
 
-  // Members [first, last) over pages [page, end): as far as their tables agree all together, then
-  // each part that goes on alike by itself. Members whose tables end lie in front.
-  void attend_pages(const Step& step, int kv_head, const UnitRows& rows, int first, int last,
-                    int page, int end) {
+  // A span of members and pages: as far as their tables agree all together, then each part that
+  // goes on alike by itself. Members whose tables end lie in front.
+  void attend_pages(const Step& step, int kv_head, const UnitRows& rows, const Span& span,
+                    bool is_unified) {
+    auto [first, last, page, end] = span;
     while (first < last && number_of(step, rows, first, page) < 0) ++first;
     if (first == last || page == end) return;
     int stop = page;
     while (stop < end && agree(step, rows, first, last, stop)) ++stop;
     if (stop > page) {
-      attend_run(step, kv_head, rows, first, last, page, stop);
-      attend_pages(step, kv_head, rows, first, last, stop, end);
+      attend_run(step, kv_head, rows, {first, last, page, stop}, is_unified);
+      attend_pages(step, kv_head, rows, {first, last, stop, end}, is_unified);
       return;
     }
     for (int next; first < last; first = next) {
       next = first + 1;
       while (next < last && agree(step, rows, first, next + 1, page)) ++next;
-      attend_pages(step, kv_head, rows, first, next, page, end);
+      attend_pages(step, kv_head, rows, {first, next, page, end}, is_unified);
     }
   }
 
@@ -201,23 +257,24 @@ class AttentionOp final : public Op {
     return number >= 0;
   }
 
-  void attend_run(const Step& step, int kv_head, const UnitRows& rows, int first, int last,
-                  int page_begin, int page_end) {
+  void attend_run(const Step& step, int kv_head, const UnitRows& rows, const Span& span,
+                  bool is_unified) {
     const void* k_pages[kChunkPages];
     const void* v_pages[kChunkPages];
-    const int num_pages = page_end - page_begin;
+    const int num_pages = span.end - span.page;
     for (int p = 0; p < num_pages; ++p) {
-      const int32_t number = number_of(step, rows, first, page_begin + p);
+      const int32_t number = number_of(step, rows, span.first, span.page + p);
       k_pages[p] = page(step.batch, number, kv_head, 0);
       v_pages[p] = page(step.batch, number, kv_head, 1);
     }
     float* scratch = reinterpret_cast<float*>(workers_[step.worker].data()) +
                      2 * kMostAttentionRows * state_floats_;
-    const int r = first * group_;
-    step.plan.rows().attention({k_pages, v_pages, num_pages, page_begin * kPage, kv_.type,
-                                kv_.head_dim, spec_.scale, (last - first) * group_,
+    const int r = span.first * group_;
+    step.plan.rows().attention({k_pages, v_pages, num_pages, span.page * kPage, kv_.type,
+                                kv_.head_dim, spec_.scale, (span.last - span.first) * group_,
                                 rows.queries + r, rows.low + r, rows.high + r, rows.masks + r,
-                                rows.mask_starts + r, rows.states + r, scratch});
+                                rows.mask_starts + r, rows.states + r, scratch,
+                                is_unified ? rows.maxima + r : nullptr});
   }
 
   // The states of one KV head's query heads, chunk by chunk and head by head.
@@ -249,6 +306,9 @@ class AttentionOp final : public Op {
   void write_out(const Step& step, int32_t flat, int kv_head, const float* states) {
     for (int g = 0; g < group_; ++g) {
       const float* state = states + g * state_floats_;
+      if (step.plan.is_watching())
+        watched_[static_cast<size_t>(flat) * spec_.heads + kv_head * group_ + g] =
+            state[kv_.head_dim];
       float* out = step.plan.at(spec_.output, flat) + (kv_head * group_ + g) * kv_.head_dim;
       // A row that sees nothing at all (an empty tree mask) attends to nothing.
       const float sum = state[kv_.head_dim + 1];
@@ -265,6 +325,9 @@ class AttentionOp final : public Op {
   std::vector<Buffer> workers_;
   Buffer states_;
   std::vector<float> mean_, scale_, inverse_;  // of the keys' columns; empty: stored as they are
+  std::vector<float> maxima_;   // of the unified form, one per query head; empty: the online form
+  std::vector<float> watched_;  // the maximum of every row and head of the last run watched
+  std::atomic<int64_t> unified_{0}, redone_{0};
   std::atomic<int> next_{0};
 };
 

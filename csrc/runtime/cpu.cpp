@@ -50,6 +50,10 @@ std::vector<Isa> probe() {
 #if defined(PLAIT_HAS_neondot)
   if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) found.push_back(Isa::neondot);
 #endif
+#if defined(PLAIT_HAS_neoni8mm)
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) && (getauxval(AT_HWCAP2) & HWCAP2_I8MM))
+    found.push_back(Isa::neoni8mm);
+#endif
   return found;
 }
 
@@ -69,6 +73,8 @@ const char* isa_name(Isa isa) {
       return "neon";
     case Isa::neondot:
       return "neondot";
+    case Isa::neoni8mm:
+      return "neoni8mm";
   }
   return "unknown";
 }

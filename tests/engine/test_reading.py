@@ -159,12 +159,12 @@ def test_beside_streams_a_forward_is_as_long_as_a_prompts_and_waits_for_its_time
     reading = engine.read([[1] * 400])
     size = len(reading.next()[0].rows)
     assert size == engine.scheduler.beside < 50
-    assert engine.toll.is_due
+    assert engine.toll.owed
     assert reading.next() == []
     assert not reading.is_done
     for _ in range(10_000):
         engine.step()
-        if not engine.toll.is_due or not engine.has_work:
+        if not engine.toll.owed or not engine.has_work:
             break
     assert len(reading.next()[0].rows) > 0
     reading.close()
@@ -182,12 +182,12 @@ def test_a_toll_is_paid_by_the_time_that_steps_may_be_stretched_by() -> None:
     toll = Toll()
     toll.owe(1.2)
     toll.pay(1.0, Pace(Cost(), 2.0))
-    assert toll.is_due
+    assert toll.owed
     toll.pay(1.0, Pace(Cost(), 1.25))
-    assert not toll.is_due
+    assert not toll.owed
     toll.owe(0.1)
     toll.pay(1.01, Pace(Cost(), 1.0))
-    assert not toll.is_due
+    assert not toll.owed
 
 
 def test_a_reading_has_the_time_of_a_request() -> None:

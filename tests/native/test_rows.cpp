@@ -118,7 +118,7 @@ struct Pages {
 };
 
 Floats attend(const RowKernels& table, const Pages& pages, KvType type, int rows,
-              const Floats& queries) {
+              const Floats& queries, const float* maxima) {
   constexpr int kState = state_floats(kHeadDim);
   Floats states(static_cast<size_t>(rows) * kState), scratch(2 * kPage * kHeadDim);
   std::vector<const float*> query_at;
@@ -133,7 +133,7 @@ Floats attend(const RowKernels& table, const Pages& pages, KvType type, int rows
   }
   table.attention({pages.k_at.data(), pages.v_at.data(), kPages, 0, type, kHeadDim, 0.2f, rows,
                    query_at.data(), low.data(), high.data(), masks.data(), mask_starts.data(),
-                   state_at.data(), scratch.data()});
+                   state_at.data(), scratch.data(), maxima});
   for (int r = 1; r < rows; ++r) table.merge_states(state_at[0], state_at[r], kHeadDim);
   return states;
 }
@@ -145,7 +145,13 @@ void test_attention(KvType type) {
   for (int rows : {1, 2, 3, 4, 9})
     compare("attention", rows, [&](const RowKernels& table) {
       const Pages pages(table, type, keys, values);
-      return attend(table, pages, type, rows, queries);
+      return attend(table, pages, type, rows, queries, nullptr);
+    });
+  const Floats maxima = random_floats(9, 4.0f);  // some far off, and then their sums are
+  for (int rows : {1, 2, 3, 4, 9})
+    compare("unified attention", rows, [&](const RowKernels& table) {
+      const Pages pages(table, type, keys, values);
+      return attend(table, pages, type, rows, queries, maxima.data());
     });
 }
 

@@ -6,8 +6,8 @@
 
 namespace plait {
 
-enum class Isa { generic, avx2, avxvnni, avx512vnni, neon, neondot };
-constexpr int kNumIsas = 6;
+enum class Isa { generic, avx2, avxvnni, avx512vnni, neon, neondot, neoni8mm };
+constexpr int kNumIsas = static_cast<int>(Isa::neoni8mm) + 1;
 
 const char* isa_name(Isa isa);
 

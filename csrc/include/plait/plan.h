@@ -48,6 +48,12 @@ struct Step {
   int worker;
 };
 
+// Of the attention in unified form: rows and chunks computed, and how many of them again in the
+// online form because a sum was out of range.
+struct AttentionCounts {
+  int64_t unified = 0, redone = 0;
+};
+
 class Op {
  public:
   virtual ~Op() = default;
@@ -61,6 +67,10 @@ class Op {
   virtual void refine(std::vector<int32_t>) {}
   // See Plan::center_keys; only attention has keys.
   virtual void center_keys(std::vector<float> mean, std::vector<float> scale);
+  // See Plan::maxima and Plan::unify; only attention has scores.
+  virtual std::vector<float> maxima() const { return {}; }
+  virtual void unify(std::vector<float> maxima);
+  virtual AttentionCounts attention_counts() const { return {}; }
   virtual HeadCounts head_counts() const { return {}; }
 };
 
@@ -129,6 +139,14 @@ class Plan {
   // From now on the attention op stores each key as (k - mean) / scale and multiplies queries by
   // scale, [num_kv_heads * head_dim] each, which leaves what it computes as it is up to rounding.
   void center_keys(int op, std::vector<float> mean, std::vector<float> scale);
+
+  // Of the last run that was watched, the mean over its rows of the largest score, per query head.
+  std::vector<float> maxima(int op) const { return ops_.at(op)->maxima(); }
+  // From now on the attention op weighs scores against these maxima, one per query head, instead of
+  // the largest that was met so far (FlashDecoding++, arXiv:2311.01282 section 3), which rounds
+  // otherwise; a row whose sum leaves the range is computed again as before. Empty: no more.
+  void unify(int op, std::vector<float> maxima);
+  AttentionCounts attention_counts() const;
 
   HeadCounts head_counts() const;
 

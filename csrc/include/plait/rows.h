@@ -44,7 +44,16 @@ struct AttentionTask {
   const int32_t* mask_starts;   // those that are set
   float* const* states;         // [state_floats(head_dim)] each
   float* scratch;               // [2 * 32 * head_dim]
+  // Where not null, the unified form: a row's weights are exp(score - maxima[row]) instead of
+  // against the largest score so far.
+  const float* maxima = nullptr;
 };
+
+// Whether a row's sum of weights in the unified form is worth believing, over as many slots as a
+// state is carried along: neither near overflow, nor made of weights that were rounded to 0.
+constexpr bool is_in_range(float sum) {
+  return sum >= 0x1p-58f && sum <= 0x1p58f;
+}
 
 struct RowKernels {
   // out = x / sqrt(mean(x^2) + eps) * weight (+ residual when not null); out may be x.
@@ -64,8 +73,9 @@ struct RowKernels {
   // followed by 32 float scales: an element is its integer in [-127, 127] times its slot's scale.
   void (*store_kv)(const float* k, const float* v, int head_dim, int slot_in_page, KvType type,
                    void* k_page, void* v_page);
-  // Carries the states on over the task's pages in order, one rescale per page. A fresh state is
-  // zeros with maximum -inf, and stays so while the row sees no slot.
+  // Carries the states on over the task's pages in order, one rescale per page, or none in the
+  // unified form. A fresh state is zeros with maximum -inf, and stays so while the row sees no
+  // slot; in the unified form it may get the maximum.
   void (*attention)(const AttentionTask& task);
   // total = total joined with part, both states.
   void (*merge_states)(float* total, const float* part, int head_dim);

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Mapping
+from collections.abc import Sequence as Listing
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from plait.analysis.roofline import Peaks
 from plait.core.config import PAGE
 from plait.core.window import Floats
-from plait.engine.facts import Cost, Work
+from plait.engine.facts import Cost, Work, save_softmax_gain, softmax_key
 from plait.kernels.plan import PackedMatrix, Pool, make_plan
 from plait.kvcache.pool import KVLayout
 from plait.kvcache.pool import Pool as Pages
@@ -51,7 +53,7 @@ class Bench:
     """One model's attention on one load; every run takes the next set of pages."""
 
     def __init__(self, work: Work, load: Load, kv: str, threads: Pool, isa: str = "auto") -> None:
-        """kv: element type of the cache, "f16", "f32" or "int8"."""
+        """kv: element type of the cache, "f16", "f32" or "int8". Learns the maxima of the unified softmax."""
         self.load, self.kv, self._work = load, kv, work.attention_alone
         first, layers = work.attention[0], len(work.attention)
         layout = KVLayout(layers, first.kv_heads, first.head_dim, kv)
@@ -71,6 +73,21 @@ class Bench:
         self._hidden = np.random.default_rng(1).normal(size=(self._rows, width)).astype(np.float32)
         self.out: Floats = np.zeros((self._rows, widths[1]), np.float32)
         self._build(threads)
+        self._plan.watch(True)
+        self.run(0)
+        self._plan.watch(False)
+        self._maxima = [self._plan.maxima(op) for op in range(1, self._plan.num_ops)]
+
+    def use(self, *, unified: bool) -> None:
+        """Which form of softmax the next runs use."""
+        for op, maxima in enumerate(self._maxima, 1):
+            self._plan.unify(op, maxima if unified else [])
+
+    @property
+    def redone(self) -> float:
+        """Of what was computed in the unified form, the share that had to be computed again."""
+        unified, redone = self._plan.attention_counts()
+        return redone / max(1, unified)
 
     def _build(self, threads: Pool) -> None:
         table = PackedMatrix("f32", 1, 32, np.zeros(128, np.uint8), threads)
@@ -110,16 +127,19 @@ def measure(
     work: Work, load: Load, kv: str, threads: Pool, peaks: Peaks, *, isa: str, seconds: float
 ) -> dict[str, Any]:
     """One record: median milliseconds of a step, the time one core takes for a query and a slot, rates of
-    reading and multiplying and their shares of the peaks. seconds: about how long to measure.
+    reading and multiplying and their shares of the peaks, and the milliseconds of the unified softmax, in turns with the
+    other. seconds: about how long to measure.
 
     work: of a model; only its attention is looked at.
     """
     bench = Bench(work, load, kv, threads, isa)
-    bench.run(0)
     times: list[float] = []
+    unified: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < LEAST_RUNS:
-        times.append(bench.run(len(times) + 1))
+        for form in (times, unified) if len(times) % 2 else (unified, times):
+            bench.use(unified=form is unified)
+            form.append(bench.run(len(times) + len(unified) + 1))
     middle, cost = median(times), bench.cost()
     pairs = cost.macs // (2 * work.attention[0].head_dim)
     return {
@@ -131,8 +151,23 @@ def measure(
         "of_read": cost.bytes / middle / peaks.read,
         "gigamacs_per_second": 1e-9 * cost.macs / middle,
         "of_multiply": cost.macs / middle / peaks.multiply,
+        "unified_milliseconds": 1e3 * median(unified),
+        "unified_gain": middle / median(unified),
+        "unified_redone": bench.redone,
         "runs": len(times),
     }
+
+
+def choose_softmax(work: Work, records: Listing[Mapping[str, Any]], isa: str) -> dict[str, float]:
+    """Save how many times as fast the unified softmax was, on the geometric mean over all loads, for runs to come; by
+    type of cache, of those that every load was measured with."""
+    found: dict[str, float] = {}
+    for kv in dict.fromkeys(record["kv"] for record in records):
+        gains = [record["unified_gain"] for record in records if record["kv"] == kv]
+        if len(gains) == len(LOADS):
+            found[kv] = geometric_mean(gains)
+            save_softmax_gain(softmax_key(kv, work.attention[0]), isa, found[kv])
+    return found
 
 
 def _tables(load: Load) -> NDArray[np.int64]:

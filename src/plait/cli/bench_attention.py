@@ -16,6 +16,7 @@ KINDS = ("f16", "int8", "f32")
 ROW = (
     "{name:24}{kv:>5}{milliseconds:10.2f} ms{core_nanoseconds_per_pair:8.2f} ns"
     "{gigabytes_per_second:8.1f} GB/s{of_read:5.0%}{gigamacs_per_second:8.1f} GMAC/s{of_multiply:5.0%}"
+    "  unified{unified_gain:6.3f}x"
 )
 
 
@@ -38,7 +39,9 @@ def attention(
 
     A row: milliseconds of a step, nanoseconds of one core per query and slot, keys and values read, and
     products. The shares are those of what this machine reads from memory and multiplies (8-bit integers)
-    at most, both measured first.
+    at most, both measured first. Then how many times as fast the softmax with a maximum known beforehand is
+    (FlashDecoding++), measured in turns with the other. If all loads are measured, the geometric mean decides which of
+    the two later runs on this machine use with heads of this shape.
     """
     model = model or default_model()
     path = fetch(model, offline=offline)
@@ -60,7 +63,10 @@ def attention(
             )
             found.append({"name": name, **one})
             print(ROW.format(**found[-1]))
-    record.close(peaks=asdict(peaks), threads=pool.size, isa=isa, loads=found)
+    chosen = attention_bench.choose_softmax(work, found, isa)
+    for kind, gain in chosen.items():
+        print(f"softmax for {kind}: unified {gain:.3f}x as fast over all loads")
+    record.close(peaks=asdict(peaks), threads=pool.size, isa=isa, loads=found, softmax=chosen)
 
 
 def _refuse_others(what: str, given: list[str] | None, known: tuple[str, ...]) -> None:

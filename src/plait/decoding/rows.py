@@ -92,25 +92,19 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(seq: Sequence, traits: Traits) -> _Prepared:
-    known: _Prepared | None = seq.memo.get("sampling")
-    if known is None:
-        known = seq.memo["sampling"] = _prepare(seq, traits)
-    return known
-
-
-def _prepare(seq: Sequence, traits: Traits) -> _Prepared:
-    """The mask token is never chosen, and no stop token at a position before min_tokens."""
+    """Left in the memo. The mask token is never chosen, and no stop token at a position before min_tokens."""
     params = seq.params
     stops = sorted(params.stop_ids(traits.eos_ids)) if params.min_tokens else []
     held = [i for i in stops if i < traits.vocab_size]
     mask = () if traits.mask_token is None else (traits.mask_token,)
-    return _Prepared(
+    seq.memo["sampling"] = own = _Prepared(
         sampling.sampler(params, seed=seq.seed, forbidden=mask, held=held),
         params.has_penalties,
         _best(params, len(mask)),
         len(held),
         seq.prompt_length + params.min_tokens,
     )
+    return own
 
 
 def _best(params: SamplingParams, num_forbidden: int) -> int:
@@ -126,7 +120,8 @@ def ask(
     part: Rows, traits: Traits, *, want_confidence: bool = False, drafted: Ints = NO_INTS
 ) -> sampling.Choices:
     """One token per open row. drafted: tokens that come before it without being on the canvas."""
-    seq, own = part.seq, _prepared(part.seq, traits)
+    seq = part.seq
+    own: _Prepared = seq.memo.get("sampling") or _prepared(seq, traits)
     history = seq.tokens[~seq.masked] if own.has_penalties else None
     if history is not None and len(drafted):
         history = np.concatenate([history, drafted])
@@ -145,7 +140,7 @@ def ask(
 def best_needed(seq: Sequence, targets: Ints, traits: Traits) -> int:
     """How many of a row's best logits a choice can tell from all of them, for any of these positions and
     without confidence; 0: all of them."""
-    own = _prepared(seq, traits)
+    own: _Prepared = seq.memo.get("sampling") or _prepared(seq, traits)
     is_held = own.best and own.num_held and len(targets) and targets[0] < own.earliest_stop
     return own.best + own.num_held if is_held else own.best
 

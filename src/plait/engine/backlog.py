@@ -32,14 +32,14 @@ class Backlog:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._entries: dict[int, _Entry] = {}
+        self.entries: dict[int, _Entry] = {}
         self._requests: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
         self._starts: deque[float] = deque(maxlen=32)
 
     @property
     def num_requests(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     @property
     def num_tokens(self) -> int:
@@ -56,20 +56,20 @@ class Backlog:
             self._hold("prompt tokens", self._tokens, tenant, tokens, most_tokens)
             for place, request in enumerate(requests):
                 entry = _Entry(tenant, 0 if place else tokens)
-                self._entries[request.seq.request_id] = entry
+                self.entries[request.seq.request_id] = entry
                 self._requests[tenant] += 1
                 self._tokens[tenant] += entry.tokens
 
     def start(self, request_ids: Iterable[int]) -> None:
         """These run now. Nothing happens for those that are not in the backlog."""
-        if self._entries:
+        if self.entries:
             now = time.perf_counter()
             self._starts += [now for request_id in request_ids if self.leave(request_id)]
 
     def leave(self, request_id: int) -> bool:
         """Whether it was there; it is no longer."""
         with self._lock:
-            entry = self._entries.pop(request_id, None)
+            entry = self.entries.pop(request_id, None)
             if entry is None:
                 return False
             self._requests[entry.tenant] -= 1
@@ -94,4 +94,4 @@ class Backlog:
         if len(self._starts) < 2:
             return 1.0
         gap = (time.perf_counter() - self._starts[0]) / len(self._starts)
-        return min(LONGEST_WAIT, max(1.0, gap * len(self._entries)))
+        return min(LONGEST_WAIT, max(1.0, gap * len(self.entries)))

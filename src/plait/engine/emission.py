@@ -17,7 +17,10 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     """
     start, end = seq.emitted, min(seq.final, seq.limit)
     tokens = seq.tokens[start:end].tolist()
-    stop = _first_stop(seq, tokens, traits)
+    stops: frozenset[int] | None = seq.memo.get("stops")
+    if stops is None:
+        stops = seq.memo["stops"] = seq.params.stop_ids(traits.eos_ids)
+    stop = None if stops.isdisjoint(tokens) else _first_stop(seq, tokens, stops)
     reason = None
     if stop is not None:
         tokens, reason = tokens[: stop + 1], FinishReason.STOP
@@ -25,7 +28,7 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     elif seq.ends_here and end == seq.length:
         reason = FinishReason.STOP
         stop = len(tokens) - 1 if seq.is_closed else None
-    elif seq.is_complete:
+    elif seq.final >= seq.limit and seq.is_complete:
         reason = FinishReason.LENGTH
     if start == end and reason is None:
         return None
@@ -69,13 +72,8 @@ def seal(seq: Sequence, event: Event) -> None:
     seq.truncate(seq.emitted)
 
 
-def _first_stop(seq: Sequence, tokens: list[int], traits: Traits) -> int | None:
+def _first_stop(seq: Sequence, tokens: list[int], stops: frozenset[int]) -> int | None:
     """Index of the first of the tokens from `seq.emitted` on that ends the request."""
-    stops: frozenset[int] | None = seq.memo.get("stops")
-    if stops is None:
-        stops = seq.memo["stops"] = seq.params.stop_ids(traits.eos_ids)
-    if stops.isdisjoint(tokens):
-        return None
     earliest = seq.prompt_length + seq.params.min_tokens - seq.emitted
     return next((i for i, t in enumerate(tokens) if t in stops and i >= earliest), None)
 

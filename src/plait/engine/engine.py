@@ -55,7 +55,7 @@ class Engine:
         self.traits = traits
         self.limits = limits
         self.backlog = Backlog(limits)
-        self.metrics = EngineMetrics()
+        self.metrics = EngineMetrics(scheduler)
         self.toll = Toll()
         self._choose = choose
         self._requests: dict[int, Request] = {}
@@ -164,10 +164,11 @@ class Engine:
         """
         begin = time.perf_counter()
         jobs = self.scheduler.plan()
-        if self.backlog.num_requests:
+        if self.backlog.entries:
             self.backlog.start(job.request.seq.request_id for job in jobs)
-        masks = self.constraining.begin(jobs)
-        updates = decide(jobs, self._forward(jobs), masks.take())
+        masks = self.constraining.begin(jobs) if self.constraining.is_used else None
+        rows = self._forward(jobs)
+        updates = decide(jobs, rows, masks.take() if masks else ())
         events: list[Event] = []
         for job, update in zip(jobs, updates, strict=True):
             events += self._absorb(job, update)
@@ -177,10 +178,9 @@ class Engine:
             # After the forward: one that fails for everybody would lose the events of these.
             events += self._expired(time.perf_counter())
         seconds = time.perf_counter() - begin
-        self.metrics.step_seconds += seconds
-        self.toll.pay(seconds, self.scheduler.pace)
-        self.metrics.count(len(jobs), events)
-        self.metrics.copy_totals(self.scheduler)
+        if self.toll.owed:
+            self.toll.pay(seconds, self.scheduler.pace)
+        self.metrics.count(len(jobs), events, seconds)
         return events
 
     def finish(self, request_id: int, reason: FinishReason) -> Event | None:
@@ -239,8 +239,7 @@ class Engine:
             return []
         begin = time.perf_counter()
         rows = isolation.forward(self.runner, jobs)
-        seconds = time.perf_counter() - begin
-        self.metrics.took(jobs, seconds, self.scheduler.company)
+        self.metrics.took(jobs, time.perf_counter() - begin)
         return rows
 
     def _absorb(self, job: Job, update: Update | Exception) -> list[Event]:
@@ -258,8 +257,11 @@ class Engine:
                 event = emission.watched(seq, event)
         except Exception as error:
             return [self._fail(request, error)]
-        self.metrics.forwarded(seq, window, update)
-        if len(update.positions):
+        seq.metrics.num_forwards += 1
+        seq.metrics.num_forwarded_positions += window.end - window.start
+        if len(window.parents):
+            self.metrics.verified(seq, window, update)
+        if self._waiting.unborn and len(update.positions):
             self._waiting.born(request)
         if event and event.finish_reason:
             self._close(request, event)

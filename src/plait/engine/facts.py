@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from plait.runner.facts import FormatShare, Machine, ModelFacts, machine, model_facts
+from plait.runner.softmax import key as softmax_key
+from plait.runner.softmax import save as save_softmax_gain
 from plait.runner.tiles import EVERY, choose
 from plait.runner.work import Cost, Work, model_work
 
@@ -16,6 +18,8 @@ __all__ = [
     "machine",
     "model_facts",
     "model_work",
+    "save_softmax_gain",
+    "softmax_key",
 ]
 
 

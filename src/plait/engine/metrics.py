@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from plait.core.sequence import Event, Sequence
 from plait.core.window import Update, Window
 from plait.iteration.base import Job
-from plait.iteration.company import Company
 from plait.iteration.scheduler import Scheduler
 
 BOUNDS = (
@@ -41,7 +40,7 @@ class Histogram:
 class EngineMetrics:
     """Totals since the engine was built.
 
-    num_steps: calls of step. num_windows: forwards counted per sequence (a step with 16 requests has 16).
+    scheduler: it and its cache count some of these themselves. num_steps: calls of step. num_windows: forwards counted per sequence (a step with 16 requests has 16).
     num_positions: positions fed. num_tokens: tokens that became final. finished: requests by reason.
     num_lookups: requests admitted or resumed. num_cached_tokens: positions that these found in the cache.
     num_evicted_pages: pages kept for later requests that others needed first.
@@ -53,19 +52,15 @@ class EngineMetrics:
     per request that has more than one.
     """
 
+    scheduler: Scheduler
     num_steps: int = 0
     num_windows: int = 0
     num_positions: int = 0
     num_tokens: int = 0
-    num_preemptions: int = 0
-    num_lookups: int = 0
-    num_cached_tokens: int = 0
-    num_evicted_pages: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
     drafts: Counter[int] = field(default_factory=Counter)
     accepted: Counter[int] = field(default_factory=Counter)
-    draft_seconds: float = 0.0
     plain_seconds: float = 0.0
     decode_seconds: float = 0.0
     forward_seconds: float = 0.0
@@ -73,6 +68,26 @@ class EngineMetrics:
     finished: Counter[str] = field(default_factory=Counter)
     time_to_first_token: Histogram = field(default_factory=Histogram)
     time_per_token: Histogram = field(default_factory=Histogram)
+
+    @property
+    def num_preemptions(self) -> int:
+        return self.scheduler.num_preemptions
+
+    @property
+    def num_lookups(self) -> int:
+        return self.scheduler.num_lookups
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return self.scheduler.num_prefix_tokens
+
+    @property
+    def num_evicted_pages(self) -> int:
+        return self.scheduler.cache.pool.num_evicted
+
+    @property
+    def draft_seconds(self) -> float:
+        return self.scheduler.company.draft_seconds
 
     @property
     def tokens_per_forward(self) -> float:
@@ -95,37 +110,26 @@ class EngineMetrics:
             "prefix_evicted_pages": self.num_evicted_pages,
         }
 
-    def copy_totals(self, scheduler: Scheduler) -> None:
-        """Take over what the scheduler and its cache count themselves."""
-        self.num_preemptions = scheduler.num_preemptions
-        self.num_lookups = scheduler.num_lookups
-        self.num_cached_tokens = scheduler.num_prefix_tokens
-        self.num_evicted_pages = scheduler.cache.pool.num_evicted
-        self.draft_seconds = scheduler.company.draft_seconds
-
-    def took(self, jobs: list[Job], seconds: float, company: Company) -> None:
+    def took(self, jobs: list[Job], seconds: float) -> None:
         """Take a forward into the totals, and into what steps are seen to cost."""
         self.forward_seconds += seconds
         positions = before = 0
         for job in jobs:
-            positions += job.length
+            positions += job.length if job.second else job.window.end - job.window.start
             before += job.window.start
         self.num_positions += positions
-        company.observe(positions, seconds, before // len(jobs))
+        self.scheduler.company.observe(positions, seconds, before // len(jobs))
 
-    def count(self, num_jobs: int, events: Iterable[Event]) -> None:
+    def count(self, num_jobs: int, events: Iterable[Event], seconds: float) -> None:
         """Take one step into the totals."""
+        self.step_seconds += seconds
         self.num_steps += 1
         self.num_windows += num_jobs
         for event in events:
             self.num_tokens += len(event.token_ids)
 
-    def forwarded(self, seq: Sequence, window: Window, update: Update) -> None:
-        """Take a forward into the totals of its request, and what became of its draft into those of all."""
-        seq.metrics.num_forwards += 1
-        seq.metrics.num_forwarded_positions += window.end - window.start
-        if not len(window.parents):
-            return
+    def verified(self, seq: Sequence, window: Window, update: Update) -> None:
+        """Take what became of a draft into the totals of its request and of all."""
         drafted, accepted = len(window.parents), len(update.positions) - 1
         seq.metrics.num_drafted += drafted
         seq.metrics.num_accepted += accepted

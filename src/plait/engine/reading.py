@@ -37,24 +37,20 @@ LEAST_SHARE = 0.1
 
 
 class Toll:
-    """Seconds of readings that steps have still to make up for, so that those do not slow running requests down
+    """`owed`: seconds of readings that steps have still to make up for, so that those do not slow running requests down
     by more than their pace allows prompts to. Shared by all readings."""
 
     def __init__(self) -> None:
-        self._seconds = 0.0
-
-    @property
-    def is_due(self) -> bool:
-        return self._seconds > 0.0
+        self.owed = 0.0
 
     def owe(self, seconds: float) -> None:
         """A forward of a reading has taken so long."""
-        self._seconds += seconds
+        self.owed += seconds
 
     def pay(self, seconds: float, pace: Pace | None) -> None:
         """A step of so many seconds makes up for what it may be stretched by."""
         share = max(LEAST_SHARE, pace.stretch - 1.0) if pace else 1.0
-        self._seconds = max(0.0, self._seconds - seconds * share)
+        self.owed = max(0.0, self.owed - seconds * share)
 
 
 class Reading:
@@ -108,7 +104,7 @@ class Reading:
         Nothing after the last, and nothing while running requests have not had their time for those before.
         Raises BusyError while others hold the memory for the first of them.
         """
-        if self.is_done or (self._toll.is_due and self._is_paced):
+        if self.is_done or (self._toll.owed and self._is_paced):
             return []
         begin = time.perf_counter()
         pieces = self._forward(self._windows())

@@ -51,7 +51,8 @@ class Planner(base.Planner):
         return seq.limit
 
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
-        length, is_scored = seq.length, seq.is_scored
+        length = seq.length
+        is_scored = seq.params.prompt_logprobs is None or seq.is_scored
         first = length - 1 if is_scored else seq.scored - 1  # the next row that is wanted
         start = min(stored, first)
         end = min(length, start + budget)

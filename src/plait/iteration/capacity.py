@@ -7,6 +7,14 @@ from plait.iteration.base import Request
 from plait.kvcache.base import Cache
 
 
+def too_little(cache: Cache, upto: int) -> CapacityError:
+    """For a request alone that needs slots [0, upto)."""
+    message = (
+        f"the request needs {upto} slots of KV cache, and only {cache.num_free_slots} are free"
+    )
+    return CapacityError(message, "raise kv_memory")
+
+
 def check(request: Request, cache: Cache, max_num_batched_tokens: int) -> None:
     """Raise UserError for a request that could never run with this cache and this budget of positions."""
     span = request.span

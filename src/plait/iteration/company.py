@@ -24,6 +24,8 @@ SURE = 8
 GRAIN = 64
 """Tokens of context that make no difference."""
 MOST_TIMES = 4096
+MOST_FRESH = 64
+"""Steps that are noted down before what is known is worked out again, if nobody asks for it."""
 SPARE, MOST_SPARE = 0.01, 2.0
 """Of the time of plain decoding, what may be spent on finding out whether drafts pay by now; seconds at most."""
 
@@ -59,25 +61,25 @@ class Company:
     _all: _Seen = field(default_factory=_Seen)
     _seen: dict[int, _Seen] = field(default_factory=dict)
     _shapes: dict[tuple[int, int], float] = field(default_factory=dict)
+    _fresh: list[tuple[int, float, int]] = field(default_factory=list)
 
     @property
     def is_known(self) -> bool:
         """Whether any step has been seen."""
-        return bool(self._seen)
+        return bool(self._seen or self._fresh)
 
     def observe(self, positions: int, seconds: float, context: int = 0) -> None:
         """Take a step into account. context: tokens before each position, on average."""
         if positions > MOST_WATCHED:
             return
-        ratio = seconds / self._shape(positions, context)
-        self._all.take(ratio)
-        own = self._seen.get(positions)
-        if own is None:
-            own = self._seen[positions] = _Seen()
-        own.take(ratio)
+        self._fresh.append((positions, seconds, context))
+        if len(self._fresh) >= MOST_FRESH:
+            self._learn()
 
     def seconds(self, positions: int, context: int) -> float:
         """Of a step with so many positions, each of whose logits are wanted; 1 for one if none has been seen."""
+        if self._fresh:
+            self._learn()
         shape = self._shape(positions, context)
         if not self._seen:
             return shape / self._shape(1, context)
@@ -94,6 +96,17 @@ class Company:
         """Somebody took so long to draft, or to find that it is better not to."""
         self.draft_seconds += seconds
         self.draft_times.append(seconds)
+
+    def _learn(self) -> None:
+        """From the steps that were noted down, in their order."""
+        for positions, seconds, context in self._fresh:
+            ratio = seconds / self._shape(positions, context)
+            self._all.take(ratio)
+            own = self._seen.get(positions)
+            if own is None:
+                own = self._seen[positions] = _Seen()
+            own.take(ratio)
+        self._fresh.clear()
 
     def _nearest(self, positions: int) -> _Seen:
         """What was seen of the size nearest to `positions`; some size was."""

@@ -38,12 +38,13 @@ QUICK = 1e-3
 
 class Constraining:
     """The grammars of one engine. make: called with the first request that has one; None where nobody said what the
-    tokens spell."""
+    tokens spell. is_used: whether any request had one; before, `begin` need not be called."""
 
     def __init__(self, make: Callable[[], Compiler] | None = None) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._compiler: Compiler | None = None
+        self.is_used = False
         self._thread: ThreadPoolExecutor | None = None
 
     def state(self, params: SamplingParams, begun: Iterable[int] = ()) -> State | None:
@@ -56,7 +57,7 @@ class Constraining:
             raise UserError("structured output needs a tokenizer, and this engine knows of none")
         with self._lock:
             if self._compiler is None:
-                self._compiler = self._make()
+                self._compiler, self.is_used = self._make(), True
         state = self._compiler.compile(params.structured_outputs)
         if not all(map(state.advance, begun)) or state.is_finished:
             raise UserError(
@@ -92,8 +93,6 @@ class Constraining:
     def begin(self, jobs: list[Job]) -> Pending:
         """What the rows of each job may choose: done where that is quick, and then the job is told, in its place in the
         list; begun where it may not be."""
-        if self._compiler is None:
-            return _NOTHING
         pending = Pending([None] * len(jobs))
         slow: list[tuple[int, State, Masks, Window]] = []
         for place, job in enumerate(jobs):
@@ -163,9 +162,6 @@ class Pending:
         if self.rest is not None:
             self.rest.result()
         return self.masks
-
-
-_NOTHING = Pending([])
 
 
 def _filled(

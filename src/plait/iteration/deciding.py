@@ -30,7 +30,8 @@ def decide(
             indices.append(index)
             items.append(_item(job, logits, mask))
     for decoder, (indices, items) in groups.items():
-        for index, item, update in zip(indices, items, _decide_all(decoder, items), strict=True):
+        found = _decide_all(decoder, items)
+        for index, item, update in zip(indices, items, found, strict=True):
             updates[index] = _remember(item, update) if item.window.remember else update
     return updates
 

@@ -14,7 +14,8 @@ from plait.kvcache.base import Cache
 
 
 class Division:
-    """For each step `begin`, then `holds` and `spend` for every request that wants a part of it."""
+    """For each step `begin`, then `holds` and `spend` for every request that wants a part of it, unless `is_alone`: then
+    nobody else does, and it may take all."""
 
     def __init__(self, cache: Cache, most: int) -> None:
         """most: positions of a step."""
@@ -22,7 +23,7 @@ class Division:
         self._most = most
         self._purse = fairness.Purse(most, divides=cache.keeps)
         self._turns = Turns()
-        self._is_alone = False
+        self.is_alone = False
 
     def streams(self, request: Request) -> bool:
         """Whether somebody waits for its next token, not for its prompt."""
@@ -46,8 +47,8 @@ class Division:
         self, running: Sequence[Request], waiting: Queues, max_running: int, pace: Pace | None
     ) -> None:
         """Begin a step, in which those in `waiting` may begin as far as places go."""
-        self._is_alone = len(running) == 1 and not waiting
-        if self._is_alone:
+        self.is_alone = len(running) == 1 and not waiting.queues
+        if self.is_alone:
             return
         streams: list[Request] = []
         prompts: list[Request] = []
@@ -81,16 +82,12 @@ class Division:
 
     def holds(self, request: Request, *, is_prompt: bool) -> int:
         """Positions that a request may take."""
-        if self._is_alone:
-            return self._most
         if is_prompt:
             return self._purse.holds(request.account)
         return self._most if self._turns.allows(request) else 0
 
     def spend(self, request: Request, count: int, *, is_prompt: bool) -> None:
         """A request takes `count` positions."""
-        if self._is_alone:
-            return
         if is_prompt:
             self._purse.spend(request.account, count)
         else:

@@ -34,13 +34,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from plait.core.errors import CapacityError
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.window import Update, Window
 from plait.iteration import fairness, pairs
 from plait.iteration.base import Job, Request
-from plait.iteration.capacity import check
+from plait.iteration.capacity import check, too_little
 from plait.iteration.coming import is_coming
 from plait.iteration.company import Company
 from plait.iteration.division import Division
@@ -165,7 +164,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Move waiting requests to the running ones, best first, while everything suffices."""
-        while self.waiting and self._budget:
+        while self.waiting.queues and self._budget:
             request = self._first_in_line()
             if request is None or not (self._find_place(request) and self._plan_one(request)):
                 return
@@ -214,8 +213,9 @@ class Scheduler:
     def _plan_one(self, request: Request) -> bool:
         """Give a running request a window, if budget and memory allow; False if they do not."""
         seq, cache, division = request.seq, self.cache, self._division
-        is_prompt = not division.streams(request)
-        least, held = 1 if seq.second is None else 2, division.holds(request, is_prompt=is_prompt)
+        is_alone, least = division.is_alone, 1 if seq.second is None else 2
+        is_prompt = not (is_alone or division.streams(request))
+        held = self._budget if is_alone else division.holds(request, is_prompt=is_prompt)
         allowed = min(self._budget, max(held, least) if held else 0)
         if allowed < least:
             return False
@@ -240,7 +240,8 @@ class Scheduler:
         if job is None or (length := job.length) > allowed:
             return False
         self._budget -= length
-        division.spend(request, length, is_prompt=is_prompt)
+        if not is_alone:
+            division.spend(request, length, is_prompt=is_prompt)
         self._jobs[seq.request_id] = job
         request.served = self._step
         return True
@@ -251,7 +252,7 @@ class Scheduler:
         if other is not None:
             stored = self._catch_up(other)
             window, fed = pairs.synchronised(seq, window, stored, budget - window.length)
-        if not self._make_room(request, seq, window.reach):
+        if not (cache.reserve(seq, reach := window.reach) or self._make_room(request, seq, reach)):
             return None
         if other is None or fed is None:
             return Job(request, window, cache.view(seq, window))
@@ -264,7 +265,10 @@ class Scheduler:
 
     def _catch_up(self, seq: Sequence) -> int:
         """Slots that need no computing; others may have stored some since the last window."""
-        held, stored = self.cache.length(seq), self.cache.match(seq)
+        held = self.cache.length(seq)
+        if seq.length - held <= 1:  # the last one has to be computed, so there is nothing to find
+            return held
+        stored = self.cache.match(seq)
         self.num_prefix_tokens += stored - held
         if not seq.metrics.num_preemptions:
             seq.metrics.num_cached_tokens += stored - held
@@ -281,11 +285,7 @@ class Scheduler:
             worst = fairness.worst(self.running, self.cache)
             if worst is request:
                 if len(self.running) == 1:
-                    free = self.cache.num_free_slots
-                    message = (
-                        f"the request needs {upto} slots of KV cache, and only {free} are free"
-                    )
-                    self._refuse(request, CapacityError(message, "raise kv_memory"))
+                    self._refuse(request, too_little(self.cache, upto))
                 return False
             self.preempt(worst)
         return True

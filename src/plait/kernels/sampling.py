@@ -7,10 +7,9 @@ row, the parameters, the history, the seed and its position; never on the other 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from plait import _C
 from plait.core.params import SamplingParams
@@ -18,20 +17,10 @@ from plait.core.window import Floats, Ints, Masks, TokenLogprobs
 from plait.kernels.plan import Pool
 
 Sampler = _C.Sampler
-_NO_DOUBLES: NDArray[np.float64] = np.zeros(0, np.float64)
 
-
-class Choices(NamedTuple):
-    """Of the rows of one request; what `ask` made, `answer` fills in.
-
-    tokens: int32 [rows]. confidence: float64 [rows], or [0] when it was not asked for. positions: int32 [rows], that
-    they are for.
-    """
-
-    tokens: Ints
-    confidence: NDArray[np.float64]
-    positions: Ints
-    rows: _C.SampleRows
+Choices = _C.SampleRows
+"""Of the rows of one request; what `ask` made, `answer` fills in. tokens: int32 [rows]. confidence: float64 [rows], to
+be read only where it was asked for. positions: int32 [rows], that they are for."""
 
 
 def uniform(seed: int, position: int) -> float:
@@ -83,16 +72,15 @@ def ask(
     """
     tokens = np.empty(len(positions), np.int32)
     confidence = np.empty(len(positions), np.float64) if want_confidence else None
-    rows = _C.SampleRows(
+    return Choices(
         sampler, logits, positions, tokens, confidence, history, num_prompt, num_held, masks
     )
-    return Choices(tokens, _NO_DOUBLES if confidence is None else confidence, positions, rows)
 
 
 def answer(asks: list[Choices], threads: Pool | None = None) -> list[Choices | FloatingPointError]:
     """What was asked, all rows shared out to the threads; an error for NaN, +inf, or rows where every id is
     impossible, of its own request alone."""
-    if _C.sample([each.rows for each in asks], threads):
+    if _C.sample(asks, threads):
         return [*asks]
     return [_bad_row(each.tokens, each.positions) or each for each in asks]
 

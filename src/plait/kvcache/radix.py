@@ -59,8 +59,8 @@ class Cache(paged.Cache):
         self._roots: dict[bytes, Node] = {}  # by salt
 
     def stored(self, seq: Sequence, window: Window) -> None:
-        super().stored(seq, window)
-        path = self._path(seq)
+        paged.Cache.stored(self, seq, window)  # in every step, and `super` takes its time
+        path = self._paths.get(seq.request_id) or self._path(seq)
         grain = grain_of(window)
         if not grain:
             path.is_private = True

@@ -14,9 +14,9 @@ from plait.core.traits import Traits
 from plait.kernels.plan import Pool as Threads
 from plait.kernels.plan import check_isa, runnable_isas, start_threads, trim_heap
 from plait.kvcache.pool import KVLayout, Pool
-from plait.models.base import Model
+from plait.models.base import Graph, Model
 from plait.models.choose import model_for, trace
-from plait.runner import tiles
+from plait.runner import softmax, tiles
 from plait.runner.memory import available_bytes, fit, most_positions
 from plait.runner.native import NativeRunner
 from plait.runner.reference import ReferenceRunner
@@ -107,6 +107,11 @@ def _layout(config: EngineConfig, model: Model) -> KVLayout:
     return KVLayout(shape.num_layers, shape.num_kv_heads, shape.head_dim, config.kv_type)
 
 
+def _is_unified(config: EngineConfig, graph: Graph) -> bool:
+    specs = (node.attrs["spec"] for node in graph.nodes if node.kind == "attention")
+    return softmax.is_unified(softmax.key(config.kv_type, next(specs)), config.isa)
+
+
 def _runner(
     config: EngineConfig, model: Model, checkpoint: Checkpoint, pool: Pool, threads: Threads
 ) -> Runner:
@@ -120,6 +125,7 @@ def _runner(
         activations=config.activations,
         threads=threads,
         isa=config.isa,
+        unified=_is_unified(config, graph),
     )
     if config.activations == "int8":
         tiles.choose(runner.weights.kinds, config.isa)

@@ -12,7 +12,7 @@ from plait.core.window import Floats, Ints
 from plait.kernels.plan import Plan, Pool, make_plan
 from plait.kvcache import pool as kv_pool
 from plait.models.base import AttentionSpec, Graph, Rope, Value
-from plait.runner import center, fine
+from plait.runner import learning
 from plait.runner.batch import Batch, flatten
 from plait.runner.fuse import Fused, Op, fuse
 from plait.runner.soften import as_window, soften
@@ -20,6 +20,9 @@ from plait.runner.weights import Weights
 from plait.weights.base import Checkpoint
 
 Columns = tuple[int, int, int, bool]
+
+_HEAD = "head_rows", "head_panels", "head_wide", "head_broken", "head_narrow"
+COUNTERS = "kernel_nanoseconds", *_HEAD, "softmax_unified", "softmax_redone"
 
 
 class NativeRunner:
@@ -37,8 +40,10 @@ class NativeRunner:
         activations: str,
         threads: Pool,
         isa: str = "auto",
+        unified: bool = False,
     ) -> None:
-        """activations: "int8" or "f32". Packs every weight; raises FormatError for damaged ones."""
+        """activations: "int8" or "f32". unified: the form of softmax (softmax.py). Packs every weight; raises FormatError
+        for damaged ones."""
         self._kv = kv.data
         self._fused = fuse(graph)
         self.weights = Weights(checkpoint, threads, _packing(self._fused, activations))
@@ -58,12 +63,21 @@ class NativeRunner:
         self._result = _columns(self._fused.result)
         self._seconds = 0.0
         self._out: Floats = np.zeros((0, self._fused.result.width), np.float32)
-        self._learn(kv, fine_blocks=activations == "int8", centers=layout.dtype == "int8")
+        learning.learn(
+            self._plan,
+            self._fused,
+            kv,
+            self.forward,
+            self.weights.vector,
+            fine_blocks=activations == "int8",
+            centers=layout.dtype == "int8",
+            unified=unified,
+        )
 
     def forward(self, inputs: Listing[StepInput]) -> list[Floats]:
         """Logits float32 [rows wanted, vocab] per input."""
         batch = flatten(soften(inputs, self._embeddings))
-        out = self._room(len(batch.wanted))
+        out = self._out if len(batch.wanted) <= len(self._out) else self._room(len(batch.wanted))
         self._run(batch, out, 0, self._plan.num_ops, None)
         rows: list[Floats] = []
         first = 0
@@ -107,34 +121,14 @@ class NativeRunner:
     def counters(self) -> dict[str, int]:
         """Time in the kernels. Of the search for the best logits (csrc/ops/head.h): rows searched; panels of the
         vocabulary matrix, 8 tokens each, computed for them; rows for which a thread computed its whole part; steps
-        that computed everything because a bound had not held; rows that had so few choices that none was searched."""
-        head = "head_rows", "head_panels", "head_wide", "head_broken", "head_narrow"
-        counts = (int(1e9 * self._seconds), *self._plan.head_counts())
-        return dict(zip(("kernel_nanoseconds", *head), counts, strict=True))
-
-    def _learn(self, kv: kv_pool.Pool, *, fine_blocks: bool, centers: bool) -> None:
-        """Watch one page of tokens: choose every linear op's fine blocks, and how keys are centred."""
-        if not fine_blocks and not centers:
-            return
-        page = kv.allocate()
-        assert page is not None
-        self._plan.watch(fine_blocks)
-        self.forward([fine.probe(page, self._fused.result.width)])
-        self._plan.watch(False)
-        kv.release(page)
-        for index, op in enumerate(self._fused.ops):
-            if energy := self._plan.energy(index):
-                is_head = op.output.buffer == self._fused.result.buffer
-                self._plan.refine(index, fine.choose(energy, is_head=is_head).tolist())
-        if centers:
-            learned = center.learn(self._fused.ops, kv.data, page, self.weights.vector)
-            for index, (mean, scale) in learned.items():
-                self._plan.center_keys(index, mean.ravel().tolist(), scale.ravel().tolist())
+        that computed everything because a bound had not held; rows that had so few choices that none was searched. Of the unified softmax: parts of rows (csrc/ops/plan_attention.cpp),
+        and those computed again."""
+        counts = int(1e9 * self._seconds), *self._plan.head_counts(), *self._plan.attention_counts()
+        return dict(zip(COUNTERS, counts, strict=True))
 
     def _room(self, rows: int) -> Floats:
-        """Room for at least so many rows of logits."""
-        if len(self._out) < rows:
-            self._out = np.zeros((rows, self._out.shape[1]), np.float32)
+        """Room for so many rows of logits, more than there is."""
+        self._out = np.zeros((rows, self._out.shape[1]), np.float32)
         return self._out
 
     def _run(
