@@ -121,7 +121,6 @@ class Engine:
         ids = admission.checked_prompt(prompt, params, self.traits)
         room = len(ids) if params.infill else self.traits.context_length
         limit = self.limits.canvas(len(ids), params, room)
-        cache_salt = admission.checked_salt(cache_salt)
         place = admission.checked_priority(priority), admission.checked_tenant(tenant)
         seconds = self.limits.deadline(admission.checked_deadline(deadline))
         end = None if seconds is None else time.perf_counter() + seconds
@@ -131,7 +130,7 @@ class Engine:
         check_fit(*parts, params)
         can_begin = parts[0].constrains and not parts[1].contrasts
         begun = admission.checked_start(ids, params, can_begin, answered, score_from)
-        salt = admission.salted(cache_salt, parts[0].pattern)
+        salt = admission.salted(admission.checked_salt(cache_salt), parts[0].pattern)
         own = {"limit": limit, "salt": salt, "answered": len(begun), "scored": score_from}
         requests = [
             Request(seq, *parts, *place, end, self.constraining.state(params, begun))
@@ -140,9 +139,9 @@ class Engine:
         pairs.attach(requests, self.traits)
         self.limits.hold_kv(requests)
         for request in requests:
-            seq, chosen = request.seq, request.decoder
-            seq.edits, seq.is_watched = chosen.edits, watch
-            seq.metrics.is_lossy = chosen.is_lossy(params)
+            seq = request.seq
+            seq.edits, seq.is_watched = request.decoder.edits, watch
+            seq.metrics.is_lossy = request.decoder.is_lossy(params)
             request.planner.admit(seq)
             self.scheduler.check(request)
         self.constraining.guide(requests)
