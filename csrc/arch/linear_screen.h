@@ -118,14 +118,15 @@ class Screen {
     }
   }
 
+  // As even as run_tiles.
   template <int kVectors, int kMaxTokens>
   void run_tokens() {
-    for (int64_t first = 0; first < call_.num_rows; first += kMaxTokens) {
-      const int64_t left = call_.num_rows - first;
+    const int64_t num_tiles = (call_.num_rows + kMaxTokens - 1) / kMaxTokens;
+    for (int64_t i = 0; i < num_tiles; ++i) {
+      const int64_t first = call_.num_rows * i / num_tiles;
+      const int64_t count = call_.num_rows * (i + 1) / num_tiles - first;
       unroll<kMaxTokens>([&](auto index) PLAIT_LAMBDA {
-        constexpr int kTokens = index.value + 1;
-        if (left == kTokens || (left > kTokens && kTokens == kMaxTokens))
-          tile<kVectors, kTokens>(first);
+        if (count == index.value + 1) tile<kVectors, index.value + 1>(first);
       });
     }
   }

@@ -8,10 +8,17 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-// With a larger share of panels computed, those of all rows together, the whole product is faster:
-// reading them one by one costs more than in a row, and the screen has cost a third to a half of
-// the product.
+// With a larger share of panels computed the whole product is faster: one by one they cost more
+// than in a row, and the screen has cost half of the product.
 constexpr float kMostShare = 0.25f;
+
+// The same for a step's rows: the share that each of them may have computed. Two rows or more are
+// multiplied together in the whole product, but one by one here. Without any no search costs
+// anything.
+float most_share(int64_t rows) {
+  if (rows == 0) return kInf;
+  return rows == 1 ? kMostShare : kMostShare / 2;
+}
 
 // Which of Head::share_ counts: rows that need one logit, or more, and may choose all, or some.
 int kind_of(const Batch& batch) {
@@ -28,6 +35,20 @@ const uint32_t* allowed_of(const Batch& batch, int64_t row) {
 uint32_t allowed_in(const uint32_t* allowed, int64_t panel) {
   static_assert(kPanelRows == 8);
   return allowed == nullptr ? 0xFF : allowed[panel / 4] >> panel % 4 * 8 & 0xFF;
+}
+
+// Whether any bound is not below the threshold; without a branch, so that it becomes vectors.
+inline bool any_reaches(const float* upper, int64_t count, float threshold) {
+  int32_t found = 0;
+  for (int64_t i = 0; i < count; ++i) found |= !(upper[i] < threshold);
+  return found != 0;
+}
+
+// The same of those that may be chosen, a bit for each.
+bool any_chosen_reaches(const float* upper, int64_t count, float threshold, uint32_t chosen) {
+  uint32_t found = 0;
+  for (int64_t i = 0; i < count; ++i) found |= chosen >> i & !(upper[i] < threshold);
+  return found != 0;
 }
 
 bool is_higher(const BestRows::Entry& a, const BestRows::Entry& b) {
@@ -140,7 +161,7 @@ bool Head::pays(const Step& step) {
   for (int64_t row = 0; row < batch.num_wanted; ++row)
     own.is_narrow.push_back(is_narrow(batch, row));
   own.num_searched = std::ranges::count(own.is_narrow, false);
-  return share_[kind_of(batch)] * static_cast<float>(own.num_searched) < kMostShare;
+  return share_[kind_of(batch)] < most_share(own.num_searched);
 }
 
 // The share fades, so that the screen is tried again some steps later.
@@ -186,9 +207,10 @@ void Head::settle(const Part& part, int64_t row, float threshold) {
     float* upper = out.data + panel * kPanelRows;
     const int64_t count = std::min<int64_t>(kPanelRows, weights_->rows() - panel * kPanelRows);
     const uint32_t chosen = allowed_in(allowed, panel);
-    uint32_t is_open = 0;
-    for (int64_t i = 0; i < count; ++i) is_open |= chosen >> i & !(upper[i] < threshold);
-    if (is_open == 0) {
+    const bool is_open = chosen == 0xFF && count == kPanelRows
+                             ? any_reaches(upper, kPanelRows, threshold)
+                             : any_chosen_reaches(upper, count, threshold, chosen);
+    if (!is_open) {
       std::fill_n(upper, count, -kInf);
       continue;
     }
