@@ -202,9 +202,8 @@ class Engine:
         """A second request that goes on from where this one stands, sharing its pages; returns its id."""
         parent = self._requests[request_id]
         child_id = self._take_ids(1)
-        grammar = parent.grammar and parent.grammar.fork()
         seq = parent.seq.fork(child_id, seed=seed % 2**64)
-        child = replace(parent, seq=seq, grammar=grammar, served=0)
+        child = replace(parent, seq=seq, grammar=parent.grammar and parent.grammar.fork(), served=0)
         self._enter(child)
         self.scheduler.adopt(child, parent)
         return child_id
