@@ -79,8 +79,10 @@ def _choices(
         if own_token != token:
             break
         chances[place] = begun.chances[place]
-    confidence = np.maximum(np.exp([each.token for each in own]), chances[offsets])
-    return part, ask(part)._replace(tokens=chosen, confidence=confidence)
+    choices = ask(part)
+    choices.tokens[:] = chosen
+    choices.confidence[:] = np.maximum(np.exp([each.token for each in own]), chances[offsets])
+    return part, choices
 
 
 class _Proposal:
