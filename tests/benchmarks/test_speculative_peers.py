@@ -51,7 +51,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     script = tmp_path / "server.py"
     script.write_text(FAKE)
-    good = lambda setting, port: [sys.executable, str(script), str(port)]  # noqa: E731
+
+    def good(setting: Any, port: int) -> list[str]:
+        return [sys.executable, str(script), str(port)]
+
     monkeypatch.setattr(servers, "SERVERS", {"plait": good, "llama.cpp": good})
     monkeypatch.setattr(speculative_peers, "PAUSE", 0.0)
     monkeypatch.setattr("plait.weights.hub.resolve", lambda model: script)

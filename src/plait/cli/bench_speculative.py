@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -170,8 +171,14 @@ def _measure(
         if seconds and longest and start + longest > began + seconds:
             print("time is up; the same command goes on from here", flush=True)
             return
-        job = lambda owner, own=(workload, batch, group, turn): measure(  # noqa: E731
-            owner, own[0], ways, tokens=tokens, batch=own[1], group=own[2], turn=own[3]
+        job = partial(
+            measure,
+            workload=workload,
+            ways=ways,
+            tokens=tokens,
+            batch=batch,
+            group=group,
+            turn=turn,
         )
         measured.add(llm.worker.call(job).result())
         took = time.monotonic() - start

@@ -147,7 +147,7 @@ def assemble(
     time: what a step costs here, where it was measured. drafter, heads, blocks, corpus: for proposers. aids: for decoders.
     lexicon: for structured output.
     """
-    traits = in_mode(traits, config.planner)
+    traits = traits if config.planner == AUTO else in_mode(traits, config.planner)
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
     config = proposing.settled(config, is_causal=is_causal)
     names = part_names(config, traits)

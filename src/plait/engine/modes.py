@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from plait.core import registry
 from plait.core.traits import Mode, Traits
 from plait.core.window import PatternKind
 
@@ -13,19 +14,11 @@ NATIVE_PLANNERS = {
     PatternKind.FULL: "canvas",
 }
 """The planner for a model's own attention."""
-_KINDS: dict[str, tuple[PatternKind, ...]] = {
-    "autoregressive": (PatternKind.CAUSAL,),
-    "speculative": (PatternKind.CAUSAL,),
-    "block": (PatternKind.BLOCK,),
-    "canvas": (PatternKind.FULL,),
-    "score": (PatternKind.FULL, PatternKind.BLOCK),
-}
-"""What each planner can do with, the best first."""
 
 
 def in_mode(traits: Traits, planner: str) -> Traits:
     """The mode that a planner is for, of a model that has several; else the model as it is."""
-    kinds = _KINDS.get(planner, ())
+    kinds = registry.load("iteration", planner).Planner.kinds
     if traits.pattern.kind in kinds:
         return traits
     fitting = (mode for kind in kinds for mode in traits.modes if mode.pattern.kind is kind)

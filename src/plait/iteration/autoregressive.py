@@ -33,12 +33,13 @@ MOST_FORCED = 16
 class Planner(base.Planner):
     """For causal models that predict the next token."""
 
+    kinds = (PatternKind.CAUSAL,)
     pairs = True
     constrains = True
 
     def __init__(self, options: Any, traits: Traits) -> None:
         super().__init__(options, traits)
-        if traits.pattern.kind is not PatternKind.CAUSAL or traits.predicts is not Predicts.NEXT:
+        if traits.pattern.kind not in self.kinds or traits.predicts is not Predicts.NEXT:
             raise UserError(
                 "planner: this model does not generate left to right",
                 "use the planner 'block' or 'auto'",

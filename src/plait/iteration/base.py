@@ -34,7 +34,7 @@ from plait.core.places import Guide
 from plait.core.sequence import Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
-from plait.core.window import KVView, Masks, Update, Window
+from plait.core.window import KVView, Masks, PatternKind, Update, Window
 from plait.decoding.base import Decoder
 from plait.grammar.base import State
 from plait.iteration.company import Company
@@ -63,6 +63,7 @@ class Planner(ABC):
     fills: whether it honours `SamplingParams.infill`.
     waits: whether it keeps a block open for a decoder that edits.
     is_whole: a canvas cannot be fed in pieces.
+    kinds: of attention that it can do with, the best first; empty: any.
     pairs: whether a second stream (Sequence.second) can go along.
     constrains: every token that it lays out follows those before it, so that a grammar can say which may come.
     walks: what is final of an answer is its beginning, and the open places that a step decides lie right behind it.
@@ -78,6 +79,7 @@ class Planner(ABC):
     fills: ClassVar[bool] = False
     waits: ClassVar[bool] = False
     is_whole: ClassVar[bool] = False
+    kinds: ClassVar[tuple[PatternKind, ...]] = ()
     pairs: ClassVar[bool] = False
     constrains: ClassVar[bool] = False
     walks: ClassVar[bool] = False

@@ -60,13 +60,14 @@ class Planner(base.Planner):
     """For block-causal models with a mask token."""
 
     default_decoder = "threshold"
+    kinds = (PatternKind.BLOCK,)
     waits = True
     walks = True
     options: Options
 
     def __init__(self, options: Any, traits: Traits) -> None:
         super().__init__(options, traits)
-        if traits.pattern.kind is not PatternKind.BLOCK:
+        if traits.pattern.kind not in self.kinds:
             raise UserError(
                 "planner: this model does not generate by blocks",
                 "use the planner 'autoregressive' or 'auto'",

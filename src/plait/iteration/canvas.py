@@ -105,6 +105,7 @@ class Planner(base.Planner):
     """For models with full attention and a mask token."""
 
     default_decoder = "threshold"
+    kinds = (PatternKind.FULL,)
     fills = True
     waits = True
     is_whole = True
@@ -113,7 +114,7 @@ class Planner(base.Planner):
 
     def __init__(self, options: Any, traits: Traits) -> None:
         super().__init__(options, traits)
-        if traits.pattern.kind is not PatternKind.FULL:
+        if traits.pattern.kind not in self.kinds:
             raise UserError(
                 "planner: this model does not see a whole canvas at once",
                 "use the planner 'auto'",

@@ -27,15 +27,13 @@ class Planner(base.Planner):
     """For models with a mask token; the canvas is fed whole, with the model's own attention."""
 
     generates = False
+    kinds = (PatternKind.FULL, PatternKind.BLOCK)
     fills = True
     is_whole = True
 
     def __init__(self, options: Any, traits: Traits) -> None:
         super().__init__(options, traits)
-        if traits.mask_token is None or traits.pattern.kind not in (
-            PatternKind.FULL,
-            PatternKind.BLOCK,
-        ):
+        if traits.mask_token is None or traits.pattern.kind not in self.kinds:
             raise UserError(
                 "planner: this model has no masked positions to score",
                 "use the planner 'auto' with prompt_logprobs",

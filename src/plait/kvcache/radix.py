@@ -59,7 +59,7 @@ class Cache(paged.Cache):
         self._roots: dict[bytes, Node] = {}  # by salt
 
     def stored(self, seq: Sequence, window: Window) -> None:
-        paged.Cache.stored(self, seq, window)  # in every step, and `super` takes its time
+        super().stored(seq, window)
         path = self._paths.get(seq.request_id) or self._path(seq)
         grain = grain_of(window)
         if not grain:

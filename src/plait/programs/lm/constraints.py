@@ -150,6 +150,10 @@ def stops_before(*texts: str) -> Constraint:
 
 def without(*texts: str) -> str:
     """The language of what holds none of these texts."""
+    if all(len(text) == 1 for text in texts):
+        # As a complement even a short constraint beside it can cost more than the library's limits allow.
+        letters = "".join(f"\\x{{{ord(text):x}}}" for text in texts)
+        return f"/[^{letters}]*/"
     return _without(f"{ANYTHING} ({' | '.join(map(literal, texts))}) {ANYTHING}")
 
 
