@@ -117,7 +117,9 @@ def main() -> None:
     for file in sorted(RESULTS.glob("peers-*.json")):
         draw(json.loads(file.read_text()), file.with_suffix(".svg"))
     for file in sorted(RESULTS.glob("diffusion-*.json")):
-        draw_diffusion(json.loads(file.read_text()), file.with_suffix(".svg"))
+        record = json.loads(file.read_text())
+        if "methods" in record:  # of diffusion_peers.py; the trained models' are tables
+            draw_diffusion(record, file.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
