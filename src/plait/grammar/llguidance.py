@@ -20,7 +20,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 from plait.core.errors import UserError
 from plait.core.structured import StructuredOutputs
 from plait.core.window import Masks
-from plait.grammar import base, completing, open_end, tags
+from plait.grammar import base, completing, numbers, open_end, tags, times
 from plait.grammar.base import Lexicon, Words
 
 MAX_GRAMMAR_SYMBOLS = 10_000
@@ -34,6 +34,7 @@ WHITESPACE = r"[ \t\n\r]{1,40}"
 """Between two parts of JSON: as much as a deep indentation takes, since small models write it for ever."""
 
 _WORD_BITS = 32
+_JSON = ("json", "json_object")
 
 
 def limits() -> llguidance.LLParserLimits:
@@ -139,6 +140,7 @@ class Compiler(base.Compiler):
         self.cached_bytes = 0
         self.num_words = -(-vocab_size // _WORD_BITS)
         self._endings = open_end.Endings(lexicon, self.num_words)
+        self._digits = numbers.Digits(lexicon, self.num_words)
         self.completer = completing.Completer(lexicon, eos_ids, self.num_words)
 
     def compile(self, asked: StructuredOutputs) -> base.State:
@@ -150,7 +152,9 @@ class Compiler(base.Compiler):
         if matcher is None:
             matcher = self._compiled(source, asked.kind)
         own_words = -(-self._own_tokenizer().vocab_size // _WORD_BITS)
-        made = State(matcher.deep_copy(), min(own_words, self.num_words))
+        made: base.State = State(matcher.deep_copy(), min(own_words, self.num_words))
+        if asked.kind in _JSON:
+            made = numbers.State(made, self._digits)
         return open_end.State(made, self._endings) if asked.open_end else made
 
     def _compiled(self, source: str, kind: str) -> llguidance.LLMatcher:
@@ -200,12 +204,15 @@ class _Wrapped:
 def _source(asked: StructuredOutputs) -> str:
     """In the library's own notation."""
     matcher = llguidance.LLMatcher
-    if asked.kind in ("json", "json_object"):
+    if asked.kind in _JSON:
         options: Any = {"whitespace_flexible": False}
         if not asked.disable_any_whitespace:
             options = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE}
         try:
-            return matcher.grammar_from_json_schema(asked.texts[0], overrides=options)
+            schema = json.dumps(times.bounded(json.loads(asked.texts[0])), ensure_ascii=False)
+            return matcher.grammar_from_json_schema(schema, overrides=options)
+        except RecursionError:
+            raise UserError("json: too deep", "a schema of moderate depth") from None
         except ValueError as error:
             raise UserError(f"json: {_first_line(str(error))}", "a JSON schema") from None
     if asked.kind == "regex":

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from plait.core.errors import UserError
+from plait.grammar import times
 
 MAX_TAGS = 128
 ACCEPTED = "structures and triggers, or a format of type triggered_tags"
@@ -85,7 +86,7 @@ def _tag(given: Any, *, is_old: bool) -> Tag:
     if isinstance(content, Mapping) and content.get("type") == "json_schema":
         schema = content.get("json_schema")
         if isinstance(schema, Mapping | bool):
-            return Tag(begin, f"%json {json.dumps(schema, ensure_ascii=False)}", end)
+            return Tag(begin, f"%json {json.dumps(times.bounded(schema), ensure_ascii=False)}", end)
     if isinstance(content, Mapping) and content.get("type") == "regex":
         return Tag(begin, _expression(_text(content.get("pattern"), "pattern")), end)
     raise _wrong("a tag holds neither a JSON schema nor a regex")

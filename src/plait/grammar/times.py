@@ -1,0 +1,34 @@
+"""Times in JSON that end: RFC 3339 lets a second have as many digits as anybody likes, and small models write them all.
+
+What a schema says of its times is kept, and a longest length added where it says none. Other strings without a
+longest length are left as they are: their letters mean something.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+LONGEST: Final = {"time": len("23:59:60.123456789+23:59"), "date-time": 35}
+"""Characters, with nanoseconds."""
+_LISTS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
+_MAPS: Final = ("properties", "patternProperties", "$defs", "definitions")
+_SINGLE: Final = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
+
+
+def bounded(schema: Any) -> Any:
+    """The same schema, every time in it with a longest length. Raises RecursionError for one that is too deep."""
+    if not isinstance(schema, dict):
+        return schema
+    own = dict(schema)
+    for name in own.keys() & _SINGLE:
+        own[name] = bounded(own[name])
+    for name in own.keys() & _LISTS:
+        if isinstance(own[name], list):
+            own[name] = [bounded(one) for one in own[name]]
+    for name in own.keys() & _MAPS:
+        if isinstance(own[name], dict):
+            own[name] = {key: bounded(one) for key, one in own[name].items()}
+    name = own.get("format")
+    if isinstance(name, str) and name in LONGEST:
+        own.setdefault("maxLength", LONGEST[name])
+    return own

@@ -1,0 +1,100 @@
+"""Numbers and times end, where a schema lets them go on for ever; everything else may be as long as it likes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plait.core.structured import StructuredOutputs
+from plait.grammar.base import State, bits
+from plait.grammar.numbers import MOST_CHARACTERS, Place
+from tests.grammar.test_masks import compiler, mask_of, tried
+from tests.text.models import tokenizer
+
+NAME = "smollm2-135m"
+
+
+def state(schema: Any) -> State:
+    return compiler(NAME).compile(StructuredOutputs(json=schema, disable_any_whitespace=True))
+
+
+def ids(text: str) -> list[int]:
+    """A token per letter, as a model may write them."""
+    return [tokenizer(NAME).encode(letter, add_special=False)[0] for letter in text]
+
+
+def spelled(tokens: list[int]) -> set[bytes]:
+    words = tokenizer(NAME).vocabulary()
+    return {words[token] for token in tokens}
+
+
+NUMBERS = ["0." + "0" * 60, "-" + "7" * 60, "1e" + "0" * 60]
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_a_number_ends(text: str) -> None:
+    own = state({"type": "array", "items": {"type": "number"}})
+    assert own.replay(ids("[" + text)) == 1 + MOST_CHARACTERS
+    allowed = bits(mask_of(own))
+    assert set(allowed) == tried(own, NAME)
+    assert {each[:1] for each in spelled(allowed)} == {b",", b"]"}
+    other = own.fork()
+    own.rollback(2)
+    assert own.replay(ids(4 * text[-1])) == 2
+    assert other.replay(ids(",1]")) == 3
+    assert other.is_finished
+
+
+def test_one_that_stands_alone_ends_too() -> None:
+    own = state({"type": "integer"})
+    assert own.replay(ids("9" * 60)) == MOST_CHARACTERS
+    assert own.is_accepting
+    assert set(bits(mask_of(own))) == tokenizer(NAME).eos_ids
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"const": 10**59}, str(10**59)),
+        ({"enum": ["3" * 60]}, f'"{"3" * 60}"'),
+        ({"type": "string"}, '"' + "3" * 60 + '\\"' + "3" * 60 + '"'),
+        ({"type": "string", "format": "uri"}, f'"http://a.b/{"3" * 60}"'),
+        ({"type": "string", "format": "time", "maxLength": 50}, f'"10:00:00.{"3" * 30}Z"'),
+    ],
+)
+def test_what_has_a_meaning_may_be_long(schema: Any, text: str) -> None:
+    own = state(schema)
+    assert own.replay(ids(text)) == len(text)
+    assert own.is_accepting
+
+
+@pytest.mark.parametrize("name", ["time", "date-time"])
+@pytest.mark.parametrize("build", ["plain", "property", "item", "reference", "alternative"])
+def test_a_time_ends(name: str, build: str) -> None:
+    own: dict[str, Any] = {"type": "string", "format": name}
+    begin, schema = {
+        "plain": ("", own),
+        "property": (
+            '{"format":',
+            {"type": "object", "properties": {"format": own}, "required": ["format"]},
+        ),
+        "item": ("[", {"type": "array", "items": own}),
+        "reference": ("[", {"$defs": {"t": own}, "type": "array", "items": {"$ref": "#/$defs/t"}}),
+        "alternative": ("", {"anyOf": [own, {"type": "null"}]}),
+    }[build]
+    date = "2026-02-28T" if name == "date-time" else ""
+    made = state(schema)
+    text = f'{begin}"{date}10:00:00.123456789+01:00"'
+    assert made.replay(ids(text)) == len(text)
+    endless = f'{begin}"{date}10:00:00.{"0" * 99}'
+    assert state(schema).replay(ids(endless)) < len(begin) + 40
+
+
+def test_a_place_is_that_of_the_text_however_it_is_cut() -> None:
+    text = b'{"a\\"1": [-1.5e3, 12], "b\\\\": 77'
+    whole = Place().after(text)
+    for cut in range(len(text) + 1):
+        assert Place().after(text[:cut]).after(text[cut:]) == whole
+    assert whole == Place(length=2)
+    assert Place().after(b'"\\') == Place(in_string=True, is_escaped=True)
