@@ -1,8 +1,9 @@
 """Documents of a real model at temperature 1, checked by jsonschema; alone and in a batch, with and without drafts.
 
-    .venv/bin/python benchmarks/structured_documents.py MODEL [--count 300] [--ways 1 16 1+lookahead 16+lookahead]
+    .venv/bin/python benchmarks/structured_documents.py MODEL [--count 300] [--ways 1 16 1+lookahead 16+complete ...]
 
-The schemas of tests/engine/schemas.py in turn, every second without whitespace. All ways have to give the same texts.
+The schemas of tests/engine/schemas.py in turn, every second without whitespace. All ways have to give the same texts, but for documents that
+would be cut: with `complete` they are led to their end, and counted as valid and as led.
 What was counted goes to benchmarks/results/structured-MODEL.json, as "documents, WAY".
 """
 
@@ -23,10 +24,10 @@ from plait.llm import LLM
 from plait.text.answer import RequestOutput
 
 MOST_TOKENS = 1500
-WAYS = ("16", "16+lookahead", "1", "1+lookahead")
+WAYS = ("16", "16+lookahead", "16+complete", "16+lookahead+complete", "1", "1+lookahead")
 
 
-def requests(count: int) -> tuple[list[dict[str, Any]], list[SamplingParams]]:
+def requests(count: int, *, complete: bool) -> tuple[list[dict[str, Any]], list[SamplingParams]]:
     """The schemas in turn, and what is asked for."""
     schemas = [SCHEMAS[i % len(SCHEMAS)] for i in range(count)]
     asked = [
@@ -34,7 +35,9 @@ def requests(count: int) -> tuple[list[dict[str, Any]], list[SamplingParams]]:
             temperature=1.0,
             seed=i,
             max_tokens=MOST_TOKENS,
-            structured_outputs=StructuredOutputs(json=own, disable_any_whitespace=i % 2 == 0),
+            structured_outputs=StructuredOutputs(
+                json=own, disable_any_whitespace=i % 2 == 0, complete=complete
+            ),
         )
         for i, own in enumerate(schemas)
     ]
@@ -42,42 +45,41 @@ def requests(count: int) -> tuple[list[dict[str, Any]], list[SamplingParams]]:
 
 
 def verdict(schema: dict[str, Any], output: RequestOutput) -> str:
-    """valid, cut, or what is wrong."""
+    """valid, led (and valid), cut, or what is wrong."""
     (one,) = output.outputs
     if one.error is not None:
         return f"error: {one.error}"
-    if one.finish_reason == "length":
-        return "cut"
     try:
         checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
         jsonschema.validate(json.loads(one.text), schema, format_checker=checker)
     except (ValueError, jsonschema.ValidationError) as error:
-        return f"invalid: {error}"
-    return "valid"
+        return "cut" if one.finish_reason == "length" else f"invalid: {error}"
+    return "led" if one.finish_reason == "length" else "valid"
 
 
 def run(model: str, way: str, count: int) -> tuple[dict[str, Any], list[str]]:
     """What was counted, and the texts."""
-    batch, _, proposer = way.partition("+")
-    more = {"proposer": proposer} if proposer else {}
-    schemas, asked = requests(count)
+    batch, *more = way.split("+")
+    proposer = {"proposer": "lookahead"} if "lookahead" in more else {}
+    schemas, asked = requests(count, complete="complete" in more)
     messages = [[{"role": "user", "content": f"Example number {i}, short."}] for i in range(count)]
-    with LLM(model, max_model_len=2048, max_num_seqs=int(batch), **more) as llm:
+    with LLM(model, max_model_len=2048, max_num_seqs=int(batch), **proposer) as llm:
         begin = time.perf_counter()
         outputs = llm.chat(messages, asked)
         seconds = time.perf_counter() - begin
     verdicts = [verdict(*pair) for pair in zip(schemas, outputs, strict=True)]
     for place, told in enumerate(verdicts):
-        if told not in ("valid", "cut"):
+        if told not in ("valid", "led", "cut"):
             print(place, told)
     metrics = [output.metrics for output in outputs]
     tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
     forwards = sum(own.num_forwards for own in metrics)
     found = {
         "documents": count,
-        "valid": verdicts.count("valid"),
+        "valid": verdicts.count("valid") + verdicts.count("led"),
+        "led": verdicts.count("led"),
         "cut": verdicts.count("cut"),
-        "invalid": count - verdicts.count("valid") - verdicts.count("cut"),
+        "invalid": sum(told not in ("valid", "led", "cut") for told in verdicts),
         "tokens": tokens,
         "forced": sum(own.num_forced for own in metrics),
         "forwards_per_token": round(forwards / tokens, 3),

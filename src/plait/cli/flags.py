@@ -75,7 +75,8 @@ SAMPLING = Panel(
         "structured_outputs": Flag(
             "Let the answer fit: json=FILE (a schema), regex=EXPRESSION, grammar=FILE (Lark or EBNF), "
             "structural_tag=FILE (free text around parts that are not), json_object, or "
-            "choice=TEXT once for each choice; of an infill begins_at=TOKEN besides.",
+            "choice=TEXT once for each choice; besides complete (led to its end before the limit would cut it), and of an "
+            "infill begins_at=TOKEN.",
             ("--structured",),
             kind=list[str],
             read=structure,

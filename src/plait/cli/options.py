@@ -151,7 +151,12 @@ MAX_SOURCE_FILE = 1 << 20
 
 def structure(items: list[str]) -> StructuredOutputs | None:
     """["json=schema.json"], ["regex=[0-9]+"], ["choice=yes", "choice=no"], ["grammar=sums.lark"], ["json_object"] or
-    ["structural_tag=tags.json"]; of an infill "begins_at=4" besides."""
+    ["structural_tag=tags.json"]; besides "complete", and of an infill "begins_at=4"."""
+    if "complete" in items:
+        asked = structure([item for item in items if item != "complete"])
+        if asked is None:
+            raise UserError("complete goes with what the answer has to fit", "such as json=FILE")
+        return replace(asked, complete=True)
     begins = [item.partition("=")[2] for item in items if item.startswith("begins_at=")]
     if begins:
         return _beginning(begins, structure([i for i in items if not i.startswith("begins_at=")]))

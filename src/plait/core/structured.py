@@ -27,6 +27,8 @@ class StructuredOutputs:
     disable_any_whitespace: JSON without the spaces and line ends that it could do without.
     open_end: where the answer may end, any other text may follow: the answer is over with the first token that does not
         go on with it, which counts as its stop token. Otherwise only the model's own end ends it there.
+    complete: an answer that max_tokens would cut is led to its end before, as shortly as that goes; its reason of end is
+        "length" all the same. Where nothing short enough was found it is cut.
     begins_at: of an infill, the token of the prompt with which the text begins that has to fit; not given: the first that
         is filled in.
     Raises UserError for none of them, several, one of another type, or one that is too large.
@@ -40,6 +42,7 @@ class StructuredOutputs:
     structural_tag: str | Mapping[str, Any] | None = None
     disable_any_whitespace: bool = False
     open_end: bool = False
+    complete: bool = False
     begins_at: int | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +59,10 @@ class StructuredOutputs:
             object.__setattr__(self, self.kind, _json_text(self.kind, own))
         elif self.disable_any_whitespace and self.kind != "json_object":
             raise UserError("disable_any_whitespace has a meaning for JSON only", "leave it out")
+        if self.complete and self.open_end:
+            raise UserError(
+                "complete: where anything may follow nothing is complete", "leave it out"
+            )
         if self.begins_at is not None and (type(self.begins_at) is not int or self.begins_at < 0):
             raise UserError(f"begins_at={self.begins_at!r} is out of range", "0 or more")
         self._check_texts()

@@ -23,10 +23,10 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     stop = None if stops.isdisjoint(tokens) else _first_stop(seq, tokens, stops)
     reason = None
     if stop is not None:
-        tokens, reason = tokens[: stop + 1], FinishReason.STOP
+        tokens, reason = tokens[: stop + 1], _own_end(seq)
         end = start + len(tokens)
     elif seq.ends_here and end == seq.length:
-        reason = FinishReason.STOP
+        reason = _own_end(seq)
         stop = len(tokens) - 1 if seq.is_closed else None
     elif seq.final >= seq.limit and seq.is_complete:
         reason = FinishReason.LENGTH
@@ -70,6 +70,11 @@ def seal(seq: Sequence, event: Event) -> None:
     seq.finish_reason = event.finish_reason
     seq.metrics.finished_time = time.perf_counter()
     seq.truncate(seq.emitted)
+
+
+def _own_end(seq: Sequence) -> FinishReason:
+    """Why an answer ended before its limit."""
+    return FinishReason.LENGTH if seq.is_led else FinishReason.STOP
 
 
 def _first_stop(seq: Sequence, tokens: list[int], stops: frozenset[int]) -> int | None:

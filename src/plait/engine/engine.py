@@ -112,11 +112,10 @@ class Engine:
 
         priority: lower goes first. tenant: for whom; tenants share what a step has. deadline: seconds from now after
         which it ends with reason DEADLINE, with what it has. planner, decoder: names of siblings ("auto": the engine's
-        own), for decoders also within wrappers, "credit(threshold)". proposer: None: the engine's own. options:
-        settings by name, as text; else the engine's. watch: whether events also show what may still change (`canvas`).
-        cache_salt: a secret or a name; prefixes are shared only among requests with the same. answered: so many tokens
-        at the end of the prompt are the beginning of the answer. score_from: first position that `prompt_logprobs` is
-        about. Touches nothing that a step uses, so it may be called from any thread at any time.
+        own), for decoders also within wrappers, "credit(threshold)". proposer: None: the engine's own. options: settings by
+        name, as text. watch: whether events also show what may still change (`canvas`). cache_salt: prefixes are shared
+        only among requests with the same. answered: so many tokens at the end of the prompt begin the answer. score_from:
+        first position that `prompt_logprobs` is about. Any thread, at any time: touches nothing that a step uses.
         """
         ids = admission.checked_prompt(prompt, params, self.traits)
         room = len(ids) if params.infill else self.traits.context_length
@@ -131,9 +130,10 @@ class Engine:
         can_begin = parts[0].constrains and not parts[1].contrasts
         begun = admission.checked_start(ids, params, can_begin, answered, score_from)
         salt = admission.salted(admission.checked_salt(cache_salt), parts[0].pattern)
+        held = params, begun, limit - len(ids) + len(begun)
         own = {"limit": limit, "salt": salt, "answered": len(begun), "scored": score_from}
         requests = [
-            Request(seq, *parts, *place, end, self.constraining.state(params, begun))
+            Request(seq, *parts, *place, end, self.constraining.state(*held))
             for seq in admission.sequences(self._take_ids(params.n), ids, params, **own)
         ]
         pairs.attach(requests, self.traits)

@@ -50,12 +50,13 @@ class State(ABC):
     """Where an answer stands in its grammar.
 
     num_tokens: of the answer, that it has been told of. seconds: that its last mask took. is_closed: the last of them is
-    none of the answer, it only ended it (open_end.py).
+    none of the answer, it only ended it (open_end.py). is_led: what follows is no choice of the model (leading.py).
     """
 
     num_tokens: int = 0
     seconds: float = math.inf
     is_closed: bool = False
+    is_led: bool = False
 
     @property
     @abstractmethod

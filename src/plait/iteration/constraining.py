@@ -26,6 +26,7 @@ from plait.core.params import SamplingParams
 from plait.core.places import WITNESS, Effort, Witness, places
 from plait.core.sequence import Sequence
 from plait.core.window import Masks, Update, Window
+from plait.grammar import leading
 from plait.grammar.base import Compiler, State
 from plait.iteration.base import Job, Request
 
@@ -47,18 +48,24 @@ class Constraining:
         self.is_used = False
         self._thread: ThreadPoolExecutor | None = None
 
-    def state(self, params: SamplingParams, begun: Iterable[int] = ()) -> State | None:
+    def state(
+        self, params: SamplingParams, begun: Iterable[int] = (), room: int = 0
+    ) -> State | None:
         """Where the answer to a request begins, if it has to fit a grammar; begun: tokens of it that are there already.
+        room: how many it may have, for one that is completed.
         Any thread; takes its time for a grammar that is new. Raises UserError for one that cannot be honoured, and for
         a beginning that does not fit or that nothing may follow."""
-        if params.structured_outputs is None:
+        asked = params.structured_outputs
+        if asked is None:
             return None
         if self._make is None:
             raise UserError("structured output needs a tokenizer, and this engine knows of none")
         with self._lock:
             if self._compiler is None:
                 self._compiler, self.is_used = self._make(), True
-        state = self._compiler.compile(params.structured_outputs)
+        state = self._compiler.compile(asked)
+        if asked.complete:
+            state = leading.State(state, self._compiler.completer, room)
         if not all(map(state.advance, begun)) or state.is_finished:
             raise UserError(
                 "the answer that was begun does not fit its grammar, or is complete",
@@ -213,6 +220,7 @@ def follow(request: Request) -> None:
         _jump(request, state)
     if request.guide is not None and seq.final == seq.limit:
         seq.ends_here = state.is_accepting
+    seq.is_led = state.is_led
     if state.is_finished:
         seq.truncate(seq.prompt_length + state.num_tokens)
         seq.ends_here, seq.is_closed = True, state.is_closed

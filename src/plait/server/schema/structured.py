@@ -99,6 +99,10 @@ class Structure(Body):
     json_object: bool | None = None
     structural_tag: dict[str, Any] | str | None = None
     disable_any_whitespace: bool = False
+    complete: bool = Field(
+        False,
+        description="Lead an answer that max_tokens would cut to its end before; finish_reason stays length.",
+    )
     begins_at: int | None = Field(
         None,
         ge=0,
