@@ -91,3 +91,13 @@ def test_text_is_free_and_tags_are_not(
 def test_what_is_no_tag_is_refused(tag: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         compiler().compile(StructuredOutputs(structural_tag=json.dumps(tag)))
+
+
+def test_space_and_times_in_a_tag_end() -> None:
+    schema = {"type": "array", "items": {"type": "string", "format": "time"}}
+    tag = {"begin": "<a>", "schema": schema, "end": "</a>"}
+    tags = {"triggers": ["<a>"], "structures": [tag]}
+    assert fits(tags, "<a>[" + " " * 40) is False
+    assert fits(tags, "<a>[" + " " * 41) is None
+    assert fits(tags, '<a>["10:00:00.123456789Z"]</a>')
+    assert fits(tags, '<a>["10:00:00.' + "0" * 60) is None

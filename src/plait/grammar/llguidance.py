@@ -20,7 +20,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 from plait.core.errors import UserError
 from plait.core.structured import StructuredOutputs
 from plait.core.window import Masks
-from plait.grammar import base, completing, numbers, open_end, tags, times
+from plait.grammar import base, bounds, completing, numbers, open_end, tags
 from plait.grammar.base import Lexicon, Words
 
 MAX_GRAMMAR_SYMBOLS = 10_000
@@ -30,8 +30,6 @@ MAX_ROW_ITEMS = 20_000
 MAX_CACHE_BYTES = 64 << 20
 MATCHER_BYTES, BYTES_PER_SOURCE_BYTE = 64 << 10, 64
 """What a compiled grammar is taken to hold: measured, 37 MB for 1 MB of source."""
-WHITESPACE = r"[ \t\n\r]{1,40}"
-"""Between two parts of JSON: as much as a deep indentation takes, since small models write it for ever."""
 
 _WORD_BITS = 32
 _JSON = ("json", "json_object")
@@ -207,9 +205,9 @@ def _source(asked: StructuredOutputs) -> str:
     if asked.kind in _JSON:
         options: Any = {"whitespace_flexible": False}
         if not asked.disable_any_whitespace:
-            options = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE}
+            options = {"whitespace_flexible": True, "whitespace_pattern": bounds.WHITESPACE}
         try:
-            schema = json.dumps(times.bounded(json.loads(asked.texts[0])), ensure_ascii=False)
+            schema = json.dumps(bounds.bounded(json.loads(asked.texts[0])), ensure_ascii=False)
             return matcher.grammar_from_json_schema(schema, overrides=options)
         except RecursionError:
             raise UserError("json: too deep", "a schema of moderate depth") from None

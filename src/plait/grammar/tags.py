@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from plait.core.errors import UserError
-from plait.grammar import times
+from plait.grammar import bounds
 
 MAX_TAGS = 128
 ACCEPTED = "structures and triggers, or a format of type triggered_tags"
@@ -86,10 +86,18 @@ def _tag(given: Any, *, is_old: bool) -> Tag:
     if isinstance(content, Mapping) and content.get("type") == "json_schema":
         schema = content.get("json_schema")
         if isinstance(schema, Mapping | bool):
-            return Tag(begin, f"%json {json.dumps(times.bounded(schema), ensure_ascii=False)}", end)
+            return Tag(begin, f"%json {json.dumps(_spaced(schema), ensure_ascii=False)}", end)
     if isinstance(content, Mapping) and content.get("type") == "regex":
         return Tag(begin, _expression(_text(content.get("pattern"), "pattern")), end)
     raise _wrong("a tag holds neither a JSON schema nor a regex")
+
+
+def _spaced(schema: Mapping[str, Any] | bool) -> Any:
+    """The schema, with little space between its parts."""
+    if isinstance(schema, bool):
+        return schema
+    style = {"whitespace_flexible": True, "whitespace_pattern": bounds.WHITESPACE}
+    return {**bounds.bounded(schema), "x-guidance": style}
 
 
 def _expression(pattern: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from plait.core import registry
 from plait.core.structured import StructuredOutputs
+from plait.grammar import bounds
 
 ROOM = "text/tool_calls"
 LAST_RESORT = "generic"
@@ -117,4 +118,4 @@ def _schema(tool: Tool) -> str:
     """A tool that takes nothing takes an empty object."""
     bare: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
     own = {"type": "object", **tool.parameters} if tool.parameters else bare
-    return json.dumps({**own, "x-guidance": STYLE}, ensure_ascii=False)
+    return json.dumps({**bounds.bounded(own), "x-guidance": STYLE}, ensure_ascii=False)

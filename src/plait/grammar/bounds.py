@@ -1,13 +1,16 @@
-"""Times in JSON that end: RFC 3339 lets a second have as many digits as anybody likes, and small models write them all.
+"""What JSON may have without end and without a meaning, bounded: the space between two parts, the digits of a second.
 
-What a schema says of its times is kept, and a longest length added where it says none. Other strings without a
-longest length are left as they are: their letters mean something.
+RFC 3339 lets a second have as many digits as anybody likes, and small models write them all. What a schema says of its
+times is kept, and a longest length added where it says none. Other strings without a longest length are left as they
+are: their letters mean something. Numbers are no matter of the schema (numbers.py).
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+WHITESPACE: Final = r"[ \t\n\r]{1,40}"
+"""Between two parts of JSON: as much as a deep indentation takes, since small models write it for ever."""
 LONGEST: Final = {"time": len("23:59:60.123456789+23:59"), "date-time": 35}
 """Characters, with nanoseconds."""
 _LISTS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
