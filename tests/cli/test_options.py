@@ -165,6 +165,7 @@ def test_what_an_answer_fits(tmp_path: Path) -> None:
     assert structure([f"grammar={grammar}"]) == StructuredOutputs(grammar='start: "a"')
     assert structure(["regex=a=b"]) == StructuredOutputs(regex="a=b")
     assert structure(["choice=yes", "choice=no"]) == StructuredOutputs(choice=["yes", "no"])
+    assert structure(["complete", "regex=a"]) == StructuredOutputs(regex="a", complete=True)
     assert structure(["json_object"]) == StructuredOutputs(json_object=True)
     made = parse(SAMPLING, "--structured", "choice=a", "--structured", "choice=b")
     assert made.structured_outputs == StructuredOutputs(choice=["a", "b"])

@@ -14,8 +14,9 @@ from plait.core.params import SamplingParams
 from plait.core.structured import StructuredOutputs
 from plait.core.window import FinishReason
 from plait.grammar import leading
-from tests.engine.test_structured import make, step, text_of, told
-from tests.fakes import BLOCK_TRAITS, EOS, Answer, drain
+from plait.grammar.completing import Completer
+from tests.engine.test_structured import SCHEMA, Spelling, make, step, text_of, told
+from tests.fakes import BLOCK_TRAITS, EOS, FULL_TRAITS, Answer, drain
 
 LINK = {"$ref": "#/$defs/link"}
 CHAIN = {
@@ -146,3 +147,111 @@ def test_what_has_no_room_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_anything_may_follow_nothing_is_complete() -> None:
     with pytest.raises(UserError, match="complete"):
         StructuredOutputs(regex="a", open_end=True, complete=True)
+
+
+def only(prompt: list[int], traits: Any = None, **fields: Any) -> Answer:
+    engine = make(**({} if traits is None else {"traits": traits}))
+    request = engine.add(prompt, SamplingParams(**fields))
+    return drain(engine)[request]
+
+
+@pytest.mark.parametrize("room", range(24, 40))
+def test_a_room_between_two_places_is_room(room: int) -> None:
+    asked = StructuredOutputs(regex=f"[ef]*[gh]{{{room - 1}}}", complete=True)
+    favoured = Spelling().encode("e", add_special=False)[0]
+    answer = only(
+        [1],
+        max_tokens=room,
+        temperature=0.0,
+        logit_bias={favoured: 50.0},
+        structured_outputs=asked,
+    )
+    text = text_of(answer.tokens)
+    assert len(text.lstrip("ef")) == room - 1
+    assert not text.lstrip("ef").strip("gh")
+
+
+def test_whole_canvases_are_complete_anyway() -> None:
+    for most in (28, 33, 40, 64):
+        own = [
+            only(
+                [3, 4],
+                FULL_TRAITS,
+                max_tokens=most,
+                temperature=0.0,
+                structured_outputs=StructuredOutputs(
+                    json=CHAIN, disable_any_whitespace=True, complete=complete
+                ),
+            )
+            for complete in (False, True)
+        ]
+        assert told(own[0]) == told(own[1])
+        json.loads(text_of(own[0].tokens))
+
+
+@pytest.mark.parametrize("left", [2, 5, 9, 17, 30])
+def test_an_answer_that_was_begun_is_gone_on_with(left: int) -> None:
+    text = '{"a":[{"a":[{"a":[],"b":0}],"b":0},{"a":[],"b":0}],"b":0}'
+    ids = Spelling().encode(text, add_special=False)
+    engine = make()
+    asked = StructuredOutputs(json=CHAIN, disable_any_whitespace=True, complete=True)
+    params = SamplingParams(max_tokens=left, seed=3, structured_outputs=asked)
+    begun = len(ids) - left
+    request = engine.add([1, *ids[:begun]], params, answered=begun)
+    answer = drain(engine)[request]
+    assert answer.error is None
+    json.loads(text_of(ids[:begun] + list(answer.tokens)))
+
+
+def test_a_stop_before_the_led_part_is_a_stop() -> None:
+    commas = [i for i, name in enumerate(Spelling().vocabulary()) if b"," in name]
+    asked = StructuredOutputs(json=SCHEMA, disable_any_whitespace=True, complete=True)
+    closing = Spelling().encode("]", add_special=False)[0]
+    for most in (39, 40, 47):
+        for logprobs in (None, 1):
+            answer = only(
+                [3, 4, 5],
+                max_tokens=most,
+                temperature=0.0,
+                logprobs=logprobs,
+                stop_token_ids=commas,
+                logit_bias={closing: 5.0},
+                structured_outputs=asked,
+            )
+            assert answer.reason == FinishReason.STOP
+            assert answer.stop_token in commas
+
+
+def test_choices_and_forks_are_whole() -> None:
+    engine = make()
+    asked = StructuredOutputs(json=CHAIN, disable_any_whitespace=True, complete=True)
+    params = SamplingParams(n=3, max_tokens=50, seed=1, logit_bias={EOS: -9.0, 10: 3.0}, structured_outputs=asked)  # fmt: skip
+    first, answers = engine.add([3] * 40, params), dict[int, Answer]()
+    for _ in range(30):
+        step(engine, answers)
+    before = list(answers[first].tokens)
+    child = (
+        engine.fork(first, seed=9)
+        if any(r.seq.request_id == first for r in engine.requests)
+        else None
+    )
+    drain(engine, answers)
+    for i in range(3):
+        json.loads(text_of(answers[first + i].tokens))
+    if child is not None:
+        json.loads(text_of(before + list(answers[child].tokens)))
+
+
+def test_searches_that_fail_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    own = Completer.complete
+
+    def noted(self: Completer, *given: Any) -> list[int] | None:
+        tried.append(1)
+        return own(self, *given)
+
+    monkeypatch.setattr(Completer, "complete", noted)
+    asked = StructuredOutputs(regex="[ab]{1200,}c", complete=True)
+    answer = only([1], max_tokens=500, structured_outputs=asked)
+    assert (answer.reason, len(answer.tokens)) == (FinishReason.LENGTH, 500)
+    assert len(tried) == leading.MOST_MISSES

@@ -8,7 +8,8 @@ import pytest
 
 from plait.core.structured import StructuredOutputs
 from plait.grammar.base import State, bits
-from plait.grammar.numbers import MOST_CHARACTERS, Place
+from plait.grammar.bounds import bounded
+from plait.grammar.numbers import MOST_CHARACTERS, Standing
 from tests.grammar.test_masks import compiler, mask_of, tried
 from tests.text.models import tokenizer
 
@@ -93,8 +94,48 @@ def test_a_time_ends(name: str, build: str) -> None:
 
 def test_a_place_is_that_of_the_text_however_it_is_cut() -> None:
     text = b'{"a\\"1": [-1.5e3, 12], "b\\\\": 77'
-    whole = Place().after(text)
+    whole = Standing().after(text)
     for cut in range(len(text) + 1):
-        assert Place().after(text[:cut]).after(text[cut:]) == whole
-    assert whole == Place(length=2)
-    assert Place().after(b'"\\') == Place(in_string=True, is_escaped=True)
+        assert Standing().after(text[:cut]).after(text[cut:]) == whole
+    assert whole == Standing(length=2)
+    assert Standing().after(b'"\\') == Standing(in_string=True, is_escaped=True)
+
+
+def test_one_that_has_to_be_more_than_zero_ends() -> None:
+    own = state({"type": "number", "exclusiveMinimum": 0})
+    assert own.replay(ids("0." + "0" * 60)) == MOST_CHARACTERS
+    allowed = spelled(bits(mask_of(own)))
+    assert {each[:1] for each in allowed} <= {bytes([digit]) for digit in b"123456789"}
+    assert set(bits(mask_of(own))) == tried(own, NAME)
+    assert own.advance(ids("5")[0])
+    assert own.is_accepting
+
+
+def test_in_the_middle_of_a_text_a_number_is_what_it_is() -> None:
+    asked = StructuredOutputs(json={"type": "integer"}, open_end=True)
+    own = compiler(NAME).compile(asked)
+    assert own.replay(ids("7" * 60)) == 60
+    assert not own.is_closed
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"minLength": 35}, "10:00:00." + "1" * 40 + "Z"),
+        ({"const": "10:00:00." + "1" * 30 + "Z"}, "10:00:00." + "1" * 30 + "Z"),
+        ({"enum": ["10:00:00." + "2" * 30 + "Z"]}, "10:00:00." + "2" * 30 + "Z"),
+    ],
+)
+def test_what_a_schema_says_of_its_times_is_kept(more: dict[str, Any], text: str) -> None:
+    own = state({"type": "string", "format": "time", **more})
+    assert own.replay(ids(f'"{text}"')) == len(text) + 2
+
+
+def test_a_list_of_items_is_walked() -> None:
+    own: dict[str, Any] = {"type": "string", "format": "time"}
+    assert bounded({"items": [own, True]}) == {"items": [{**own, "maxLength": 24}, True]}
+    assert bounded({"allOf": [own]}) == {"allOf": [own]}
+    assert bounded({"properties": {"format": own}, "const": own}) == {
+        "properties": {"format": {**own, "maxLength": 24}},
+        "const": own,
+    }

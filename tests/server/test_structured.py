@@ -95,6 +95,32 @@ def test_a_document_that_is_cut_says_so(client: openai.OpenAI) -> None:
     assert answer.choices[0].finish_reason == "length"
 
 
+@pytest.mark.parametrize("most", [30, 60])
+def test_a_document_is_led_to_its_end(client: openai.OpenAI, most: int) -> None:
+    """Lists without an end, at a high temperature."""
+    endless = {"type": "array", "items": {"$ref": "#"}, "minItems": 1, "maxItems": 3}
+    schema = {"anyOf": [endless, {"type": "integer", "minimum": 0, "maximum": 9}]}
+    asked = ASKED | {"max_tokens": most}
+    fields = [
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "l", "schema": schema},
+            },
+            "structured_outputs": {"complete": True},
+        },
+        {"structured_outputs": {"json": schema, "complete": True}},
+        {"guided_json": schema, "structured_outputs": {"complete": True}},
+    ]
+    texts = set()
+    for own in fields:
+        answer = client.chat.completions.create(messages=SAY, extra_body=own, **asked)
+        text = answer.choices[0].message.content or ""
+        jsonschema.validate(json.loads(text), schema)
+        texts.add((text, answer.choices[0].finish_reason))
+    assert len(texts) == 1
+
+
 EXTRAS: list[tuple[dict[str, Any], str]] = [
     ({"guided_choice": ["red", "green"]}, "red|green"),
     ({"guided_regex": "[a-f]{3}[0-9]"}, "[a-f]{3}[0-9]"),
@@ -154,6 +180,8 @@ def test_hostile_grammars_are_refused_and_everybody_else_is_served(
         ({"guided_regex": "a", "guided_choice": ["a"]}, "regex and choice"),
         ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "contradict"),
         ({"guided_regex": "a", "ignore_eos": True}, "ignore_eos"),
+        ({"structured_outputs": {"complete": True}}, "complete goes with"),
+        ({"structured_outputs": {"regex": "a", "complete": "so"}}, "complete"),
         ({"response_format": {"type": "json_schema"}}, "json_schema"),
         ({"response_format": {"type": "structural_tag"}}, "triggers is no list"),
     ],

@@ -172,7 +172,7 @@ def structure(items: list[str]) -> StructuredOutputs | None:
         raise UserError(
             f"an answer cannot be asked to fit {' '.join(items)!r}",
             "json=FILE, regex=EXPRESSION, grammar=FILE, structural_tag=FILE, json_object, or choice=TEXT as often as there "
-            "are choices",
+            "are choices; besides, complete",
         )
     values = [item.partition("=")[2] for item in items]
     kind, (value, *_) = kinds[0], values

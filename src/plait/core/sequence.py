@@ -85,7 +85,7 @@ class Sequence:
     `ends_here`: nothing may follow what stands on the canvas (its grammar is complete); `is_closed`: its last token
     belongs to the answer no more, and only ends it. `answered`: how many tokens of the answer were there from the
     beginning, given with the prompt.
-    `is_led`: its last tokens were no choice of the model, to end it before the limit.
+    `led_from`: from this position on nothing was the choice of the model, to end the answer before the limit.
     `is_watched`: somebody wants to see those that are not final.
     `salt` stands for whatever else than tokens its K/V depends on (an adapter), or whom it may be shared with:
     sequences with different salts never share any.
@@ -116,7 +116,8 @@ class Sequence:
         self.final = len(prompt)
         self.emitted = len(prompt)
         self.answered = answered
-        self.edits = self.is_watched = self.ends_here = self.is_closed = self.is_led = False
+        self.edits = self.is_watched = self.ends_here = self.is_closed = False
+        self.led_from: int | None = None
         self.finish_reason: FinishReason | None = None
         self.metrics = Metrics()
         self.scored = scored
@@ -207,7 +208,8 @@ class Sequence:
         )
         twin.prompt_length, twin.answered = self.prompt_length, self.answered
         twin.edits, twin.is_watched = self.edits, self.is_watched
-        twin.ends_here, twin.is_closed, twin.is_led = self.ends_here, self.is_closed, self.is_led
+        twin.ends_here, twin.is_closed = self.ends_here, self.is_closed
+        twin.led_from = self.led_from
         twin.final, twin.emitted, twin.scored = self.final, self.emitted, self.scored
         twin._masked = self._masked[: self.length].copy()
         twin.logprobs = dict(self.logprobs)

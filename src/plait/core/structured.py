@@ -28,7 +28,7 @@ class StructuredOutputs:
     open_end: where the answer may end, any other text may follow: the answer is over with the first token that does not
         go on with it, which counts as its stop token. Otherwise only the model's own end ends it there.
     complete: an answer that max_tokens would cut is led to its end before, as shortly as that goes; its reason of end is
-        "length" all the same. Where nothing short enough was found it is cut.
+        "length" all the same. Where nothing short enough was found it is cut. Whole canvases are always completed.
     begins_at: of an infill, the token of the prompt with which the text begins that has to fit; not given: the first that
         is filled in.
     Raises UserError for none of them, several, one of another type, or one that is too large.
@@ -59,6 +59,8 @@ class StructuredOutputs:
             object.__setattr__(self, self.kind, _json_text(self.kind, own))
         elif self.disable_any_whitespace and self.kind != "json_object":
             raise UserError("disable_any_whitespace has a meaning for JSON only", "leave it out")
+        if type(self.complete) is not bool:
+            raise UserError(f"complete={self.complete!r} is neither true nor false")
         if self.complete and self.open_end:
             raise UserError(
                 "complete: where anything may follow nothing is complete", "leave it out"

@@ -23,10 +23,12 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     stop = None if stops.isdisjoint(tokens) else _first_stop(seq, tokens, stops)
     reason = None
     if stop is not None:
-        tokens, reason = tokens[: stop + 1], _own_end(seq)
+        is_own = tokens[stop] in traits.eos_ids and tokens[stop] not in seq.params.stop_token_ids
+        tokens = tokens[: stop + 1]
         end = start + len(tokens)
+        reason = FinishReason.LENGTH if is_own and _is_led(seq, end) else FinishReason.STOP
     elif seq.ends_here and end == seq.length:
-        reason = _own_end(seq)
+        reason = FinishReason.LENGTH if _is_led(seq, end) else FinishReason.STOP
         stop = len(tokens) - 1 if seq.is_closed else None
     elif seq.final >= seq.limit and seq.is_complete:
         reason = FinishReason.LENGTH
@@ -72,9 +74,9 @@ def seal(seq: Sequence, event: Event) -> None:
     seq.truncate(seq.emitted)
 
 
-def _own_end(seq: Sequence) -> FinishReason:
-    """Why an answer ended before its limit."""
-    return FinishReason.LENGTH if seq.is_led else FinishReason.STOP
+def _is_led(seq: Sequence, end: int) -> bool:
+    """Whether an answer that ends there was led to its end."""
+    return seq.led_from is not None and end > seq.led_from
 
 
 def _first_stop(seq: Sequence, tokens: list[int], stops: frozenset[int]) -> int | None:

@@ -130,7 +130,7 @@ class Engine:
         can_begin = parts[0].constrains and not parts[1].contrasts
         begun = admission.checked_start(ids, params, can_begin, answered, score_from)
         salt = admission.salted(admission.checked_salt(cache_salt), parts[0].pattern)
-        held = params, begun, limit - len(ids) + len(begun)
+        held = params, begun, 0 if parts[0].guides else limit - len(ids) + len(begun)
         own = {"limit": limit, "salt": salt, "answered": len(begun), "scored": score_from}
         requests = [
             Request(seq, *parts, *place, end, self.constraining.state(*held))

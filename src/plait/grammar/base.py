@@ -50,13 +50,14 @@ class State(ABC):
     """Where an answer stands in its grammar.
 
     num_tokens: of the answer, that it has been told of. seconds: that its last mask took. is_closed: the last of them is
-    none of the answer, it only ended it (open_end.py). is_led: what follows is no choice of the model (leading.py).
+    none of the answer, it only ended it (open_end.py). led_from: behind so many
+    tokens nothing was the choice of a model (leading.py).
     """
 
     num_tokens: int = 0
     seconds: float = math.inf
     is_closed: bool = False
-    is_led: bool = False
+    led_from: int | None = None
 
     @property
     @abstractmethod

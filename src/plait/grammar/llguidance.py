@@ -151,7 +151,7 @@ class Compiler(base.Compiler):
             matcher = self._compiled(source, asked.kind)
         own_words = -(-self._own_tokenizer().vocab_size // _WORD_BITS)
         made: base.State = State(matcher.deep_copy(), min(own_words, self.num_words))
-        if asked.kind in _JSON:
+        if asked.kind in _JSON and not asked.open_end:
             made = numbers.State(made, self._digits)
         return open_end.State(made, self._endings) if asked.open_end else made
 

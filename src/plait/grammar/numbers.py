@@ -2,7 +2,9 @@
 
 To JSON a number may have as many digits as anybody likes, and small models write zeros behind the point until they
 are cut. What reads the answer keeps 17 digits of them at most. So where a number outside of strings has become long,
-no token may come that goes on with it, unless nothing else can (a schema may name a number of sixty digits).
+no token may come that goes on with it. If nothing else can come, it may not go on with a zero, behind which it could
+not end (a schema may want it to be more than 0); and if nothing but that can, it goes on (a schema may name a number of
+sixty digits).
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from plait.core.window import Masks
 from plait.grammar import base
@@ -31,7 +32,7 @@ class Digits:
         self._lexicon = lexicon
         self._num_words = num_words
         self._vocabulary: list[bytes] | None = None
-        self._others: Words = np.empty(0, np.uint32)
+        self._narrower: list[Words] = []
 
     def blank(self) -> Words:
         """A mask to fill."""
@@ -44,29 +45,34 @@ class Digits:
         return self._vocabulary[token] if token < len(self._vocabulary) else b""
 
     def narrow(self, mask: Words) -> None:
-        """Leave out what goes on with a number, where something else is left."""
+        """Leave out what goes on with a number, or what goes on with a zero, where something else is left."""
         self.spelled(0)
-        narrowed = mask & self._others[: len(mask)]
-        if narrowed.any():
-            mask[:] = narrowed
+        for others in self._narrower:
+            narrowed = mask & others[: len(mask)]
+            if narrowed.any():
+                mask[:] = narrowed
+                return
 
     def _read(self) -> list[bytes]:
         spellings = self._lexicon().vocabulary()
-        is_other: NDArray[np.bool_] = np.ones(32 * self._num_words, np.bool_)
-        for token, spelled in enumerate(spellings[: len(is_other)]):
-            is_other[token] = spelled[:1] not in _LETTERS or not spelled
-        self._others = np.packbits(is_other, bitorder="little").view(np.uint32)
+        firsts = np.zeros(32 * self._num_words, np.uint8)
+        for token, spelled in enumerate(spellings[: len(firsts)]):
+            firsts[token] = spelled[0] if spelled else 0
+        self._narrower = [
+            np.packbits(~np.isin(firsts, list(barred)), bitorder="little").view(np.uint32)
+            for barred in (_LETTERS, _LETTERS.translate(None, b"123456789"))
+        ]
         return spellings
 
 
-class Place(NamedTuple):
+class Standing(NamedTuple):
     """Where a text stands: whether in a string, there behind a backslash, and the characters of the number it is in."""
 
     in_string: bool = False
     is_escaped: bool = False
     length: int = 0
 
-    def after(self, spelled: bytes) -> Place:
+    def after(self, spelled: bytes) -> Standing:
         """Behind some more of the text."""
         if self.in_string and b'"' not in spelled and b"\\" not in spelled:
             return _IN_STRING
@@ -80,22 +86,22 @@ class Place(NamedTuple):
                 is_escaped = letter == _BACKSLASH
             else:
                 length = length + 1 if letter in _LETTERS else 0
-        return Place(in_string, is_escaped, length)
+        return Standing(in_string, is_escaped, length)
 
 
-_IN_STRING = Place(in_string=True)
+_IN_STRING = Standing(in_string=True)
 
 
 class State(base.State):
     """A state of a grammar of JSON that lets no number become long."""
 
     def __init__(
-        self, inner: base.State, digits: Digits, places: list[Place] | None = None
+        self, inner: base.State, digits: Digits, places: list[Standing] | None = None
     ) -> None:
         """places: where the text stood before each token, and where it stands."""
         self._inner = inner
         self._digits = digits
-        self._places = places or [Place()]
+        self._places = places or [Standing()]
 
     @property
     def num_tokens(self) -> int:  # type: ignore[override]

@@ -86,14 +86,14 @@ def _tag(given: Any, *, is_old: bool) -> Tag:
     if isinstance(content, Mapping) and content.get("type") == "json_schema":
         schema = content.get("json_schema")
         if isinstance(schema, Mapping | bool):
-            return Tag(begin, f"%json {json.dumps(_spaced(schema), ensure_ascii=False)}", end)
+            return Tag(begin, f"%json {json.dumps(_bounded(schema), ensure_ascii=False)}", end)
     if isinstance(content, Mapping) and content.get("type") == "regex":
         return Tag(begin, _expression(_text(content.get("pattern"), "pattern")), end)
     raise _wrong("a tag holds neither a JSON schema nor a regex")
 
 
-def _spaced(schema: Mapping[str, Any] | bool) -> Any:
-    """The schema, with little space between its parts."""
+def _bounded(schema: Mapping[str, Any] | bool) -> Any:
+    """The schema, with nothing endless that means nothing."""
     if isinstance(schema, bool):
         return schema
     style = {"whitespace_flexible": True, "whitespace_pattern": bounds.WHITESPACE}

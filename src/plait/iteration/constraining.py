@@ -52,7 +52,7 @@ class Constraining:
         self, params: SamplingParams, begun: Iterable[int] = (), room: int = 0
     ) -> State | None:
         """Where the answer to a request begins, if it has to fit a grammar; begun: tokens of it that are there already.
-        room: how many it may have, for one that is completed.
+        room: how many tokens it may have, for one that is completed; 0: its planner completes it itself.
         Any thread; takes its time for a grammar that is new. Raises UserError for one that cannot be honoured, and for
         a beginning that does not fit or that nothing may follow."""
         asked = params.structured_outputs
@@ -64,17 +64,23 @@ class Constraining:
             if self._compiler is None:
                 self._compiler, self.is_used = self._make(), True
         state = self._compiler.compile(asked)
-        if asked.complete:
-            state = leading.State(state, self._compiler.completer, room)
         if not all(map(state.advance, begun)) or state.is_finished:
             raise UserError(
                 "the answer that was begun does not fit its grammar, or is complete",
                 "tokens that it may begin with",
             )
+        if asked.complete and room:
+            state = self._led(state, room)
         # With nothing known of it, and of the grammar's first words, its first mask would be slow in the step.
         begin = time.perf_counter()
         state.fill(np.empty(self._num_words, np.uint32))
         state.seconds = time.perf_counter() - begin
+        return state
+
+    def _led(self, inner: State, room: int) -> State:
+        assert self._compiler is not None
+        state = leading.State(inner, self._compiler.completer, room)
+        state.look()
         return state
 
     def guide(self, requests: list[Request]) -> None:
@@ -220,7 +226,8 @@ def follow(request: Request) -> None:
         _jump(request, state)
     if request.guide is not None and seq.final == seq.limit:
         seq.ends_here = state.is_accepting
-    seq.is_led = state.is_led
+    if state.led_from is not None:
+        seq.led_from = seq.prompt_length + state.led_from
     if state.is_finished:
         seq.truncate(seq.prompt_length + state.num_tokens)
         seq.ends_here, seq.is_closed = True, state.is_closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -135,13 +136,22 @@ class Constrained(Penalties):
             for kind in ("json", "regex", "choice", "grammar")
             if getattr(self, f"guided_{kind}") is not None
         }
-        asked = [
-            each.asked() for each in (self.response_format, self.structured_outputs) if each
-        ] + ([StructuredOutputs(**guided)] if guided else [])
+        more = self.structured_outputs
+        is_added = more is not None and more.model_fields_set == {"complete"}
+        given = (self.response_format, None if is_added else more)
+        asked = [each.asked() for each in given if each] + (
+            [StructuredOutputs(**guided)] if guided else []
+        )
         found = [each for each in asked if each is not None]
         if len(found) > 1:
             raise UserError(
                 "response_format, structured_outputs and guided_* contradict each other",
                 "give one of them",
             )
-        return found[0] if found else None
+        if more is None or not is_added:
+            return found[0] if found else None
+        if not found:
+            raise UserError(
+                "complete goes with what the answer has to fit", "a response_format too"
+            )
+        return replace(found[0], complete=more.complete)
