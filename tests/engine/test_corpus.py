@@ -97,6 +97,12 @@ def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.save(file, np.array([{}], object), allow_pickle=True)
     with pytest.raises(UserError, match="token ids below 128"):
         corpus.load(str(file), Letters(), tmp_path)
+    file = tmp_path / "claims.npy"
+    np.save(file, np.arange(8))
+    file.write_bytes(file.read_bytes().replace(b"(8,), }" + b" " * 12, b"(9000000000000,), }"))
+    assert b"9000000000000" in file.read_bytes()
+    with pytest.raises(UserError, match="token ids below 128"):
+        corpus.load(str(file), Letters(), tmp_path)
     file = tmp_path / "long.txt"
     file.write_text("abcdefghijk")
     monkeypatch.setattr(corpus, "MOST_BYTES", 40)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -111,7 +112,9 @@ def _content(file: Path, vocab_size: int) -> bytes | Ints | None:
 
 def _ids(file: Path, vocab_size: int) -> Ints | None:
     try:
-        ids = np.load(file, allow_pickle=False)
+        # Mapped, so that a header that claims more than the file holds is refused, and takes no memory.
+        with warnings.catch_warnings(action="ignore"):
+            ids = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):
         return None
     if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iu":
