@@ -73,7 +73,30 @@ def test_what_was_changed_last_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found(made, "xyz") == 3
     assert found(made, "abc") == found(made, "d") == 0
     assert made.num_bytes <= 90
-    assert "2 older files are left out" in words
+    assert "2 files are left out" in words
+
+
+def test_a_large_file_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "MOST_BYTES", 90)
+    write(tmp_path, old="abc")
+    (tmp_path / "model.gguf").write_bytes(b"\0" * 200)
+    (tmp_path / "small.bin").write_bytes(b"\0" * 50)
+    made, words = corpus.load(str(tmp_path), Letters(), tmp_path / "cache")
+    assert found(made, "abc") == 3
+    assert "1 files are left out" in words
+    assert "1 files are no text" in words
+
+
+def test_what_was_kept_and_is_damaged_is_made_anew(tmp_path: Path) -> None:
+    write(tmp_path, a="abcab")
+    cache = tmp_path / ".cache"
+    corpus.load(str(tmp_path), Letters(), cache)
+    (kept,) = (cache / "corpus").iterdir()
+    tokens = np.load(kept)
+    tokens[0] += 10_000_000
+    np.save(kept, tokens)
+    made, _ = corpus.load(str(tmp_path), Letters(), cache)
+    assert found(made, "abc") == 3
 
 
 @pytest.mark.parametrize(

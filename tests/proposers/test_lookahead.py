@@ -62,9 +62,34 @@ def test_an_index_keeps_to_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     tracemalloc.start()
     try:
         index = lookahead._Index()
-        index.read(tokens)
+        for start in range(0, 4096, 1024):
+            index.read(tokens[start : start + 1024], lookahead.MOST_RUNS)
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert len(index.places) == lookahead.MOST_RUNS
+    assert lookahead.MOST_RUNS // 2 < len(index.places) <= lookahead.MOST_RUNS
     assert held < 400 * lookahead.MOST_RUNS
+
+
+def test_a_long_prompt_is_read_by_and_by() -> None:
+    """A part at once, the last that there is room for; and then what it repeats is found."""
+    count = lookahead.MOST_RUNS // 5 + 5000
+    seq = sequence([*range(count), count - 30, count - 29])
+    tries = 0
+    while not len(found := PROPOSER.propose(seq, 2).tokens):
+        tries += 1
+        assert tries < 100
+    assert found.tolist() == [count - 28, count - 27]
+    assert 5 < tries <= 1 + lookahead.MOST_RUNS // 5 // lookahead.MOST_READ
+    assert len(seq.memo["lookahead"].places) <= lookahead.MOST_RUNS
+
+
+def test_indices_share_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookahead, "ALL_RUNS", 4000)
+    own = lookahead.Proposer(PROPOSER.resources)
+    held = [sequence([1000 * i + j for j in range(900)]) for i in range(8)]
+    for _ in range(2):
+        for seq in held:
+            own.propose(seq, 2)
+            write(seq, [7])
+    assert sum(len(seq.memo["lookahead"].places) for seq in held) <= 4000

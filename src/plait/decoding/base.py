@@ -104,7 +104,8 @@ class Decoder(ABC):
     threads: set by whoever has some. aids: see `equip`. edits: may write again, or mask again, what it wrote; then the window's
     targets are all positions that are not final, and `Update.settled` says when it has come to rest. contrasts: wants
     to see other logits beside those of the request. constrains: whether it keeps to `Item.masks`; walks: to
-    `Item.walk`. is_guided: whether it goes by proposals and their confidence alone, so that others may be put in their
+    `Item.walk`. verifies: whether it takes of a draft only what it would have written without it, or says that it is
+    lossy. is_guided: whether it goes by proposals and their confidence alone, so that others may be put in their
     place (guided.py).
     """
 
@@ -112,6 +113,7 @@ class Decoder(ABC):
     contrasts: bool = False
     constrains: ClassVar[bool] = False
     walks: ClassVar[bool] = False
+    verifies: ClassVar[bool] = False
     threads: Pool | None = None
     aids: Aids = NO_AIDS
 

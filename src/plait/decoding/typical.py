@@ -76,7 +76,11 @@ class Decoder(verify.Decoder):
 
     def _plausible(self, item: Item, row: int, tokens: dict[int, int]) -> int | None:
         """The row of the likeliest drafted token that is taken behind a row, if any is."""
-        p = shaped(item.logits[row], item.seq.params)
+        logits = item.logits[row]
+        if item.masks is not None:
+            is_allowed = np.unpackbits(item.masks[row].view(np.uint8), bitorder="little")
+            logits = np.where(is_allowed[: len(logits)], logits, np.float32(-np.inf))
+        p = shaped(logits, item.seq.params)
         for token in self._impossible(item, row):
             p[token] = 0.0
         logs = np.log(p, out=np.zeros_like(p), where=p > 0)

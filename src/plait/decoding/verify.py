@@ -38,6 +38,7 @@ class Decoder(base.Decoder):
     """For the planner 'speculative'; without a draft it is `sample`."""
 
     constrains = True
+    verifies = True
 
     def best(self, seq: Sequence, window: Window) -> int:
         best = rows.best_needed(seq, window.targets, self.traits)
@@ -49,6 +50,9 @@ class Decoder(base.Decoder):
         updates: list[Update | Exception] = []
         for item, own in zip(items, asks, strict=True):
             answer = [next(answers) for _ in own]
+            if len(item.window.parents) and any(isinstance(a, FloatingPointError) for a in answer):
+                # Of a row behind a refused draft nobody needs to know.
+                answer = sampling.answer(_asks(item, self.traits, apart=True), self.threads)
             updates.append(self._update(item, answer))
         return updates
 
@@ -60,16 +64,23 @@ class Decoder(base.Decoder):
         self, item: Item, answers: list[sampling.Choices | FloatingPointError]
     ) -> Update | Exception:
         chosen: list[int] = []
+        broken: dict[int, FloatingPointError] = {}
         for answer in answers:
             if isinstance(answer, FloatingPointError):
-                return answer
-            chosen += answer.tokens.tolist()
+                broken[len(chosen)] = answer
+            chosen += (
+                [_BROKEN] if isinstance(answer, FloatingPointError) else answer.tokens.tolist()
+            )
         part, is_drafted = split(item), bool(len(item.window.parents))
+        if broken and not is_drafted:
+            return broken[0]
         try:
             scored = rows.scored_logprobs(part) if len(part.scored) else {}
             if not chosen:
                 return Update(logprobs=scored)
             path = self.path(item, chosen) if is_drafted else list(range(len(chosen)))
+            if path[-1] in broken:
+                return broken[path[-1]]
             written = _written(item, path, chosen) if is_drafted else chosen
             targets, tokens = part.targets[path], np.array(written, np.int32)
             masks = None if part.masks is None else part.masks[path]
@@ -80,10 +91,14 @@ class Decoder(base.Decoder):
         return Update(targets, tokens, accepted=accepted, logprobs={**scored, **logprobs})
 
 
-def _asks(item: Item, traits: Traits) -> list[sampling.Choices]:
-    """One for all rows, or one for each where a choice depends on the tokens drafted before it."""
+_BROKEN = -1
+"""What a row of no numbers chooses; no token."""
+
+
+def _asks(item: Item, traits: Traits, *, apart: bool = False) -> list[sampling.Choices]:
+    """One for all rows, or one for each where a choice depends on the tokens drafted before it. apart: one for each."""
     part = split(item)
-    if not (len(item.window.parents) and part.seq.params.has_penalties):
+    if not (len(item.window.parents) and (apart or part.seq.params.has_penalties)):
         return [rows.ask(part, traits)]
     return [
         rows.ask(_row(part, place), traits, drafted=_branch(item.window, place))

@@ -43,7 +43,7 @@ def load(where: str, lexicon: Lexicon, folder: Path) -> tuple[Corpus, str]:
     if not read.documents:
         raise UserError(f"the corpus {where} holds no text", "files in UTF-8, or token ids in .npy")
     kept = folder / "corpus" / f"{_digest(read.documents, lexicon)}.npy"
-    made = _kept(kept)
+    made = _kept(kept, len(lexicon.vocabulary()))
     if made is None:
         made = _make(read.documents, lexicon)
         _keep(kept, made)
@@ -52,7 +52,7 @@ def load(where: str, lexicon: Lexicon, folder: Path) -> tuple[Corpus, str]:
     documents = int((tokens < 0).sum())
     left_out = read.left_out + len(read.documents) - documents
     words = f"corpus: {len(corpus) - documents:,} tokens of {documents:,} files, {corpus.num_bytes / 1e6:.1f} MB"
-    more = f"; {left_out:,} older files are left out, for want of room" if left_out else ""
+    more = f"; {left_out:,} files are left out, for want of room" if left_out else ""
     other = f"; {read.no_text:,} files are no text" if read.no_text else ""
     return corpus, words + more + other
 
@@ -70,17 +70,19 @@ def _read(path: Path, vocab_size: int) -> Read:
         return Read([content] if len(content) else [], 0, 0)
     files = sorted(_files(path), key=lambda found: (-found[0], found[1]))
     documents: list[bytes | Ints] = []
-    room, no_text = MOST_BYTES, 0
+    room, left_out, no_text = MOST_BYTES, 0, 0
     for place, (_, size, file) in enumerate(files):
-        if size > room:
-            return Read(documents, len(files) - place, no_text)
-        content = _content(file, vocab_size)
+        content = _content(file, vocab_size) if size <= MOST_BYTES else b""
         if content is None:
             no_text += 1
+        elif size > MOST_BYTES:  # whatever it is
+            left_out += 1
+        elif size > room:
+            return Read(documents, left_out + len(files) - place, no_text)
         elif len(content):
             documents.append(content)
             room -= size
-    return Read(documents, 0, no_text)
+    return Read(documents, left_out, no_text)
 
 
 def _files(folder: Path) -> Iterator[tuple[int, int, Path]]:
@@ -115,7 +117,7 @@ def _ids(file: Path, vocab_size: int) -> Ints | None:
         # Mapped, so that a header that claims more than the file holds is refused, and takes no memory.
         with warnings.catch_warnings(action="ignore"):
             ids = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
+    except Exception:  # NumPy says it in many ways when a file is no array
         return None
     if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iu":
         return None
@@ -141,10 +143,11 @@ def _make(documents: list[bytes | Ints], lexicon: Lexicon) -> Ints:
     room, inside = MOST_BYTES // TOKEN_BYTES, list[Ints]()
     for document in documents:
         ids = document if isinstance(document, np.ndarray) else _encoded(document, lexicon)
-        room -= len(ids) + 1
-        if room < 0:
+        if len(ids) < room:
+            inside.append(ids)
+            room -= len(ids) + 1
+        elif inside:
             break
-        inside.append(ids)
     if not inside:
         raise UserError(
             "the corpus is too large", f"files of at most {MOST_BYTES // TOKEN_BYTES:,} tokens"
@@ -157,7 +160,7 @@ def _encoded(text: bytes, lexicon: Lexicon) -> Ints:
     return np.array(lexicon.encode(text.decode("utf-8"), add_special=False), np.int32)
 
 
-def _kept(file: Path) -> Ints | None:
+def _kept(file: Path, vocab_size: int) -> Ints | None:
     """What was kept; None if there is nothing, or not what we write."""
     try:
         made = np.load(file, allow_pickle=False)
@@ -167,7 +170,9 @@ def _kept(file: Path) -> Ints | None:
         return None
     count = made.shape[-1]
     fits = made.ndim == 2 and 0 < count <= MOST_BYTES // TOKEN_BYTES
-    return made if fits and 0 <= made[1].min() <= made[1].max() < count else None
+    if not fits or not -1 <= made[0].min() <= made[0].max() < vocab_size:
+        return None
+    return made if 0 <= made[1].min() <= made[1].max() < count else None
 
 
 def _keep(file: Path, made: Ints) -> None:

@@ -105,10 +105,16 @@ class Parts:
             base |= {name: self._options[name] for name in chain(decoder)[:-1]}
         options = resolve(dict(given), kinds(planner, decoder), base)
         traits = self._traits(planner)
-        return (
-            self._planner(planner, options["planner"], traits),
-            self._decoder(decoder, options, traits),
-        )
+        made = self._planner(planner, options["planner"], traits)
+        own = self._decoder(decoder, options, traits)
+        if not own.verifies:
+            if dict(given).get("proposer", "none") not in ("none", "auto"):
+                raise UserError(
+                    f"the decoder {decoder!r} verifies no drafts, so a proposer is of no use to it",
+                    "leave one of them out",
+                )
+            made.drafts = False
+        return made, own
 
     def _traits(self, planner: str) -> Traits:
         """Of the mode that the planner is for; what has to be fed at once fits into a step."""

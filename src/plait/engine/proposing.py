@@ -78,8 +78,14 @@ def settled(config: EngineConfig, *, is_causal: bool) -> EngineConfig:
     if config.planner == PLANNER:
         is_named = "proposer" in config.options or name == "none"
         return config if is_named else _with(config, name)
-    if name == "none" or (name == "auto" and not is_causal):
+    is_verified = _verifies(config.decoder)
+    if name == "none" or (name == "auto" and not (is_causal and is_verified)):
         return config
+    if not is_verified:
+        raise UserError(
+            f"the decoder {config.decoder!r} verifies no drafts, so there is no use for the proposer {name!r}",
+            "leave one of them out",
+        )
     if config.planner != "auto" or not is_causal:
         reason = (
             f"the planner {config.planner!r} drafts nothing"
@@ -88,6 +94,11 @@ def settled(config: EngineConfig, *, is_causal: bool) -> EngineConfig:
         )
         raise UserError(f"{reason}, so there is no use for the proposer {name!r}", "leave it out")
     return _with(config, name)
+
+
+def _verifies(decoder: str) -> bool:
+    outermost = decoder.partition("(")[0]
+    return decoder == "auto" or bool(registry.load("decoding", outermost).Decoder.verifies)
 
 
 def _with(config: EngineConfig, name: str) -> EngineConfig:
@@ -107,4 +118,11 @@ def of_request(
     known = ("auto", *registry.names("proposers"))
     if proposer not in known:
         raise UserError(f"no proposer called {proposer!r}", f"available: {', '.join(known)}")
-    return PLANNER, {**(options or {}), "proposer": proposer}
+    given = dict(options or {})
+    if given.get("proposer", proposer) != proposer:
+        raise UserError(f"two proposers, {proposer!r} and {given['proposer']!r}", "name one")
+    if proposer == "none" and given.keys() & {"width", "branches"}:
+        raise UserError(
+            "width and branches are of drafts, and the proposer is 'none'", "leave them out"
+        )
+    return PLANNER, {**given, "proposer": proposer}

@@ -65,6 +65,7 @@ class Planner(ABC):
     is_whole: a canvas cannot be fed in pieces.
     kinds: of attention that it can do with, the best first; empty: any.
     pairs: whether a second stream (Sequence.second) can go along.
+    drafts: whether it may, if it knows how; its decoder verifies them.
     constrains: every token that it lays out follows those before it, so that a grammar can say which may come.
     walks: what is final of an answer is its beginning, and the open places that a step decides lie right behind it.
     guides: the same, but open places may lie between others; whatever is written, the rest has to fit (decoding/guided.py).
@@ -82,6 +83,7 @@ class Planner(ABC):
     kinds: ClassVar[tuple[PatternKind, ...]] = ()
     pairs: ClassVar[bool] = False
     constrains: ClassVar[bool] = False
+    drafts: bool = True
     walks: ClassVar[bool] = False
     guides: ClassVar[bool] = False
     approximates: bool = False

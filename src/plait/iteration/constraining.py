@@ -222,7 +222,8 @@ def follow(request: Request) -> None:
             break
         if not state.advance(token):
             raise UserError("the grammar wants letters that the model's tokenizer cannot spell")
-    if seq.params.logprobs is None and request.planner.constrains:
+    is_scored = seq.params.prompt_logprobs is None or seq.is_scored
+    if seq.params.logprobs is None and is_scored and request.planner.constrains:
         _jump(request, state)
     if request.guide is not None and seq.final == seq.limit:
         seq.ends_here = state.is_accepting

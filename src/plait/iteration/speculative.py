@@ -10,6 +10,7 @@ the whole batch; nothing is drafted where that is slower (drafting.py).
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from plait.core.window import Ints, Pattern, PatternKind, Update, Window
 from plait.iteration import autoregressive, drafting
 from plait.iteration.base import Equipment
 from plait.proposers.base import MOST, Proposal, Proposer
+
+log = logging.getLogger(__name__)
 
 SUMMARY = "left to right; drafts several tokens and verifies them in one forward"
 
@@ -73,7 +76,7 @@ class Planner(autoregressive.Planner):
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
         window = super().next(seq, stored, budget)
         seq.memo.pop("asked", None)
-        if window is None or seq.second is not None or not self.proposers:
+        if window is None or not self.drafts or not self.proposers:
             return window
         if not _decides(seq, window):
             return window
@@ -82,8 +85,7 @@ class Planner(autoregressive.Planner):
         if room <= 0:
             return window
         begin = time.perf_counter()
-        proposals = (self._propose(seq, ask) for ask in self._asks(seq, room))
-        proposal = next((one for one in proposals if len(one.tokens)), None)
+        proposal = self._proposal(seq, room)
         seconds = time.perf_counter() - begin
         seq.metrics.draft_seconds += seconds
         company.drafted(seconds)
@@ -94,7 +96,7 @@ class Planner(autoregressive.Planner):
 
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         super().absorb(seq, window, update)
-        if not self.proposers:
+        if not self.drafts or not self.proposers:
             return
         company, proposed, written = (
             self.equipment.company,
@@ -102,14 +104,31 @@ class Planner(autoregressive.Planner):
             len(update.positions),
         )
         ask: drafting.Ask | None = seq.memo.pop("asked", None)
-        if written and seq.length - written > seq.prompt_length:
+        if window.length and written and seq.length - written > seq.prompt_length + seq.answered:
             plan = ask.plan if ask and proposed else None
             drafting.account(seq, written, plan, company)
         if ask is None or not proposed:
             return  # without a draft, or there was no memory for it
         accepted = written - 1
         drafting.learn(seq, ask, self.proposers[ask.name], proposed, accepted, company)
-        self.proposers[ask.name].learn(seq, proposed, accepted)
+        try:
+            self.proposers[ask.name].learn(seq, proposed, accepted)
+        except Exception:
+            self._give_up()
+
+    def _proposal(self, seq: Sequence, room: int) -> Proposal | None:
+        """The most promising; None for none. A proposer that fails costs nobody an answer."""
+        try:
+            proposals = (self._propose(seq, ask) for ask in self._asks(seq, room))
+            return next((one for one in proposals if len(one.tokens)), None)
+        except Exception:
+            self._give_up()
+            return None
+
+    def _give_up(self) -> None:
+        """Draft no more, because of the exception at hand."""
+        log.exception("a proposer failed; nothing is drafted any more")
+        self.proposers = {}
 
     def _asks(self, seq: Sequence, room: int) -> list[drafting.Ask]:
         """What to ask of whom, the most promising first."""

@@ -17,7 +17,9 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from plait.core.sequence import Sequence
 from plait.proposers import base
@@ -31,34 +33,48 @@ ORDERS = (8, 4, 3, 2, 1)
 TELLING = 4
 """A run of the corpus as long as this counts for more than one token of the request's own."""
 MOST_PLACES = 8
-MOST_RUNS = 1 << 16
-"""Runs that an index holds, about 300 bytes each; the oldest is forgotten for a new one."""
+MOST_RUNS, ALL_RUNS = 1 << 16, 1 << 19
+"""Runs that an index holds, and all of an engine together, about 230 bytes each; the oldest is forgotten for a new one."""
+MOST_READ = 1024
+"""Tokens whose runs are entered at once: some ten milliseconds. A long prompt is known by and by, the last part of it that
+there is room for."""
 
 Follower = Callable[[int, list[int]], int]
 """From a place, and what was found for those that lie behind the end of the canvas, to the token there; END: none."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _Index:
-    """tokens: of the canvas, as far as it has been read. places: run -> where it ended, latest last."""
+    """tokens: of the canvas. entered: how many of them had their runs entered. places: run -> where it ended, latest
+    last; the run that was seen first comes first."""
 
     tokens: list[int] = field(default_factory=list)
+    entered: int = 0
     places: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
 
-    def read(self, tokens: list[int]) -> None:
-        """More of the canvas. A run is entered once a token follows it."""
-        for token in tokens:
-            end = len(self.tokens)
+    def read(self, tokens: list[int], room: int) -> None:
+        """More of the canvas, and enter what comes next of it. A run is entered once a token follows it. room: runs that
+        the index may hold."""
+        self.tokens += tokens
+        count = len(self.tokens)
+        self.entered = max(
+            self.entered, count - room // len(ORDERS)
+        )  # the others would be forgotten
+        until = min(count, self.entered + MOST_READ)
+        for end in range(self.entered, until):
             for order in ORDERS:
                 if end >= order:
-                    self._enter(tuple(self.tokens[end - order :]), end)
-            self.tokens.append(token)
+                    self._enter(tuple(self.tokens[end - order : end]), end)
+        self.entered = until
+        if len(self.places) > room:
+            # Some more of them at once: to find the first of a dictionary takes the longer the more were taken before.
+            count = len(self.places) - room * 7 // 8
+            for run in list(islice(self.places, count)):
+                del self.places[run]
 
     def _enter(self, run: tuple[int, ...], end: int) -> None:
         places = self.places.get(run)
         if places is None:
-            if len(self.places) >= MOST_RUNS:
-                del self.places[next(iter(self.places))]
             places = self.places[run] = []
         places.append(end)
         del places[:-MOST_PLACES]
@@ -123,6 +139,10 @@ class _Seen(NamedTuple):
 class Proposer(base.Proposer):
     """See the module's text."""
 
+    def __init__(self, resources: Any) -> None:
+        super().__init__(resources)
+        self._indices: WeakSet[_Index] = WeakSet()
+
     def kind(self, seq: Sequence) -> str | None:
         """How long a run was seen before, and where: the longer, the more often is right what followed it."""
         _, own, in_corpus = self._seen(seq)
@@ -139,14 +159,14 @@ class Proposer(base.Proposer):
                 in_corpus.places, lambda place, _: corpus.token(place), most, branches
             )
         else:
-            index = _index(seq)
+            index = self._index(seq)
             found = branches_from(index.places_now(), index.at, most, branches)
         return tree(found) if found else NO_PROPOSAL
 
     def _seen(self, seq: Sequence) -> _Seen:
         known: _Seen | None = seq.memo.get("lookahead seen")
         if known is None or known.length != seq.length:
-            own, found = _index(seq).order(), Found()
+            own, found = self._index(seq).order(), Found()
             if self.resources.corpus is not None and own < 2:
                 canvas = seq.tokens[-DEPTH:].tolist()
                 found = self.resources.corpus.find(canvas, TELLING if own else 1)
@@ -156,11 +176,13 @@ class Proposer(base.Proposer):
     def learn(self, seq: Sequence, proposed: int, accepted: int) -> None:
         """There is nothing to adjust."""
 
-
-def _index(seq: Sequence) -> _Index:
-    """The request's, with all of its canvas read."""
-    index: _Index | None = seq.memo.get("lookahead")
-    if index is None:
-        index = seq.memo["lookahead"] = _Index()
-    index.read(seq.tokens[len(index.tokens) :].tolist())
-    return index
+    def _index(self, seq: Sequence) -> _Index:
+        """The request's, as far as its canvas has been read."""
+        index: _Index | None = seq.memo.get("lookahead")
+        if index is None:
+            index = seq.memo["lookahead"] = _Index()
+            self._indices.add(index)
+        room = min(MOST_RUNS, ALL_RUNS // len(self._indices))
+        if len(index.tokens) < seq.length or index.entered < seq.length:
+            index.read(seq.tokens[len(index.tokens) :].tolist(), room)
+        return index

@@ -112,6 +112,8 @@ class Drafter:
 
     def _reserve(self, request_id: int, state: State, upto: int) -> bool:
         if upto > min(self._loaded.traits.context_length, self._loaded.pool.num_pages * PAGE):
+            if not state.pages:
+                self._states.pop(request_id, None)
             return False
         while len(state.pages) < num_pages(upto):
             page = self._loaded.pool.allocate()

@@ -120,7 +120,8 @@ class Sampling(Body):
     )
     proposer: Annotated[str, Field(max_length=32)] | None = Field(
         None,
-        description="What drafts tokens: none, lookahead, draft or auto; the answer stays the same.",
+        description="What drafts tokens: none, lookahead, auto, or what the server has loaded (draft, heads, self); the "
+        "answer stays the same.",
     )
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="For the log.")
     planner: Planner | None = Field(None, description="Order of the work; else the server's own.")
