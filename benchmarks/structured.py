@@ -6,8 +6,9 @@ Masks: every place of documents that fit (schemas with and without whitespace, a
 `State.fill`, each grammar compiled anew. First: from a request to its first token, of every schema of the tests, each
 asked for the first time, against the same prompt without one. Tokens: the same answer twice, free and held to a grammar
 that every text fits, so that both compute the same; and documents of a schema, per token and per forward. Runs
-alternate; medians of all of them. What was measured goes to benchmarks/results/structured-MODEL.json, in place of what
-was measured there of the same name.
+alternate, another one first each time; medians of all of them, quartiles of the ratios, and, since other work on a machine
+only makes runs slower, the ratio of the times that a fifth of the runs keep below. What was measured goes to
+benchmarks/results/structured-MODEL.json, in place of what was measured there of the same name.
 """
 
 from __future__ import annotations
@@ -150,18 +151,32 @@ def compare(llm: LLM, batch: int, fields: dict[str, Any], seconds: float) -> dic
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times["free"]) < 3:
-        for name, params in ways.items():
-            times[name].append(token_seconds(llm, batch, params))
-    found: dict[str, Any] = {"runs": len(times["free"]), "overhead_percent": {}}
+        turn = len(times["free"]) % len(ways)
+        for name in [*ways][turn:] + [*ways][:turn]:
+            times[name].append(token_seconds(llm, batch, ways[name]))
+    found: dict[str, Any] = {
+        "runs": len(times["free"]),
+        "overhead_percent": {},
+        "overhead_of_fast_runs_percent": {},
+    }
     for name, own in times.items():
         token, forward = (median(column) for column in zip(*own, strict=True))
         found[f"{name}_ms"] = round(1e3 * token, 3)
         found[f"{name}_forward_ms"] = round(1e3 * forward, 3)
     found["head"] = dict(llm.counters)
     for name in ("held", "document"):
-        for what in ("", "_forward"):
-            ratio = found[f"{name}{what}_ms"] / found[f"free{what}_ms"]
-            found["overhead_percent"][name + what] = round(100 * (ratio - 1), 1)
+        for place, what in enumerate(("", "_forward")):
+            pairs = zip(times[name], times["free"], strict=True)
+            ratios = [100 * (own[place] / free[place] - 1) for own, free in pairs]
+            quarters = [round(float(np.quantile(ratios, q)), 1) for q in (0.25, 0.5, 0.75)]
+            found["overhead_percent"][name + what] = quarters
+            fast, fast_free = (
+                float(np.quantile([one[place] for one in times[way]], 0.2))
+                for way in (name, "free")
+            )
+            found["overhead_of_fast_runs_percent"][name + what] = round(
+                100 * (fast / fast_free - 1), 1
+            )
     return found
 
 
