@@ -336,7 +336,7 @@ def main() -> None:
     given = parser.parse_args()
     file = ROOT / "benchmarks" / "results" / f"programs-{given.model}.json"
     results = json.loads(file.read_text()) if file.exists() else {}
-    with LLM(given.model, max_model_len=2048) as llm:
+    with LLM(given.model, max_model_len=2048, proposer="none") as llm:
         for name in given.task or TASKS:
             found = results[name] = measured(llm, name, given.items)
             own, other = found["program"], found["separate_calls"]

@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--only", choices=("masks", "first", "tokens"))
     given = parser.parse_args()
-    with LLM(given.model, max_model_len=1024, enable_prefix_caching=False) as llm:
+    with LLM(given.model, max_model_len=1024, enable_prefix_caching=False, proposer="none") as llm:
         if given.only in (None, "masks"):
             fills, compilations = mask_seconds(llm, 5)
             found = {"masks": len(fills), "us": shares(fills, 1e6)}

@@ -60,10 +60,10 @@ def verdict(schema: dict[str, Any], output: RequestOutput) -> str:
 def run(model: str, way: str, count: int) -> tuple[dict[str, Any], list[str]]:
     """What was counted, and the texts."""
     batch, *more = way.split("+")
-    proposer = {"proposer": "lookahead"} if "lookahead" in more else {}
+    proposer = "lookahead" if "lookahead" in more else "none"
     schemas, asked = requests(count, complete="complete" in more)
     messages = [[{"role": "user", "content": f"Example number {i}, short."}] for i in range(count)]
-    with LLM(model, max_model_len=2048, max_num_seqs=int(batch), **proposer) as llm:
+    with LLM(model, max_model_len=2048, max_num_seqs=int(batch), proposer=proposer) as llm:
         begin = time.perf_counter()
         outputs = llm.chat(messages, asked)
         seconds = time.perf_counter() - begin

@@ -22,6 +22,7 @@ class Plait:
             threads=setting["threads"],
             max_model_len=self.work["capacity"],
             activations=setting["activations"],
+            proposer="none",
         )
         built = build(config)
         self.engine = built.engine

@@ -12,9 +12,9 @@ from plait.core.params import SamplingParams
 from plait.core.traits import Mode, Predicts
 from plait.core.window import CAUSAL, FULL, Pattern, PatternKind
 from plait.core.window import block as pattern_block
-from plait.decoding import sample, threshold
+from plait.decoding import sample, threshold, verify
 from plait.engine.build import part_names
-from plait.iteration import autoregressive, block, canvas
+from plait.iteration import autoregressive, block, canvas, speculative
 from plait.kvcache import none, paged, radix
 from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, MASK, drain, make_engine
 
@@ -24,6 +24,9 @@ PARAMS = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
 
 def test_auto_is_what_the_model_calls_for() -> None:
     planner, decoder = make_engine(CAUSAL_TRAITS)._choose("auto", "auto")
+    assert isinstance(planner, speculative.Planner)
+    assert isinstance(decoder, verify.Decoder)
+    planner, decoder = make_engine(CAUSAL_TRAITS, proposer="none")._choose("auto", "auto")
     assert isinstance(planner, autoregressive.Planner)
     assert isinstance(decoder, sample.Decoder)
     planner, decoder = make_engine(BLOCK_TRAITS)._choose("auto", "auto")
@@ -67,7 +70,7 @@ def test_a_request_may_choose_another_part() -> None:
 
 
 def test_parts_are_built_once() -> None:
-    engine = make_engine()
+    engine = make_engine(proposer="none")
     assert engine._choose("auto", "auto") == engine._choose("autoregressive", "sample")
 
 

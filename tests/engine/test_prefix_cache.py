@@ -139,14 +139,14 @@ def test_of_a_cached_prompt_one_position_is_computed() -> None:
 @pytest.mark.parametrize("budget", [100, 512])
 def test_a_prefix_is_computed_once_for_all_that_come_together(budget: int) -> None:
     prefix = random_tokens(2048)
-    engine = make_engine(num_pages=200, max_num_batched_tokens=budget)
+    engine = make_engine(num_pages=200, max_num_batched_tokens=budget, proposer="none")
     prompts = [prefix + random_tokens(20, 1 + i) for i in range(16)]
     found = run(engine, [(prompt, PARAMS) for prompt in prompts])
     # The second starts in the step that ends the prefix, and may compute the end of it too.
     cached = engine.metrics.num_cached_tokens
     assert 15 * 2048 - PAGE <= cached <= 15 * 2048
     assert fed(engine) == 16 * (2048 + 27) - cached
-    cold = make_engine(num_pages=2000, enable_prefix_caching=False)
+    cold = make_engine(num_pages=2000, enable_prefix_caching=False, proposer="none")
     assert run(cold, [(prompt, PARAMS) for prompt in prompts]) == found
     assert fed(cold) == 16 * (2048 + 27)
 

@@ -205,7 +205,7 @@ def test_preempted_at_any_time_is_uninterrupted() -> None:
 
 
 def test_what_is_certain_costs_no_forward() -> None:
-    engine = make()
+    engine = make(proposer="none")
     asked = StructuredOutputs(regex="[ab]cdefgh,cdefgh[01]")
     params = SamplingParams(temperature=0.0, max_tokens=40, structured_outputs=asked)
     jumping = engine.add([1, 2, 3], params)

@@ -150,7 +150,7 @@ def test_where_anything_may_follow_nothing_is_complete() -> None:
 
 
 def only(prompt: list[int], traits: Any = None, **fields: Any) -> Answer:
-    engine = make(**({} if traits is None else {"traits": traits}))
+    engine = make(**({"proposer": "none"} if traits is None else {"traits": traits}))
     request = engine.add(prompt, SamplingParams(**fields))
     return drain(engine)[request]
 

@@ -246,11 +246,13 @@ def test_score_is_the_log_softmax_at_every_token(model: LLM) -> None:
 
 
 def test_a_record_is_json(model: LLM) -> None:
-    [output] = model.generate("abc", replace(PARAMS, logprobs=1, n=2))
+    [output] = model.generate("abcabcabcabcabc", replace(PARAMS, logprobs=1, n=2))
     record = json.loads(json.dumps(output.record()))
-    assert record["prompt"] == "abc"
+    assert record["prompt"] == "abcabcabcabcabc"
     assert record["outputs"][1]["index"] == 1
-    assert record["metrics"]["num_forwards"] == 30
+    metrics = record["metrics"]
+    assert metrics["num_forwards"] == 30 - metrics["num_accepted"]
+    assert sum(metrics["drafts"].values()) == metrics["num_drafted"]
 
 
 # ---- streaming

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plait.cli.bench_limits import Limits, refuse_longer
+from plait.cli.bench_limits import Limits, plain, refuse_longer
 from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
 from plait.cli.names import default_model
@@ -42,7 +42,7 @@ def latency(
     """Measure prefill and decode of one request at a time; medians over several runs.
 
     Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
-    end tokens ignored, every run with another prompt, so that none is found cached. The limit is the time that this machine takes to read
+    end tokens ignored, nothing drafted unless a proposer is named, every run with another prompt, so that none is found cached. The limit is the time that this machine takes to read
     the weights and the cache once for every forward, or to multiply in 8-bit integers, whichever is longer.
     Then what else than the model's kernels a step takes time for: planning, choosing a token, events.
     """
@@ -50,7 +50,7 @@ def latency(
         raise UserError("--cached measures the prefix cache, which is off", "leave one of both out")
     model = model or default_model()
     record = Record("latency", model, out)
-    engine = replace(engine, model=model)
+    engine = plain(replace(engine, model=model))
     session = Session(engine)
     refuse_longer(session.context_length, prompt_tokens + tokens)
     load = prompt_tokens, tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from plait.cli.session import fetch
@@ -23,6 +23,11 @@ class Limits:
         self.roof, words = roofline.roof(path, config)
         self.words = f"limit: {words}"
         self.fields: dict[str, Any] = {"peaks": asdict(self.roof.peaks)}
+
+
+def plain(config: EngineConfig) -> EngineConfig:
+    """Without drafts, unless somebody named a proposer: what a step takes is measured."""
+    return replace(config, proposer="none") if config.proposer == "auto" else config
 
 
 def refuse_longer(context: int, tokens: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plait.cli.bench_limits import Limits, refuse_longer
+from plait.cli.bench_limits import Limits, plain, refuse_longer
 from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
 from plait.cli.names import default_model
@@ -30,11 +30,11 @@ def throughput(
 ) -> None:
     """Measure many requests at once: tokens per second of all together, medians over several runs.
 
-    Greedy, end tokens ignored, every request with a random prompt of its own. The limit is the time that this
+    Greedy, end tokens ignored, nothing drafted unless a proposer is named, every request with a random prompt of its own. The limit is the time that this
     machine takes to read the weights once for all prompts and once for every further token of all requests, with
     the caches, or to multiply in 8-bit integers, whichever is longer.
     """
-    engine = replace(engine, model=model or default_model())
+    engine = plain(replace(engine, model=model or default_model()))
     record = Record("throughput", engine.model, out)
     found = _measure(engine, (batch, prompt_tokens, tokens), runs)
     rates, limits = found["median"], Limits(engine)

@@ -64,7 +64,7 @@ class EngineConfig:
     max_request_kv: int = 0
     max_model_len: int = 0
     kv_memory: int = 0
-    proposer: str = "none"
+    proposer: str = "auto"
     corpus: str = ""
     planner: str = "auto"
     decoder: str = "auto"

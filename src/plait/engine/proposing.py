@@ -79,8 +79,10 @@ def settled(config: EngineConfig, *, is_causal: bool) -> EngineConfig:
         is_named = "proposer" in config.options or name == "none"
         return config if is_named else _with(config, name)
     is_verified = _verifies(config.decoder)
-    if name == "none" or (name == "auto" and not (is_causal and is_verified)):
+    if name == "none":
         return config
+    if name == "auto" and not (is_causal and is_verified and config.planner == "auto"):
+        return config  # nothing that pays
     if not is_verified:
         raise UserError(
             f"the decoder {config.decoder!r} verifies no drafts, so there is no use for the proposer {name!r}",

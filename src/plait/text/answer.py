@@ -69,7 +69,13 @@ class RequestOutput:
 
     def record(self) -> dict[str, Any]:
         """Everything as plain data, ready for JSON."""
-        return asdict(self) | {"num_cached_tokens": self.num_cached_tokens}
+        found = asdict(self) | {"num_cached_tokens": self.num_cached_tokens}
+        # `asdict` counts the pairs of a Counter anew.
+        found["metrics"] |= {
+            "drafts": dict(self.metrics.drafts),
+            "accepted": dict(self.metrics.accepted),
+        }
+        return found
 
 
 class Answer:
