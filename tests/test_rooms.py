@@ -37,6 +37,10 @@ LAW: dict[str, set[str]] = {
     "runner": {"models", "weights", "kvcache.pool", "quant", "kernels", "core"},
     "proposers": {"core"},
     "iteration": {"kvcache.base", "decoding.base", "grammar.base", "proposers.base", "core"},
+    "iteration.constraining": {
+        *("kvcache.base", "decoding.base", "grammar.base", "grammar.leading", "proposers.base"),
+        "core",
+    },
     "iteration.speculative": {"proposers", "decoding.base", "core"},
     "engine": {"iteration", "runner", "core"},
     "engine.worker": {"iteration", "runner", "kernels", "core"},

@@ -162,16 +162,22 @@ def test_a_proposer_that_cannot_be_is_refused(proposer: str, words: str) -> None
 
 def test_a_proposer_chooses_the_planner() -> None:
     config = EngineConfig("x", proposer="auto:small")
-    settled = proposing.settled(config, is_causal=True)
+    settled = proposing.settled(config, is_causal=True, is_verified=True)
     assert (settled.planner, settled.options) == ("speculative", {"proposer": "auto"})
     draft = proposing.draft_config(config)
     assert draft is not None
     assert draft.model == "small"
-    assert proposing.settled(config, is_causal=False).planner == "auto"
+    assert proposing.settled(config, is_causal=False, is_verified=True).planner == "auto"
     with pytest.raises(UserError, match="left to right"):
-        proposing.settled(EngineConfig("x", proposer="lookahead"), is_causal=False)
+        proposing.settled(
+            EngineConfig("x", proposer="lookahead"), is_causal=False, is_verified=True
+        )
     with pytest.raises(UserError, match="drafts nothing"):
-        proposing.settled(EngineConfig("x", proposer="lookahead", planner="block"), is_causal=True)
+        proposing.settled(
+            EngineConfig("x", proposer="lookahead", planner="block"),
+            is_causal=True,
+            is_verified=True,
+        )
 
 
 def test_a_request_names_its_own_proposer() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from plait.core.bounds import bounded
 from plait.core.structured import StructuredOutputs
 from plait.grammar.base import State, bits
-from plait.grammar.bounds import bounded
 from plait.grammar.numbers import MOST_CHARACTERS, Standing
 from tests.grammar.test_masks import compiler, mask_of, tried
 from tests.text.models import tokenizer

@@ -14,7 +14,7 @@ from plait.core.sequence import Event, Sequence
 from plait.core.step import StepInput
 from plait.core.traits import Traits
 from plait.decoding.base import Item
-from plait.decoding.sample import Decoder
+from plait.decoding.verify import Decoder
 from plait.engine import emission
 from plait.runner.native import NativeRunner
 

@@ -149,7 +149,8 @@ def assemble(
     """
     traits = traits if config.planner == AUTO else in_mode(traits, config.planner)
     is_causal = traits.pattern.kind is PatternKind.CAUSAL
-    config = proposing.settled(config, is_causal=is_causal)
+    is_verified = parts.verifies(config.decoder)
+    config = proposing.settled(config, is_causal=is_causal, is_verified=is_verified)
     names = part_names(config, traits)
     cache_module = registry.load("kvcache", names["cache"])
     planner = registry.load("iteration", names["planner"]).Planner

@@ -51,6 +51,11 @@ def chain(decoder: str) -> list[str]:
     return [*names, last.default_inner] if issubclass(last, Wrapper) else names
 
 
+def verifies(decoder: str) -> bool:
+    """Whether it takes only what it would have written, of what was drafted; "auto" is one that does, if need be."""
+    return decoder == AUTO or bool(registry.load("decoding", chain(decoder)[0]).Decoder.verifies)
+
+
 def kinds(planner: str, decoder: str) -> dict[str, type[Any]]:
     """Options classes: of the planner, of the innermost decoder as "decoder", of wrappers by their names."""
     *wrappers, inner = chain(decoder)

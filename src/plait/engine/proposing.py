@@ -72,13 +72,12 @@ def amateur_config(config: EngineConfig) -> EngineConfig | None:
     return replace(config, model=model, kv_memory=DRAFT_KV, max_model_len=0) if model else None
 
 
-def settled(config: EngineConfig, *, is_causal: bool) -> EngineConfig:
-    """The configuration with the planner that a proposer needs. Raises UserError for one that cannot be used."""
+def settled(config: EngineConfig, *, is_causal: bool, is_verified: bool) -> EngineConfig:
+    """is_verified: whether its decoder verifies drafts. The configuration with the planner that a proposer needs. Raises UserError for one that cannot be used."""
     name = choice(config.proposer).name
     if config.planner == PLANNER:
         is_named = "proposer" in config.options or name == "none"
         return config if is_named else _with(config, name)
-    is_verified = _verifies(config.decoder)
     if name == "none":
         return config
     if name == "auto" and not (is_causal and is_verified and config.planner == "auto"):
@@ -96,11 +95,6 @@ def settled(config: EngineConfig, *, is_causal: bool) -> EngineConfig:
         )
         raise UserError(f"{reason}, so there is no use for the proposer {name!r}", "leave it out")
     return _with(config, name)
-
-
-def _verifies(decoder: str) -> bool:
-    outermost = decoder.partition("(")[0]
-    return decoder == "auto" or bool(registry.load("decoding", outermost).Decoder.verifies)
 
 
 def _with(config: EngineConfig, name: str) -> EngineConfig:

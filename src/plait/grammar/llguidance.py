@@ -17,10 +17,11 @@ import llguidance
 import numpy as np
 from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
+from plait.core import bounds
 from plait.core.errors import UserError
 from plait.core.structured import StructuredOutputs
 from plait.core.window import Masks
-from plait.grammar import base, bounds, completing, numbers, open_end, tags
+from plait.grammar import base, completing, numbers, open_end, tags
 from plait.grammar.base import Lexicon, Words
 
 MAX_GRAMMAR_SYMBOLS = 10_000

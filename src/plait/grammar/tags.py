@@ -17,8 +17,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from plait.core import bounds
 from plait.core.errors import UserError
-from plait.grammar import bounds
 
 MAX_TAGS = 128
 ACCEPTED = "structures and triggers, or a format of type triggered_tags"

@@ -24,7 +24,7 @@ def test_the_default_is_among_the_values_and_stands_for_what_means_the_same() ->
 def test_every_point_is_a_setting_of_the_engine() -> None:
     found = space(EngineConfig(), list(PARAMETERS), threads=2)
     configs = [found.config(EngineConfig(threads=2), one) for one in found.points()]
-    assert {one.proposer for one in configs} == {"none", "lookahead"}
+    assert {one.proposer for one in configs} == {"none", "lookahead", "auto"}
     assert found.config(EngineConfig(), found.base) == EngineConfig()
 
 

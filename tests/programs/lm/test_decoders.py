@@ -23,7 +23,7 @@ ID = {name: i for i, name in enumerate(NAMES)}
 
 @pytest.fixture(scope="module")
 def llm() -> Iterator[LLM]:
-    with pytest.MonkeyPatch.context() as patch, make_llm(patch) as one:
+    with pytest.MonkeyPatch.context() as patch, make_llm(patch, proposer="none") as one:
         yield one
 
 

@@ -30,7 +30,7 @@ from tests.llm.fakes import make_llm
 
 @pytest.fixture(scope="module")
 def llm() -> Iterator[LLM]:
-    with pytest.MonkeyPatch.context() as patch, make_llm(patch) as one:
+    with pytest.MonkeyPatch.context() as patch, make_llm(patch, proposer="none") as one:
         yield one
 
 
@@ -77,9 +77,9 @@ def test_another_seed_draws_anew(llm: LLM) -> None:
 
 def test_what_goes_on_from_a_kept_state_is_what_a_replay_gives() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        with make_llm(patch) as kept:
+        with make_llm(patch, proposer="none") as kept:
             forked = run(kept, story, "Ann", seed=1)
-        with make_llm(patch, enable_prefix_caching=False) as nothing:
+        with make_llm(patch, proposer="none", enable_prefix_caching=False) as nothing:
             replayed = run(nothing, story, "Ann", seed=1)
     assert forked.value == replayed.value
     assert forked.text == replayed.text

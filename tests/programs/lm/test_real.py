@@ -74,7 +74,7 @@ def holds(llm: LLM, runs: int) -> int:
 
 @pytest.fixture(scope="module")
 def llm() -> Iterator[LLM]:
-    with LLM(MODELS[0], max_model_len=1024) as made:
+    with LLM(MODELS[0], max_model_len=1024, proposer="none") as made:
         yield made
 
 
@@ -85,7 +85,7 @@ def test_constraints_hold(llm: LLM) -> None:
 @pytest.mark.large
 @pytest.mark.parametrize("model", MODELS)
 def test_constraints_hold_in_200_of_200(model: str) -> None:
-    with LLM(model, max_model_len=1024) as made:
+    with LLM(model, max_model_len=1024, proposer="none") as made:
         assert holds(made, 200) == 200
 
 

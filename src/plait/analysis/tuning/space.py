@@ -21,7 +21,7 @@ PARAMETERS: dict[str, Sequence[Any]] = {
     "max_step_stretch": (1.1, 1.3, 1.6, 2.0, 3.0, 5.0),
     "enable_prefix_caching": (False, True),
     "threads": (),
-    "proposer": ("none", "lookahead"),
+    "proposer": ("none", "lookahead", "auto"),
 }
 """Field of EngineConfig -> what is tried; of threads, all numbers that the machine has."""
 UNASKED = tuple(name for name in PARAMETERS if name != "proposer")

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from plait.core import registry
+from plait.core import bounds, registry
 from plait.core.structured import StructuredOutputs
-from plait.grammar import bounds
 
 ROOM = "text/tool_calls"
 LAST_RESORT = "generic"
