@@ -24,10 +24,10 @@ CHECKS: Final = (*range(512, 64, -16), *range(64, 32, -8), *range(32, 16, -4), *
 """Tokens that are left at the places."""
 SPARE: Final = 8
 """Tokens that a completion may grow by from one place to the next, besides what is written there; more if it has."""
-EFFORT: Final = 2048
+EFFORT: Final = 4096
 """Tokens that one search may try. One that succeeds mostly tries two for each that it writes, a few milliseconds."""
 MOST_MISSES: Final = 3
-"""Searches of an answer that may fail; each may take half a second with hundreds of optional members."""
+"""Searches of an answer that may fail; each may take a second with hundreds of optional members."""
 
 
 class State(base.State):
