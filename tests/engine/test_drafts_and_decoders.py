@@ -73,6 +73,7 @@ def test_what_a_decoder_writes_is_the_same_where_the_engine_drafts(decoder: str)
     assert (beside.tokens, beside.error) == (plain.tokens, plain.error)
     verifies = registry.load("decoding", decoder).Decoder.verifies
     assert refusal(decoder=decoder, **DRAFTS) == (not verifies)
+    assert refusal(decoder=decoder, planner="speculative", **DRAFTS) == (not verifies)
     if not verifies:
         with pytest.raises(UserError, match="verifies no drafts"):
             engine.add(PROMPT, GREEDY, decoder=decoder, **DRAFTS)

@@ -42,8 +42,8 @@ def latency(
     """Measure prefill and decode of one request at a time; medians over several runs.
 
     Prefill: prompt tokens per second until the first token. Decode: tokens per second after it. Greedy,
-    end tokens ignored, nothing drafted unless a proposer is named, every run with another prompt, so that none is found cached. The limit is the time that this machine takes to read
-    the weights and the cache once for every forward, or to multiply in 8-bit integers, whichever is longer.
+    end tokens ignored, nothing drafted unless a proposer is named, every run with another prompt, so that none is
+    found cached. The limit is the time that this machine takes to read the weights and the cache once for every forward, or to multiply in 8-bit integers, whichever is longer.
     Then what else than the model's kernels a step takes time for: planning, choosing a token, events.
     """
     if cached and not engine.enable_prefix_caching:

@@ -30,8 +30,8 @@ def throughput(
 ) -> None:
     """Measure many requests at once: tokens per second of all together, medians over several runs.
 
-    Greedy, end tokens ignored, nothing drafted unless a proposer is named, every request with a random prompt of its own. The limit is the time that this
-    machine takes to read the weights once for all prompts and once for every further token of all requests, with
+    Greedy, end tokens ignored, nothing drafted unless a proposer is named, every request with a random prompt of its
+    own. The limit is the time that this machine takes to read the weights once for all prompts and once for every further token of all requests, with
     the caches, or to multiply in 8-bit integers, whichever is longer.
     """
     engine = plain(replace(engine, model=model or default_model()))

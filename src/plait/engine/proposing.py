@@ -73,8 +73,14 @@ def amateur_config(config: EngineConfig) -> EngineConfig | None:
 
 
 def settled(config: EngineConfig, *, is_causal: bool, is_verified: bool) -> EngineConfig:
-    """is_verified: whether its decoder verifies drafts. The configuration with the planner that a proposer needs. Raises UserError for one that cannot be used."""
+    """The configuration with the planner that a proposer needs. is_verified: whether its decoder verifies drafts. Raises
+    UserError for a proposer that cannot be used."""
     name = choice(config.proposer).name
+    if name not in ("none", "auto") and not is_verified:
+        raise UserError(
+            f"the decoder {config.decoder!r} verifies no drafts, so there is no use for the proposer {name!r}",
+            "leave one of them out",
+        )
     if config.planner == PLANNER:
         is_named = "proposer" in config.options or name == "none"
         return config if is_named else _with(config, name)
@@ -82,11 +88,6 @@ def settled(config: EngineConfig, *, is_causal: bool, is_verified: bool) -> Engi
         return config
     if name == "auto" and not (is_causal and is_verified and config.planner == "auto"):
         return config  # nothing that pays
-    if not is_verified:
-        raise UserError(
-            f"the decoder {config.decoder!r} verifies no drafts, so there is no use for the proposer {name!r}",
-            "leave one of them out",
-        )
     if config.planner != "auto" or not is_causal:
         reason = (
             f"the planner {config.planner!r} drafts nothing"

@@ -50,8 +50,8 @@ class State(ABC):
     """Where an answer stands in its grammar.
 
     num_tokens: of the answer, that it has been told of. seconds: that its last mask took. is_closed: the last of them is
-    none of the answer, it only ended it (open_end.py). led_from: behind so many
-    tokens nothing was the choice of a model (leading.py).
+    none of the answer, it only ended it (open_end.py). led_from: behind so many tokens
+    nothing was the choice of a model (leading.py).
     """
 
     num_tokens: int = 0
@@ -104,6 +104,34 @@ class State(ABC):
                 break
             count += 1
         return count
+
+
+class Around(State):
+    """A state that changes what another one, its inner, lets through. Nobody else asks that one."""
+
+    def __init__(self, inner: State) -> None:
+        self._inner = inner
+
+    @property
+    def num_tokens(self) -> int:  # type: ignore[override]
+        return self._inner.num_tokens
+
+    @property
+    def is_accepting(self) -> bool:
+        return self._inner.is_accepting
+
+    @property
+    def is_finished(self) -> bool:
+        return self._inner.is_finished
+
+    def fill(self, mask: Words) -> None:
+        self._inner.fill(mask)
+
+    def forced(self) -> int | None:
+        return self._inner.forced()
+
+    def rollback(self, count: int) -> None:
+        self._inner.rollback(count)
 
 
 class Compiler(ABC):

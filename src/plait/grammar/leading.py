@@ -30,12 +30,12 @@ MOST_MISSES: Final = 3
 """Searches of an answer that may fail; each may take a second with hundreds of optional members."""
 
 
-class State(base.State):
+class State(base.Around):
     """led_from: after so many tokens the model had no say any more."""
 
     def __init__(self, inner: base.State, guide: Guide, room: int) -> None:
-        """inner: not asked elsewhere. room: how many tokens the answer may have, those included that it has."""
-        self._inner = inner
+        """room: how many tokens the answer may have, those included that it has."""
+        super().__init__(inner)
         self._guide = guide
         self._room = room
         self._start = 0
@@ -47,27 +47,19 @@ class State(base.State):
         return self._start if self._lead else None
 
     @property
-    def num_tokens(self) -> int:  # type: ignore[override]
-        return self._inner.num_tokens
-
-    @property
-    def is_accepting(self) -> bool:
-        return self._inner.is_accepting
-
-    @property
     def is_finished(self) -> bool:
-        return self._inner.is_finished or self._is_done
+        return super().is_finished or self._is_done
 
     def fill(self, mask: Words) -> None:
         if not self._lead or self._is_done:
-            self._inner.fill(mask)
+            super().fill(mask)
             return
         token = self._next
         mask[:] = 0
         mask[token // 32] = np.uint32(1 << token % 32)
 
     def forced(self) -> int | None:
-        return self._next if self._lead and not self._is_done else self._inner.forced()
+        return self._next if self._lead and not self._is_done else super().forced()
 
     def advance(self, token: int) -> bool:
         if self._lead and (self._is_done or token != self._next):
@@ -79,7 +71,7 @@ class State(base.State):
         return True
 
     def rollback(self, count: int) -> None:
-        self._inner.rollback(count)
+        super().rollback(count)
         if self.num_tokens < self._start:
             self._lead = []
         while self._found and self._found[-1][0] > self.num_tokens:

@@ -92,28 +92,16 @@ class Standing(NamedTuple):
 _IN_STRING = Standing(in_string=True)
 
 
-class State(base.State):
+class State(base.Around):
     """A state of a grammar of JSON that lets no number become long."""
 
     def __init__(
         self, inner: base.State, digits: Digits, places: list[Standing] | None = None
     ) -> None:
         """places: where the text stood before each token, and where it stands."""
-        self._inner = inner
+        super().__init__(inner)
         self._digits = digits
         self._places = places or [Standing()]
-
-    @property
-    def num_tokens(self) -> int:  # type: ignore[override]
-        return self._inner.num_tokens
-
-    @property
-    def is_accepting(self) -> bool:
-        return self._inner.is_accepting
-
-    @property
-    def is_finished(self) -> bool:
-        return self._inner.is_finished
 
     @property
     def _is_long(self) -> bool:
@@ -126,12 +114,9 @@ class State(base.State):
         return masks
 
     def fill(self, mask: Words) -> None:
-        self._inner.fill(mask)
+        super().fill(mask)
         if self._is_long:
             self._digits.narrow(mask)
-
-    def forced(self) -> int | None:
-        return self._inner.forced()
 
     def advance(self, token: int) -> bool:
         if self._is_long and not self._may_come(token):
@@ -142,7 +127,7 @@ class State(base.State):
         return True
 
     def rollback(self, count: int) -> None:
-        self._inner.rollback(count)
+        super().rollback(count)
         del self._places[len(self._places) - count :]
 
     def fork(self) -> State:

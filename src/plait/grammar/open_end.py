@@ -50,33 +50,33 @@ class Endings:
         return firsts
 
 
-class State(base.State):
+class State(base.Around):
     """A state of a grammar, and whether something else has followed."""
 
     def __init__(self, inner: base.State, endings: Endings, *, is_closed: bool = False) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._endings = endings
         self.is_closed = is_closed
 
     @property
     def num_tokens(self) -> int:  # type: ignore[override]
-        return self._inner.num_tokens + self.is_closed
+        return super().num_tokens + self.is_closed
 
     @property
     def is_accepting(self) -> bool:
-        return self.is_closed or self._inner.is_accepting
+        return self.is_closed or super().is_accepting
 
     @property
     def is_finished(self) -> bool:
-        return self.is_closed or self._inner.is_finished
+        return self.is_closed or super().is_finished
 
     def fill(self, mask: Words) -> None:
-        self._inner.fill(mask)
+        super().fill(mask)
         if self._inner.is_accepting:
             mask |= self._endings.after(mask)
 
     def forced(self) -> int | None:
-        return None if self.is_accepting else self._inner.forced()
+        return None if self.is_accepting else super().forced()
 
     def advance(self, token: int) -> bool:
         if self.is_closed:
@@ -89,7 +89,7 @@ class State(base.State):
     def rollback(self, count: int) -> None:
         if self.is_closed and count:
             self.is_closed, count = False, count - 1
-        self._inner.rollback(count)
+        super().rollback(count)
 
     def fork(self) -> State:
         return State(self._inner.fork(), self._endings, is_closed=self.is_closed)
