@@ -174,11 +174,11 @@ void walk_pages(const AttentionTask& task, const RowScratch& rows) {
   const int lowest = *std::min_element(task.low, task.low + task.num_rows);
   const int highest = *std::max_element(task.high, task.high + task.num_rows);
   for (int p = 0; p < task.num_pages; ++p) {
-    const int next = std::min(p + 1, task.num_pages - 1);
+    const bool is_last = p + 1 == task.num_pages;
     const Page<Kv> page{task.first_slot + p * kPage, static_cast<const Kv*>(task.k_pages[p]),
                         static_cast<const Kv*>(task.v_pages[p]),
-                        static_cast<const Kv*>(task.k_pages[next]),
-                        static_cast<const Kv*>(task.v_pages[next])};
+                        static_cast<const Kv*>(is_last ? task.next_k : task.k_pages[p + 1]),
+                        static_cast<const Kv*>(is_last ? task.next_v : task.v_pages[p + 1])};
     if (page.slot + kPage <= lowest || page.slot >= highest) continue;
     page_rows(task, rows, page);
   }
