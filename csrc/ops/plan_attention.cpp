@@ -144,10 +144,7 @@ class AttentionOp final : public Op {
     float* part = own + kMostAttentionRows * state_floats_;
     UnitRows rows;
     read_rows(step, unit, rows);
-    // Threads take turns, more or less.
-    const auto after = std::min(schedule_->units().size() - 1,
-                                static_cast<size_t>(number) + step.plan.pool().size());
-    rows.next = first_page(step, schedule_->units()[after]);
+    rows.next = next_page(step, number, 0);
     if (!unit.folds) {
       for (int r = 0; r < unit.count * group_; ++r)
         rows.states[r] = state_of(step, rows.members[r / group_], unit.first_chunk, unit.kv_head) +
@@ -159,6 +156,7 @@ class AttentionOp final : public Op {
     attend_chunk(step, unit, unit.first_chunk, rows);
     place_states(rows, unit, part);
     for (int c = 1; c < unit.num_chunks; ++c) {
+      rows.next = next_page(step, number, c);
       attend_chunk(step, unit, unit.first_chunk + c, rows);
       for (int r = 0; r < unit.count * group_; ++r)
         step.plan.rows().merge_states(own + r * state_floats_, rows.states[r], kv_.head_dim);
@@ -167,11 +165,18 @@ class AttentionOp final : public Op {
       write_out(step, rows.members[i], unit.kv_head, own + i * group_ * state_floats_);
   }
 
-  Parts first_page(const Step& step, const AttentionUnit& unit) const {
-    const AttentionRow& row = schedule_->row(schedule_->members()[unit.first]);
-    const Window& window = step.batch.windows[row.window];
-    const int32_t number = step.batch.pages[window.first_page + unit.first_chunk * kChunkPages];
-    return {page(step.batch, number, unit.kv_head, 0), page(step.batch, number, unit.kv_head, 1)};
+  // Where this worker is likely to go on after a chunk of a unit: the next one, or, for threads
+  // take turns more or less, the first of another unit.
+  Parts next_page(const Step& step, int number, int chunk) const {
+    const std::vector<AttentionUnit>& units = schedule_->units();
+    const bool stays = chunk + 1 < units[number].num_chunks;
+    const auto after = static_cast<size_t>(stays ? number : number + step.plan.pool().size());
+    const AttentionUnit& unit = units[std::min(after, units.size() - 1)];
+    const Window& window =
+        step.batch.windows[schedule_->row(schedule_->members()[unit.first]).window];
+    const int page_of_chunk = (unit.first_chunk + (stays ? chunk + 1 : 0)) * kChunkPages;
+    const int32_t found = step.batch.pages[window.first_page + page_of_chunk];
+    return {page(step.batch, found, unit.kv_head, 0), page(step.batch, found, unit.kv_head, 1)};
   }
 
   void place_states(UnitRows& rows, const AttentionUnit& unit, float* states) const {
