@@ -91,8 +91,8 @@ __attribute__((noinline)) void soften_unified(const float* scales, const float* 
   }
 }
 
-// One page's place in the task, and where the next page lies.
-template <class Kv>
+// One page's place in the task, and where the next page lies. kIsLong: many rows work on it.
+template <class Kv, bool kIsLong>
 struct Page {
   int slot;
   const Kv *k, *v;
@@ -105,8 +105,9 @@ struct RowScratch {
   const float* scales;
 };
 
-template <int R, class Kv>
-void page_tile(const AttentionTask& task, const RowScratch& rows, int first, const Page<Kv>& page) {
+template <int R, class Kv, bool kIsLong>
+void page_tile(const AttentionTask& task, const RowScratch& rows, int first,
+               const Page<Kv, kIsLong>& page) {
   int low = task.low[first], high = task.high[first];
   for (int r = 1; r < R; ++r) {
     low = std::min(low, task.low[first + r]);
@@ -126,7 +127,8 @@ void page_tile(const AttentionTask& task, const RowScratch& rows, int first, con
     score_tile_int8<R>(rows.queries + first * task.head_dim, page.k, task.head_dim, count,
                        page.next_k, scores);
   else
-    score_tile<R>(task.queries + first, page.k, task.head_dim, count, page.next_k, scores);
+    score_tile<R>(task.queries + first, page.k, task.head_dim, count,
+                  Ahead<Kv, kIsLong>{page.next_k}, scores);
   for (int r = 0; r < R; ++r)
     if (needs_mask(task, first + r, page.slot))
       mask_scores(task, first + r, page.slot, scores + r * kPage);
@@ -139,11 +141,12 @@ void page_tile(const AttentionTask& task, const RowScratch& rows, int first, con
   if constexpr (kIsInt8)
     value_tile_int8<R>(scores, page.v, task.head_dim, count, decay, page.next_v, out);
   else
-    value_tile<R>(scores, page.v, task.head_dim, count, decay, page.next_v, out);
+    value_tile<R>(scores, page.v, task.head_dim, count, decay, Ahead<Kv, kIsLong>{page.next_v},
+                  out);
 }
 
-template <class Kv>
-void page_rows(const AttentionTask& task, const RowScratch& rows, const Page<Kv>& page) {
+template <class Kv, bool kIsLong>
+void page_rows(const AttentionTask& task, const RowScratch& rows, const Page<Kv, kIsLong>& page) {
   const int tiles = (task.num_rows + kTileRows - 1) / kTileRows;
   for (int i = 0; i < tiles; ++i) {
     const int first = task.num_rows * i / tiles, count = task.num_rows * (i + 1) / tiles - first;
@@ -169,19 +172,27 @@ void page_rows(const AttentionTask& task, const RowScratch& rows, const Page<Kv>
   }
 }
 
-template <class Kv>
+template <class Kv, bool kIsLong>
 void walk_pages(const AttentionTask& task, const RowScratch& rows) {
   const int lowest = *std::min_element(task.low, task.low + task.num_rows);
   const int highest = *std::max_element(task.high, task.high + task.num_rows);
   for (int p = 0; p < task.num_pages; ++p) {
-    const int next = std::min(p + 1, task.num_pages - 1);
-    const Page<Kv> page{task.first_slot + p * kPage, static_cast<const Kv*>(task.k_pages[p]),
-                        static_cast<const Kv*>(task.v_pages[p]),
-                        static_cast<const Kv*>(task.k_pages[next]),
-                        static_cast<const Kv*>(task.v_pages[next])};
+    const bool is_last = p + 1 == task.num_pages;
+    const Page<Kv, kIsLong> page{
+        task.first_slot + p * kPage, static_cast<const Kv*>(task.k_pages[p]),
+        static_cast<const Kv*>(task.v_pages[p]),
+        static_cast<const Kv*>(is_last ? task.next_k : task.k_pages[p + 1]),
+        static_cast<const Kv*>(is_last ? task.next_v : task.v_pages[p + 1])};
     if (page.slot + kPage <= lowest || page.slot >= highest) continue;
     page_rows(task, rows, page);
   }
+}
+
+template <bool kIsLong>
+void walk(const AttentionTask& task, const RowScratch& rows) {
+  if (task.type == KvType::f32) walk_pages<float, kIsLong>(task, rows);
+  if (task.type == KvType::f16) walk_pages<uint16_t, kIsLong>(task, rows);
+  if (task.type == KvType::int8) walk_pages<int8_t, kIsLong>(task, rows);
 }
 
 void attention(const AttentionTask& task) {
@@ -193,9 +204,10 @@ void attention(const AttentionTask& task) {
       scales[r] *= quantize_query(task.queries[r], task.head_dim, queries + r * task.head_dim);
   }
   const RowScratch rows{queries, scales};
-  if (task.type == KvType::f32) walk_pages<float>(task, rows);
-  if (task.type == KvType::f16) walk_pages<uint16_t>(task, rows);
-  if (task.type == KvType::int8) walk_pages<int8_t>(task, rows);
+  if (task.num_rows > 2 * kTileRows)
+    walk<true>(task, rows);
+  else
+    walk<false>(task, rows);
 }
 
 // Joining what saw nothing changes nothing, in either direction.

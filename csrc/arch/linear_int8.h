@@ -18,7 +18,7 @@ template <class S>
 constexpr int kTileTokens = 2;
 #else
 template <class S>
-constexpr int kDecodeTokens = S::kIsSparse ? 8 : 5;
+constexpr int kDecodeTokens = S::kIsSparse ? 8 : 6;
 template <class S>
 constexpr int kTileTokens = S::kIsSparse ? 8 : 4;
 #endif

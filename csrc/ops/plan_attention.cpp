@@ -17,6 +17,11 @@ void demand(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
+// A page's keys and values of one KV head.
+struct Parts {
+  const void *k, *v;
+};
+
 // The members of a unit as the kernel takes them, `group` rows each.
 struct UnitRows {
   int32_t members[kMostAttentionRows];
@@ -26,6 +31,7 @@ struct UnitRows {
   int32_t mask_starts[kMostAttentionRows];
   int32_t low[kMostAttentionRows], high[kMostAttentionRows];
   float* states[kMostAttentionRows];
+  Parts next;  // of the unit that this thread is likely to take next
 };
 
 // Members [first, last) of a unit, pages [page, end) of their tables.
@@ -35,18 +41,12 @@ struct Span {
 
 class AttentionOp final : public Op {
  public:
-  AttentionOp(AttentionSpec spec, const KvShape& kv, int num_workers,
-              std::shared_ptr<AttentionSchedule> schedule)
+  AttentionOp(AttentionSpec spec, const KvShape& kv, std::shared_ptr<AttentionSchedule> schedule)
       : spec_(spec),
         kv_(kv),
         group_(spec.heads / kv.num_kv_heads),
         state_floats_(state_floats(kv.head_dim)),
-        schedule_(std::move(schedule)),
-        workers_(num_workers) {
-    const int states = 2 * kMostAttentionRows * state_floats_;
-    for (Buffer& buffer : workers_)
-      buffer = Buffer((states + 2 * kPage * kv.head_dim) * sizeof(float));
-  }
+        schedule_(std::move(schedule)) {}
 
   void center_keys(std::vector<float> mean, std::vector<float> scale) override {
     const auto columns = static_cast<size_t>(kv_.num_kv_heads) * kv_.head_dim;
@@ -84,8 +84,7 @@ class AttentionOp final : public Op {
     if (step.worker == 0) prepare(step);
     step.plan.pool().barrier();
     const int num_units = static_cast<int>(schedule_->units().size());
-    for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < num_units;)
-      attend(step, schedule_->units()[i]);
+    for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < num_units;) attend(step, i);
     if (schedule_->folded().empty()) return;
     step.plan.pool().barrier();
     fold(step);
@@ -95,7 +94,8 @@ class AttentionOp final : public Op {
   void prepare(const Step& step) {
     schedule_->prepare(step.batch, step.plan.limits(), step.plan.run_number());
     const size_t bytes = schedule_->num_states() * state_floats_ * sizeof(float);
-    if (states_.size() < bytes) states_ = Buffer(bytes);
+    Buffer& states = step.plan.attention_memory().states;
+    if (states.size() < bytes) states = Buffer(bytes);
     next_.store(0, std::memory_order_relaxed);
     if (step.plan.is_watching())
       watched_.assign(static_cast<size_t>(step.batch.num_rows) * spec_.heads, 0.0f);
@@ -138,14 +138,16 @@ class AttentionOp final : public Op {
     }
   }
 
-  void attend(const Step& step, const AttentionUnit& unit) {
-    float* own = reinterpret_cast<float*>(workers_[step.worker].data());
+  void attend(const Step& step, int number) {
+    const AttentionUnit& unit = schedule_->units()[number];
+    float* own = own_memory(step);
     float* part = own + kMostAttentionRows * state_floats_;
     UnitRows rows;
     read_rows(step, unit, rows);
+    rows.next = next_page(step, number, 0);
     if (!unit.folds) {
       for (int r = 0; r < unit.count * group_; ++r)
-        rows.states[r] = state_of(rows.members[r / group_], unit.first_chunk, unit.kv_head) +
+        rows.states[r] = state_of(step, rows.members[r / group_], unit.first_chunk, unit.kv_head) +
                          r % group_ * state_floats_;
       attend_chunk(step, unit, unit.first_chunk, rows);
       return;
@@ -154,12 +156,27 @@ class AttentionOp final : public Op {
     attend_chunk(step, unit, unit.first_chunk, rows);
     place_states(rows, unit, part);
     for (int c = 1; c < unit.num_chunks; ++c) {
+      rows.next = next_page(step, number, c);
       attend_chunk(step, unit, unit.first_chunk + c, rows);
       for (int r = 0; r < unit.count * group_; ++r)
         step.plan.rows().merge_states(own + r * state_floats_, rows.states[r], kv_.head_dim);
     }
     for (int i = 0; i < unit.count; ++i)
       write_out(step, rows.members[i], unit.kv_head, own + i * group_ * state_floats_);
+  }
+
+  // Where this worker is likely to go on after a chunk of a unit: the next one, or, for threads
+  // take turns more or less, the first of another unit.
+  Parts next_page(const Step& step, int number, int chunk) const {
+    const std::vector<AttentionUnit>& units = schedule_->units();
+    const bool stays = chunk + 1 < units[number].num_chunks;
+    const auto after = static_cast<size_t>(stays ? number : number + step.plan.pool().size());
+    const AttentionUnit& unit = units[std::min(after, units.size() - 1)];
+    const Window& window =
+        step.batch.windows[schedule_->row(schedule_->members()[unit.first]).window];
+    const int page_of_chunk = (unit.first_chunk + (stays ? chunk + 1 : 0)) * kChunkPages;
+    const int32_t found = step.batch.pages[window.first_page + page_of_chunk];
+    return {page(step.batch, found, unit.kv_head, 0), page(step.batch, found, unit.kv_head, 1)};
   }
 
   void place_states(UnitRows& rows, const AttentionUnit& unit, float* states) const {
@@ -267,22 +284,27 @@ class AttentionOp final : public Op {
       k_pages[p] = page(step.batch, number, kv_head, 0);
       v_pages[p] = page(step.batch, number, kv_head, 1);
     }
-    float* scratch = reinterpret_cast<float*>(workers_[step.worker].data()) +
-                     2 * kMostAttentionRows * state_floats_;
+    float* scratch = own_memory(step) + 2 * kMostAttentionRows * state_floats_;
     const int r = span.first * group_;
-    step.plan.rows().attention({k_pages, v_pages, num_pages, span.page * kPage, kv_.type,
-                                kv_.head_dim, spec_.scale, (span.last - span.first) * group_,
-                                rows.queries + r, rows.low + r, rows.high + r, rows.masks + r,
-                                rows.mask_starts + r, rows.states + r, scratch,
-                                is_unified ? rows.maxima + r : nullptr});
+    step.plan.rows().attention({k_pages, v_pages, rows.next.k, rows.next.v, num_pages,
+                                span.page * kPage, kv_.type, kv_.head_dim, spec_.scale,
+                                (span.last - span.first) * group_, rows.queries + r, rows.low + r,
+                                rows.high + r, rows.masks + r, rows.mask_starts + r,
+                                rows.states + r, scratch, is_unified ? rows.maxima + r : nullptr});
+  }
+
+  // Of this worker: states of a unit's rows, of one chunk of it, and what the kernel needs.
+  static float* own_memory(const Step& step) {
+    return reinterpret_cast<float*>(step.plan.attention_memory().workers[step.worker].data());
   }
 
   // The states of one KV head's query heads, chunk by chunk and head by head.
-  float* state_of(int32_t flat, int chunk, int kv_head) {
+  float* state_of(const Step& step, int32_t flat, int chunk, int kv_head) const {
     const AttentionRow& row = schedule_->row(flat);
     const int64_t index =
         row.state + ((chunk - row.first_chunk) * kv_.num_kv_heads + kv_head) * group_;
-    return reinterpret_cast<float*>(states_.data()) + index * state_floats_;
+    return reinterpret_cast<float*>(step.plan.attention_memory().states.data()) +
+           index * state_floats_;
   }
 
   void fold(const Step& step) {
@@ -292,9 +314,9 @@ class AttentionOp final : public Op {
       const int32_t flat = schedule_->folded()[i / kv_.num_kv_heads];
       const int kv_head = static_cast<int>(i % kv_.num_kv_heads);
       const AttentionRow& row = schedule_->row(flat);
-      float* total = state_of(flat, row.first_chunk, kv_head);
+      float* total = state_of(step, flat, row.first_chunk, kv_head);
       for (int c = 1; c < row.num_chunks; ++c) {
-        const float* part = state_of(flat, row.first_chunk + c, kv_head);
+        const float* part = state_of(step, flat, row.first_chunk + c, kv_head);
         for (int g = 0; g < group_; ++g)
           step.plan.rows().merge_states(total + g * state_floats_, part + g * state_floats_,
                                         kv_.head_dim);
@@ -322,8 +344,6 @@ class AttentionOp final : public Op {
   int group_;
   int state_floats_;
   std::shared_ptr<AttentionSchedule> schedule_;
-  std::vector<Buffer> workers_;
-  Buffer states_;
   std::vector<float> mean_, scale_, inverse_;  // of the keys' columns; empty: stored as they are
   std::vector<float> maxima_;   // of the unified form, one per query head; empty: the online form
   std::vector<float> watched_;  // the maximum of every row and head of the last run watched
@@ -343,7 +363,11 @@ void Plan::attention(AttentionSpec spec) {
          "attention: widths differ");
   demand(spec.layer >= 0 && spec.layer < kv_.num_layers && spec.window >= 0,
          "attention: no such layer");
-  push(std::make_unique<AttentionOp>(spec, kv_, pool_->size(),
+  std::vector<Buffer>& workers = attention_memory_.workers;
+  const int floats = 2 * kMostAttentionRows * state_floats(kv_.head_dim) + 2 * kPage * kv_.head_dim;
+  while (workers.size() < static_cast<size_t>(pool_->size()))
+    workers.emplace_back(floats * sizeof(float));
+  push(std::make_unique<AttentionOp>(spec, kv_,
                                      schedule_for(spec.window, spec.heads / kv_.num_kv_heads)));
 }
 

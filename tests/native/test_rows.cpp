@@ -131,9 +131,9 @@ Floats attend(const RowKernels& table, const Pages& pages, KvType type, int rows
     state_at.back()[kHeadDim] = -INFINITY;
     low.push_back(r * 7), high.push_back(kPages * kPage - r * 5);
   }
-  table.attention({pages.k_at.data(), pages.v_at.data(), kPages, 0, type, kHeadDim, 0.2f, rows,
-                   query_at.data(), low.data(), high.data(), masks.data(), mask_starts.data(),
-                   state_at.data(), scratch.data(), maxima});
+  table.attention({pages.k_at.data(), pages.v_at.data(), pages.k_at[0], pages.v_at[0], kPages, 0,
+                   type, kHeadDim, 0.2f, rows, query_at.data(), low.data(), high.data(),
+                   masks.data(), mask_starts.data(), state_at.data(), scratch.data(), maxima});
   for (int r = 1; r < rows; ++r) table.merge_states(state_at[0], state_at[r], kHeadDim);
   return states;
 }

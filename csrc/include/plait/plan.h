@@ -187,6 +187,13 @@ class Plan {
     Buffer blocks, scales, floats;
   };
   Activations& activations() { return activations_; }
+  // Shared by attention ops, one after the other, so that it stays in the caches: what each worker
+  // has of its own, and the states of rows whose chunks are folded in the end.
+  struct AttentionMemory {
+    std::vector<Buffer> workers;
+    Buffer states;
+  };
+  AttentionMemory& attention_memory() { return attention_memory_; }
 
  private:
   void check_view(const View& view) const;
@@ -220,6 +227,7 @@ class Plan {
   int64_t run_number_ = 0;
   std::vector<LinearScratch> scratch_;
   Activations activations_;
+  AttentionMemory attention_memory_;
   std::shared_ptr<Routed> routed_;  // null without a mixture of experts
   int64_t most_cols_ = 0;           // of an op's activations, rests included
   bool watching_ = false;
