@@ -214,7 +214,14 @@ def test_step_keeps_its_result_for_others(built: Engine, tmp_path: Path) -> None
     assert cost.predict(8, 100) > 0
     assert record["cost"]["contexts"] == list(cost.contexts)
     assert not record["engine"]["enable_prefix_caching"]
+    assert record["engine"]["proposer"] == "none"
     assert built.is_closed
+
+
+def test_a_step_is_measured_without_drafts(built: Engine) -> None:
+    result = CliRunner().invoke(app, ["bench", "step", "m", "--proposer", "lookahead"])
+    assert result.exit_code == 2
+    assert "no use for the proposer 'lookahead'" in result.output
 
 
 def test_gemm_records_every_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from plait.cli.bench_limits import Limits
+from plait.cli.bench_limits import Limits, plain
 from plait.cli.bench_record import Out, Record
 from plait.cli.flags import ENGINE
 from plait.cli.names import default_model
 from plait.cli.options import takes
 from plait.cli.session import fetch
 from plait.core.config import EngineConfig
+from plait.core.errors import UserError
 
 
 @takes(engine=ENGINE)
@@ -28,9 +29,14 @@ def step(
     """Measure one step by the tokens it feeds and the context behind them.
 
     The result is kept in the cache folder, for this machine and version, the model, and the options that matter.
-    Prefixes are not cached: the same chunk is measured again and again.
+    Prefixes are not cached and nothing is drafted: the same chunk is measured again and again.
     """
-    engine = replace(engine, model=model or default_model(), enable_prefix_caching=False)
+    engine = plain(replace(engine, model=model or default_model(), enable_prefix_caching=False))
+    if engine.proposer != "none":
+        raise UserError(
+            f"a step is measured without drafts, so there is no use for the proposer {engine.proposer!r}",
+            "leave it out",
+        )
     record = Record("step", engine.model, out)
     fetch(engine.model, offline=engine.offline)
     from plait.analysis.steps import measure
