@@ -169,7 +169,9 @@ def prove_all(
     settings = {"max_model_len": CONTEXT, "kv_memory": KV_MEMORY}
     engines = list(dict.fromkeys(WAYS[name].engine for name in given.ways))
     with ExitStack() as stack:
-        plain = stack.enter_context(LLM(given.model, max_num_seqs=PLAIN_BATCH, **settings))
+        plain = stack.enter_context(
+            LLM(given.model, max_num_seqs=PLAIN_BATCH, proposer="none", **settings)
+        )
         proof = Proof(record, asked, given.tokens, plain)
         for batch in given.batch:
             for engine in engines:

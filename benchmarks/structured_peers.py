@@ -117,7 +117,9 @@ def main() -> None:
     given = parser.parse_args()
     missing: dict[str, Any] = {}
     with ExitStack() as stack:
-        llm = stack.enter_context(LLM(given.model, max_model_len=1024, enable_prefix_caching=False))
+        llm = stack.enter_context(
+            LLM(given.model, max_model_len=1024, enable_prefix_caching=False, proposer="none")
+        )
         engines: dict[str, Any] = {"plait": Plait(llm, given.batch)}
         for name in given.peers:
             if name == "llama.cpp" and given.batch > 1:

@@ -171,7 +171,7 @@ def test_the_answer_is_decided_in_as_many_forwards_as_without_a_second_stream() 
 
 
 def test_strength_0_is_plain_decoding() -> None:
-    plain = run(make_engine(num_pages=400), cases())
+    plain = run(make_engine(num_pages=400, proposer="none"), cases())
     engine = engine_of(decoder="contrastive", options={"strength": "0"})
     assert run(engine, cases()) == plain
     assert all(len({key for key, _ in batch}) == len(batch) for batch in runner_of(engine).batches)

@@ -98,7 +98,7 @@ TRIMODE = File(__file__).parents[2] / "models" / "trimode"
 def test_the_model_that_comes_along_drafts_for_itself() -> None:
     params: Any = SamplingParams(max_tokens=60, temperature=0.0, ignore_eos=True)
     prompts = ["abc", "12+34=", "the"]
-    with LLM(TRIMODE, kv_memory=1 << 24) as llm:
+    with LLM(TRIMODE, kv_memory=1 << 24, proposer="none") as llm:
         plain = [out.outputs[0].token_ids for out in llm.generate(prompts, params)]
     settings = {"proposer": "self", "options": {"width": "4"}, "kv_memory": 1 << 24}
     with LLM(TRIMODE, **settings) as llm:

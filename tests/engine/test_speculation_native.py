@@ -49,7 +49,8 @@ def loaded(
 
 
 def make(own: Loaded, draft: Drafter | None = None, **config: Any) -> Engine:
-    settings = EngineConfig("synthetic", **config)
+    """An engine that drafts nothing unless that is asked for."""
+    settings = EngineConfig("synthetic", **{"proposer": "none", **config})
     return assemble(settings, own.runner, own.traits, own.pool, own.threads, drafter=draft)
 
 

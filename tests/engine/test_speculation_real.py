@@ -36,6 +36,7 @@ def answers(asked: list[str], tokens: int, batch: int, **settings: Any) -> list[
 @pytest.mark.parametrize(
     ("proposer", "options"),
     [
+        ("auto", {}),
         ("lookahead", {}),
         ("lookahead", {"width": "6", "branches": "3"}),
         (f"draft:{MODELS[0]}", {}),
@@ -47,7 +48,7 @@ def test_drafts_change_no_answer(plain: list[Any], proposer: str, options: dict[
 
 @pytest.fixture(scope="module")
 def plain() -> list[Any]:
-    return answers(prompts(4, 200), 16, 4)
+    return answers(prompts(4, 200), 16, 4, proposer="none")
 
 
 @pytest.mark.large

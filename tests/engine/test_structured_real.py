@@ -16,8 +16,8 @@ from tests.engine.schemas import SCHEMAS
 
 MODELS = ["smollm2-135m", "qwen2.5-coder-1.5b"]
 WAYS: list[dict[str, Any]] = [
-    {"max_num_seqs": 1},
-    {"max_num_seqs": 16},
+    {"max_num_seqs": 1, "proposer": "none"},
+    {"max_num_seqs": 16, "proposer": "none"},
     {"max_num_seqs": 1, "proposer": "lookahead"},
     {"max_num_seqs": 16, "proposer": "lookahead"},
 ]

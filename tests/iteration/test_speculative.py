@@ -52,7 +52,7 @@ def prophesy(engine: Engine, answers: dict[tuple[int, ...], list[int]], mistakes
 
 def plain() -> tuple[list[Any], dict[tuple[int, ...], list[int]]]:
     requests = cases()
-    outcomes = run(make_engine(num_pages=400), requests)
+    outcomes = run(make_engine(num_pages=400, proposer="none"), requests)
     answers = {tuple(p): o[0] for (p, _), o in zip(requests, outcomes, strict=True)}
     return outcomes, answers
 

@@ -16,7 +16,7 @@ PROMPTS = ["abcabcabcabc", "hello hello hello", "x", "the end. the end. the"]
 
 
 def outcomes(monkeypatch: pytest.MonkeyPatch, params: SamplingParams, **settings: Any) -> list[Any]:
-    with make_llm(monkeypatch, **settings) as one:
+    with make_llm(monkeypatch, **{"proposer": "none", **settings}) as one:
         found = one.generate([prompt.replace(" ", "") for prompt in PROMPTS], params)
     return [
         (out.text, out.token_ids, out.finish_reason, out.stop_reason)
