@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from plait.analysis import speculation
 from plait.analysis.speculation import PLAIN, Gain, Way, Workload, choices, gains, measure
 from plait.analysis.speculation_prompts import random
 from tests.fakes import VOCAB, make_engine
 
 WAYS = [Way("lookahead", 2), Way("lookahead"), Way("auto")]
+
+
+def test_whoever_goes_first_finds_the_prompts_computed_as_the_others_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would decode while prompts are computed, before its time is taken."""
+    engine = make_engine(num_pages=100, planner="speculative", max_num_batched_tokens=64)
+    prompts = tuple(np.arange(count, 120 + count, dtype=np.int32) % 50 for count in (0, 1, 2))
+    computed: list[int] = []
+    plain = speculation._run
+
+    def run(*given: Any) -> Any:
+        before = engine.metrics.num_positions
+        found = plain(*given)
+        computed.append(engine.metrics.num_positions - before)
+        return found
+
+    monkeypatch.setattr(speculation, "_run", run)
+    measure(engine, Workload("w", prompts), [], tokens=2, batch=3, group=0, turn=0)
+    first, measured = computed
+    assert first > 300
+    assert measured < 100
 
 
 @pytest.mark.parametrize("batch", [1, 2])
