@@ -243,6 +243,23 @@ def test_one_slow_step_is_not_believed() -> None:
     assert company.seconds(1, 0) < 0.012
 
 
+def test_where_all_steps_become_slower_those_of_another_size_are_no_bargain() -> None:
+    """A machine may be twice as slow from one second to the next; sizes that were last seen before follow."""
+
+    class Measured:
+        def predict(self, num_tokens: int, context: int, num_logits: int = 1) -> float:
+            return 0.01 + 0.002 * num_tokens
+
+    time = Measured()
+    company = Company(time=time)
+    for _ in range(20):
+        for positions in (8, 16):
+            company.observe(positions, time.predict(positions, 0))
+    for _ in range(60):
+        company.observe(8, 2 * time.predict(8, 0))
+    assert company.seconds(16, 0) == pytest.approx(2 * time.predict(16, 0), rel=0.05)
+
+
 class Wrong(Proposer):
     """Always has something to say, at a price, and is never right."""
 

@@ -3,8 +3,9 @@
 The time of a step of M positions changes with contexts, with what else runs on the machine and with its clock, so
 what was seen last counts most. `plait bench step`, if it was ever run, gives the shape; without it a further position
 is taken to cost `ROW` of the first. How far off the shape is altogether is learned from every step, how far off it is
-at one size from the steps of that size, the more of them the surer; an unmeasured shape is no help between the sizes
-that were seen, so there the nearest counts alone. Speed is all that depends on this.
+at one size from the steps of that size, the more of them the surer, as long as they are recent: a machine may become twice as
+slow from one second to the next, and sizes that were last seen before would seem cheap. An unmeasured shape is no help
+between the sizes that were seen, so there the nearest counts alone. Speed is all that depends on this.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ NEW = 0.1
 """What a new time counts against what is known."""
 SURE = 8
 """A size that was seen so often counts as much as all sizes together."""
+FADE = 0.95
+"""How much a time counts a step later."""
 GRAIN = 64
 """Tokens of context that make no difference."""
 MOST_TIMES = 4096
@@ -32,16 +35,22 @@ SPARE, MOST_SPARE = 0.01, 2.0
 
 @dataclass(slots=True)
 class _Seen:
-    """ratio: of the time seen to the shape's, a mean in which the latest count most. count: how often."""
+    """ratio: of the time seen to the shape's, a mean in which the latest count most. times: how often it was seen, of which
+    what is older counts less. last: the number of the step that was seen last."""
 
     ratio: float = 1.0
-    count: int = 0
+    times: float = 0.0
+    last: int = 0
 
-    def take(self, ratio: float) -> None:
-        self.count += 1
+    def known(self, step: int) -> float:
+        """What `times` has become by this step."""
+        return self.times * FADE ** (step - self.last)
+
+    def take(self, ratio: float, step: int) -> None:
         # What takes twice as long as usual was held up by something else.
-        fair = min(ratio, 2 * self.ratio) if self.count > 1 else ratio
-        self.ratio += max(NEW, 1 / self.count) * (fair - self.ratio)
+        fair = min(ratio, 2 * self.ratio) if self.times else ratio
+        self.times, self.last = self.known(step) + 1, step
+        self.ratio += max(NEW, 1 / self.times) * (fair - self.ratio)
 
 
 @dataclass(slots=True)
@@ -58,6 +67,7 @@ class Company:
     draft_seconds: float = 0.0
     draft_times: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_TIMES))
     known: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    _step: int = 0
     _all: _Seen = field(default_factory=_Seen)
     _seen: dict[int, _Seen] = field(default_factory=dict)
     _shapes: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -86,7 +96,8 @@ class Company:
         if self.time is None:
             return shape * self._nearest(positions).ratio
         own = self._seen.get(positions, self._all)
-        return shape * (own.count * own.ratio + SURE * self._all.ratio) / (own.count + SURE)
+        times = own.known(self._step)
+        return shape * (times * own.ratio + SURE * self._all.ratio) / (times + SURE)
 
     def allow(self, plain_seconds: float) -> None:
         """Tokens were decided that plain decoding takes so long for: a little may be spent on trying."""
@@ -101,11 +112,12 @@ class Company:
         """From the steps that were noted down, in their order."""
         for positions, seconds, context in self._fresh:
             ratio = seconds / self._shape(positions, context)
-            self._all.take(ratio)
+            self._step += 1
+            self._all.take(ratio, self._step)
             own = self._seen.get(positions)
             if own is None:
                 own = self._seen[positions] = _Seen()
-            own.take(ratio)
+            own.take(ratio, self._step)
         self._fresh.clear()
 
     def _nearest(self, positions: int) -> _Seen:
