@@ -168,6 +168,13 @@ PLAIT_INLINE Ints dot(Ints total, Bytes weights, Bytes x) {
 PLAIT_INLINE Ints multiply(Ints a, Ints b) {
   return _mm512_mullo_epi32(a, b);
 }
+// a times the first multiplier + b times the second; both fit into 16 bits.
+PLAIT_INLINE Ints multiply_both(Ints a, Ints b, const uint16_t (&multipliers)[2][2]) {
+  int32_t both_multipliers;
+  std::memcpy(&both_multipliers, &multipliers[0][1], sizeof both_multipliers);
+  const Ints halves = _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16));
+  return _mm512_madd_epi16(halves, _mm512_set1_epi32(both_multipliers));
+}
 // `dot` asks for none.
 PLAIT_INLINE Bytes magnitude(Bytes a) {
   return a;

@@ -214,6 +214,12 @@ PLAIT_INLINE Ints dot(Ints total, Bytes weights, Bytes x) {
 PLAIT_INLINE Ints multiply(Ints a, Ints b) {
   return {vmulq_s32(a.low, b.low), vmulq_s32(a.high, b.high)};
 }
+// a times the first multiplier + b times the second.
+PLAIT_INLINE Ints multiply_both(Ints a, Ints b, const uint16_t (&multipliers)[2][2]) {
+  const int32_t first = multipliers[0][0], second = multipliers[1][0];
+  return {vmlaq_n_s32(vmulq_n_s32(a.low, first), b.low, second),
+          vmlaq_n_s32(vmulq_n_s32(a.high, first), b.high, second)};
+}
 #endif
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)

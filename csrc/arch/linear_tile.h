@@ -85,6 +85,10 @@ struct Accumulator {
   // Products that fit into 16 bits when added there: |activation| <= 127, two per 16 bits.
   static constexpr int kFit = 32767 / (2 * 127 * S::kLargest);
   static constexpr int kRun = kFit >= kChunks ? kChunks : kFit >= 2 ? 2 : 1;
+  // With `dot`: sums of 16 products fit into 16 bits, so that two of them meet their multipliers in
+  // one step (measured: products of 4-bit weights 1.08 times as fast).
+  static constexpr bool kJoins =
+      kHasDot && S::kGroup == kFineBlock && kActBlock * 127 * S::kLargest <= 32767;
 
   Ints total;
   Ints part;
@@ -97,8 +101,13 @@ struct Accumulator {
     (void)magnitudes;
     part = dot(kChunk % kChunks == 0 ? splat(0) : part, weights, a);
     pin(part);
-    if constexpr (kChunk % kChunks == kChunks - 1)
+    if constexpr (kChunk % kChunks != kChunks - 1) return;
+    if constexpr (!kJoins)
       collect<kChunk >= kChunks>(multiply(part, splat_multiplier(multiplier)));
+    else if constexpr (kChunk < kChunks)
+      total = part;
+    else
+      total = multiply_both(total, part, x.multipliers);
 #else
     const Ints product =
         S::kSignTrick ? pair_dot(magnitudes, with_sign(a, weights)) : pair_dot(weights, a);
