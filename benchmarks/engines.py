@@ -33,6 +33,9 @@ WORKERS: Workers = {
     "vllm": ("vllm_worker.py", "vllm", {}),
 }
 """Name -> script, environment (None: this one), options of the worker."""
+LIMITS = {"avx2": {"plait": {}, "openvino": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}}
+"""Instruction set -> the engines that can be kept to it on a processor that has more -> the variables that do so;
+Plait is told in its setting. llama.cpp is built for the processor."""
 
 
 FOLDERS = re.compile(r"/\S+/")
@@ -84,13 +87,14 @@ class Engine:
             str(HERE / "workers" / script),
             json.dumps({**setting, **options}),
         ]
-        threads = {"OMP_NUM_THREADS": str(setting["threads"])}
+        told = {"OMP_NUM_THREADS": str(setting["threads"])}
+        told |= LIMITS.get(setting.get("isa", "auto"), {}).get(name, {})
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **threads},
+            env={**os.environ, **told},
             start_new_session=True,  # so that its own children end with it
         )
         try:

@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engines import WORKERS, Engine, NotAvailableError
+from engines import LIMITS, WORKERS, Engine, NotAvailableError
 from workloads import WORKLOADS, order
 
 from plait.analysis import roofline
@@ -55,7 +55,7 @@ def machine() -> dict[str, Any]:
 def measure(name: str, model: str, path: Path, args: argparse.Namespace) -> dict[str, Any]:
     """One workload with every engine: at most args.rounds rounds, fewer when args.seconds are over."""
     work = order(name, model, args.rounds)
-    setting = {"model": str(path), "threads": args.threads, "work": work}
+    setting = {"model": str(path), "threads": args.threads, "work": work, "isa": args.isa}
     engines: list[Engine] = []
     try:
         missing = start(engines, setting, args)
@@ -91,6 +91,7 @@ def _rounds(
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "threads": args.threads,
+        "isa": args.isa,
         "load_average": statistics.median(loads),
         "steal_ticks": steal_ticks() - steal,
         "engines": {
@@ -167,16 +168,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("models", nargs="+")
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
-    parser.add_argument("--engines", nargs="+", default=list(WORKERS), choices=list(WORKERS))
+    parser.add_argument("--engines", nargs="+", choices=list(WORKERS), help="all, if not given")
     parser.add_argument("--rounds", type=int, default=7, help="at most, of each workload")
     parser.add_argument("--seconds", type=float, default=20, help="after which 3 rounds are enough")
     parser.add_argument(
         "--patience", type=float, default=900, help="seconds for an engine's answer"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--isa",
+        default="auto",
+        choices=["auto", *LIMITS],
+        help="keep those engines that can be kept to it to this instruction set",
+    )
     parser.add_argument("--home", type=Path, default=Path.home() / ".cache/plait/peers")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     args = parser.parse_args()
+    able = list(LIMITS.get(args.isa, WORKERS))
+    args.engines = args.engines or able
+    if unable := [name for name in args.engines if name not in able]:
+        parser.error(f"--isa {args.isa} cannot limit {', '.join(unable)}, only {', '.join(able)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not before the engines have ended
     for model in args.models:
         run(model, args)
@@ -185,7 +196,7 @@ def main() -> None:
 def run(model: str, args: argparse.Namespace) -> None:
     """Measure a model; what is done is on disk even if a later workload fails."""
     path = hub.resolve(model)
-    limits, words = roofline.roof(path, EngineConfig(str(path), threads=args.threads))
+    limits, words = roofline.roof(path, EngineConfig(str(path), threads=args.threads, isa=args.isa))
     print(words)
     out = args.results / f"peers-{model}.json"
     known = json.loads(out.read_text())["workloads"] if out.exists() else {}

@@ -23,6 +23,7 @@ class Plait:
             max_model_len=self.work["capacity"],
             activations=setting["activations"],
             proposer="none",
+            isa=setting["isa"],
             # Contexts fill before the clock starts: nobody who decodes meanwhile needs short steps.
             max_step_stretch=1e6,
         )
@@ -30,7 +31,7 @@ class Plait:
         self.engine = built.engine
         self.about = {
             "version": __version__,
-            "isa": runnable_isas()[-1],
+            "isa": runnable_isas()[-1] if config.isa == "auto" else config.isa,
             "words": built.words,
             "enable_prefix_caching": config.enable_prefix_caching,
         }

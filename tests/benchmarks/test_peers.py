@@ -72,6 +72,7 @@ def arguments(tmp_path: Path, *workloads: str) -> argparse.Namespace:
         home=tmp_path,
         patience=30.0,
         results=tmp_path,
+        isa="auto",
     )
 
 
@@ -169,3 +170,15 @@ def test_no_workload_outgrows_its_context(peers: Any, model: str, rounds: int) -
         grown = work.steps * (rounds + 1) if work.kind == "decode" else 0
         assert order["fill"] + grown <= order["capacity"] <= limit
         assert work.kind == "decode" or order["fill"] == work.context
+
+
+def test_an_engine_that_cannot_be_limited_is_refused(
+    peers: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "sys.argv", ["peers.py", "m", "--isa", "avx2", "--engines", "plait", "llama.cpp"]
+    )
+    with pytest.raises(SystemExit) as found:
+        peers.main()
+    assert found.value.code == 2
+    assert "--isa avx2 cannot limit llama.cpp, only plait, openvino" in capsys.readouterr().err
