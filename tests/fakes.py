@@ -58,6 +58,11 @@ BLOCK_TRAITS = Traits(
 FULL_TRAITS = replace(BLOCK_TRAITS, pattern=FULL)
 
 
+def suited(decoder: str, traits: Traits) -> Traits:
+    """The traits with what the decoder is for."""
+    return replace(traits, starts_from_noise=True) if decoder == "renoise" else traits
+
+
 def mix(*values: Any) -> Hashes:
     """A 64-bit hash of integers, element by element (the finaliser of SplitMix64)."""
     state = np.zeros((), np.uint64)

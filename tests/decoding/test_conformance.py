@@ -14,7 +14,7 @@ from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
 from plait.core.window import Floats, Update, Window
 from plait.decoding.base import Decoder
-from tests.fakes import BLOCK_TRAITS, EOS, MASK, VOCAB
+from tests.fakes import BLOCK_TRAITS, EOS, MASK, VOCAB, suited
 
 NAMES = registry.names("decoding")
 
@@ -22,7 +22,7 @@ NAMES = registry.names("decoding")
 @pytest.fixture(params=NAMES)
 def decoder(request: pytest.FixtureRequest) -> Decoder:
     module = registry.load("decoding", request.param)
-    made: Decoder = module.Decoder(module.Options(), BLOCK_TRAITS)
+    made: Decoder = module.Decoder(module.Options(), suited(request.param, BLOCK_TRAITS))
     return made
 
 

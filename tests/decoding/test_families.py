@@ -18,12 +18,12 @@ from plait.decoding.base import Decoder, noise
 from plait.decoding.hierarchical import surest_of_runs
 from tests.decoding.test_conformance import OPEN, logits, masked_sequence, window_of
 from tests.decoding.test_threshold import rows_with
-from tests.fakes import BLOCK_TRAITS, MASK, VOCAB
+from tests.fakes import BLOCK_TRAITS, MASK, VOCAB, suited
 
 
 def make(name: str, **options: Any) -> Decoder:
     module = registry.load("decoding", name)
-    made: Decoder = module.Decoder(module.Options(**options), BLOCK_TRAITS)
+    made: Decoder = module.Decoder(module.Options(**options), suited(name, BLOCK_TRAITS))
     return made
 
 
@@ -48,6 +48,9 @@ def open_sequence(count: int, **params: Any) -> Sequence:
         (8, 1, 1.0, [8]),
         (8, 4, 1.0, [2] * 4),
         (7, 3, 1.0, [3, 2, 2]),
+        (8, 3, 1.0, [3, 3, 2]),
+        (10, 4, 1.0, [3, 3, 2, 2]),
+        (3, 5, 1.0, [1, 1, 1]),
         (5, 2, 1.0, [3, 2]),
         (3, 9, 1.0, [1, 1, 1]),
         (8, 4, 3.0, [1, 1, 2, 4]),
@@ -314,6 +317,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("fixed_steps", {"steps": 10_001}),
     ("fixed_steps", {"score": "luck"}),
     ("fixed_steps", {"position_temperature": -1.0}),
+    ("fixed_steps", {"position_temperature": 1e-320}),
     ("fixed_steps", {"shift": 0.0}),
     ("factor", {"factor": float("nan")}),
     ("factor", {"form": "other"}),

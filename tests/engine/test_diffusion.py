@@ -29,6 +29,7 @@ from tests.fakes import (
     plain_logits,
     runner_of,
     step,
+    suited,
 )
 
 NEXT = replace(FULL_TRAITS, predicts=Predicts.NEXT)
@@ -133,6 +134,7 @@ def test_a_canvas_is_what_a_plain_loop_over_the_model_gives(kind: str) -> None:
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_batch_is_its_requests_alone(traits: Traits, decoder: str) -> None:
+    traits = suited(decoder, traits)
     config = {"decoder": decoder, **small(**DECODERS[decoder])}
     alone = [run(traits, [case], cache="none", **config)[0] for case in cases()]
     assert run(traits, **config) == alone
@@ -201,7 +203,7 @@ def test_preempted_and_resumed_is_uninterrupted(
 ) -> None:
     reused = CACHED.get(reuse, {})
     config = {"decoder": decoder, **small(**reused, **DECODERS[decoder])}
-    _preempt_at_random(full_traits, 1, config)
+    _preempt_at_random(suited(decoder, full_traits), 1, config)
 
 
 @pytest.mark.parametrize("smoothing", ["0", "0.3"])
@@ -209,7 +211,7 @@ def test_preempted_and_resumed_is_uninterrupted(
 def test_preempted_blocks_are_uninterrupted(decoder: str, smoothing: str) -> None:
     for traits in (BLOCK_TRAITS, BLOCK_NEXT):
         options = {**DECODERS[decoder], "smoothing": smoothing}
-        _preempt_at_random(traits, 1, {"decoder": decoder, **small(**options)})
+        _preempt_at_random(suited(decoder, traits), 1, {"decoder": decoder, **small(**options)})
 
 
 def _preempt_at_random(traits: Traits, every: int, config: dict[str, Any]) -> None:
@@ -253,6 +255,34 @@ def test_a_merged_commit_is_a_separate_one() -> None:
             counts.append(engine.metrics.num_steps)
         # The separate one has a forward more for the prompt and each of the 4 blocks before the last.
         assert counts[1] - counts[0] == 5
+
+
+def test_guidance_without_a_length_takes_half_of_a_step() -> None:
+    engine = make_engine(FULL_TRAITS, **small(guidance="1"))
+    key = engine.add([1, 2, 3], SamplingParams(max_tokens=None, ignore_eos=True, temperature=0.0))
+    assert len(drain(engine)[key].tokens) == 512 // 2 - 3
+
+
+@pytest.mark.parametrize("decoder", ["threshold", "fixed_steps", "joint"])
+def test_sub_blocks_are_decided_from_left_to_right(decoder: str) -> None:
+    """All of the block is seen and only its leftmost open part written; parts as long as the block are the block."""
+    own = {**DECODERS[decoder], "sub_block_size": "4"}
+    for traits in (BLOCK_TRAITS, BLOCK_NEXT):
+        config = {"decoder": decoder, "options": own}
+        whole = {**config, "options": {**own, "sub_block_size": "8"}}
+        assert run(traits, **whole) == run(traits, decoder=decoder, options=DECODERS[decoder])
+        engine = make_engine(traits, **config)
+        engine.add([1] * 6, SamplingParams(max_tokens=26, temperature=0.0, ignore_eos=True))
+        drain(engine)
+        windows = [window for batch in runner_of(engine).batches for _, window in batch]
+        parts = [{int(t) // 4 for t in window.targets} for window in windows]
+        assert all(len(part) == 1 for part in parts)
+        assert [*map(max, parts)] == sorted(map(max, parts))
+        assert {*map(max, parts)} == set(range(1, 8))
+        assert all(window.end % 8 == 0 for window in windows)
+        if decoder == "fixed_steps":
+            assert all(parts.count({part}) == 3 for part in range(2, 8))
+        _preempt_at_random(traits, 1, config)
 
 
 def test_a_block_cache_is_a_masked_recompute() -> None:
@@ -339,7 +369,7 @@ def test_a_literal_mask_id_in_the_prompt_survives(traits: Traits) -> None:
     prompt = [MASK, 1, MASK, MASK, 5, MASK]
     params = SamplingParams(max_tokens=30, temperature=0.0, ignore_eos=True)
     for decoder, options in DECODERS.items():
-        engine = make_engine(traits, decoder=decoder, **small(**options))
+        engine = make_engine(suited(decoder, traits), decoder=decoder, **small(**options))
         key = engine.add(prompt, params)
         seq = engine._requests[key].seq
         answers = drain(engine)
@@ -351,6 +381,7 @@ def test_a_literal_mask_id_in_the_prompt_survives(traits: Traits) -> None:
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_nothing_leaks_from_one_request_to_the_next(traits: Traits, decoder: str) -> None:
     """In a used engine, with the page contents, parts and memory that others left, also those cut short."""
+    traits = suited(decoder, traits)
     config = {"decoder": decoder, **small(**DECODERS[decoder], smoothing="0.3")}
     fresh = run(traits, **config)
     engine = make_engine(traits, max_num_batched_tokens=BUDGET, num_pages=40, **config)
@@ -416,6 +447,7 @@ def test_modes_share_a_batch() -> None:
 
 @pytest.mark.parametrize("decoder", ["threshold", "renoise"])
 def test_who_watches_sees_what_may_still_change(traits: Traits, decoder: str) -> None:
+    traits = suited(decoder, traits)
     config = {"decoder": decoder, **small(**DECODERS[decoder])}
     engine = make_engine(traits, **config)
     prompt, params = [3, 1, 4, 1, 5], SamplingParams(max_tokens=27, ignore_eos=True, seed=1)
@@ -558,7 +590,11 @@ REFUSED: list[tuple[Traits, dict[str, Any], SamplingParams, str]] = [
     (FULL_TRAITS, {"cache": "none", **small(reuse="dual")}, SamplingParams(), "keeps nothing"),
     (BLOCK_TRAITS, {"cache": "none", **small(merge="false")}, SamplingParams(), "keeps nothing"),
     (FULL_TRAITS, {"max_num_batched_tokens": 30}, SamplingParams(max_tokens=40), "longer than"),
-    (FULL_TRAITS, small(guidance="1"), SamplingParams(max_tokens=300), "whole canvas at once"),
+    (FULL_TRAITS, small(guidance="1"), SamplingParams(max_tokens=300), "feeds it twice"),
+    (FULL_TRAITS, {"decoder": "renoise"}, SamplingParams(), "uniform noise"),
+    (FULL_TRAITS, small(smoothing_start="0.3"), SamplingParams(), "smoothing_start has no meaning"),
+    (BLOCK_TRAITS, {"options": {"sub_block_size": "3"}}, SamplingParams(), "does not divide"),
+    (BLOCK_TRAITS, {"options": {"sub_block_size": "0"}}, SamplingParams(), "sub_block_size=0"),
     (FULL_TRAITS, small(reuse="some"), SamplingParams(), "reuse"),
     (FULL_TRAITS, small(look_ahead="3"), SamplingParams(), "look_ahead"),
     (FULL_TRAITS, small(reuse="dual", look_behind="3"), SamplingParams(), "look_behind"),

@@ -14,7 +14,16 @@ from plait.core.traits import Traits
 from plait.core.window import FinishReason
 from plait.engine.engine import Engine
 from plait.engine.worker import Worker
-from tests.fakes import BLOCK_TRAITS, CAUSAL_TRAITS, Answer, drain, make_engine, runner_of, step
+from tests.fakes import (
+    BLOCK_TRAITS,
+    CAUSAL_TRAITS,
+    FULL_TRAITS,
+    Answer,
+    drain,
+    make_engine,
+    runner_of,
+    step,
+)
 
 FREE = SamplingParams(temperature=0.0, max_tokens=None, ignore_eos=True)
 LONG = replace(FREE, max_tokens=3000)
@@ -52,6 +61,17 @@ def test_more_tokens_than_the_cap_are_refused_with_both_numbers() -> None:
         engine.add([1], replace(FREE, max_tokens=16, n=2))
     assert "at most 15" in caught.value.hint
     assert not engine.has_work
+
+
+def test_the_cap_of_tokens_counts_what_an_infill_opens() -> None:
+    """max_tokens says nothing there."""
+    engine = make_engine(FULL_TRAITS, max_request_tokens=8)
+    params = SamplingParams(infill=[(2, 9)], temperature=0.0, seed=1)
+    key = engine.add([1] * 30, params)
+    assert len(drain(engine)[key].tokens) == 28
+    with pytest.raises(UserError, match="1 x 9 tokens.* 8 at most") as caught:
+        engine.add([1] * 30, replace(params, infill=[(2, 9), (10, 12)], max_tokens=4))
+    assert caught.value.hint == "an infill of at most 8"
 
 
 @BOTH

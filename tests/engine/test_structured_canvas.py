@@ -232,7 +232,6 @@ def test_an_answer_that_has_no_room_is_refused() -> None:
     ("decoder", "options"),
     [
         ("joint", {}),
-        ("renoise", {}),
         ("entropy_bound", {}),
         ("credit(entropy_bound)", {}),
         ("fixed_steps", {"score": "entropy"}),

@@ -139,6 +139,9 @@ def test_what_is_found_in_a_text() -> None:
     assert number("so 3 and -1,200.50 it is.") == "-1200.5"
     assert number("7.00") == number("it is 7.") == "7"
     assert number("-0.0") == "0"
+    assert number("10-4") == number("pages 3-4") == "4"
+    assert number("it is .50") == "0.5"
+    assert number("007") == "7"
     assert number("none") is None
     assert boxed(r"\boxed{1} or \boxed{\frac{1}{2}} then") == r"\frac{1}{2}"
     assert boxed(r"\boxed{1") is None

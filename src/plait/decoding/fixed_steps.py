@@ -1,8 +1,9 @@
 """Decide a block in a fixed number of steps (LLaDA, arXiv:2502.09992; Dream, arXiv:2508.15487).
 
-Of a block of m open positions, m t(1 - k / steps) are left open after step k, rounded down. t(u) = u spreads the
-positions evenly; with a timestep shift s it is t(u) = s u / (1 + (s - 1) u): s above 1 decides few positions at
-first and many at the end, below 1 the other way round. Every step writes at least one.
+Of a block of m open positions every step decides m / steps, and each of the first m modulo steps one more, as
+LLaDA's sampler does. With a timestep shift s, m t(1 - k / steps) are left open after step k, rounded down, where
+t(u) = s u / (1 + (s - 1) u): s above 1 decides few positions at first and many at the end, below 1 the other way
+round. Every step writes at least one.
 
 Those go first whose score is best: "confidence" is the probability of the proposed token (as in
 decoding/threshold.py), "margin" that of the best token minus that of the second, "entropy" is the lowest
@@ -33,7 +34,7 @@ SCORES = ("confidence", "margin", "entropy", "random")
 class Options:
     """steps: for a block; not given: one for each position. score: confidence, margin, entropy or random.
 
-    position_temperature: 0 takes the best. shift: of the timesteps.
+    position_temperature: 0 takes the best, else 1e-6 or more. shift: of the timesteps.
     """
 
     steps: int | None = None
@@ -46,9 +47,11 @@ class Options:
             raise UserError(f"steps={self.steps} is out of range", "from 1 to 10000")
         if self.score not in SCORES:
             raise UserError(f"score={self.score!r} is not known", f"one of: {', '.join(SCORES)}")
-        if not 0.0 <= self.position_temperature <= 100.0:
+        if self.position_temperature and not 1e-6 <= self.position_temperature <= 100.0:
             given = self.position_temperature
-            raise UserError(f"position_temperature={given!r} is out of range", "from 0 to 100")
+            raise UserError(
+                f"position_temperature={given!r} is out of range", "0, or from 1e-6 to 100"
+            )
         if not 0.001 <= self.shift <= 1000.0:
             raise UserError(f"shift={self.shift!r} is out of range", "from 0.001 to 1000")
 
@@ -95,6 +98,8 @@ def due(steps: int | None, shift: float, opened: int, left: int) -> int:
         steps = opened
 
     def open_after(step: int) -> int:
+        if shift == 1.0:
+            return opened - step * (opened // steps) - min(step, opened % steps)
         u = 1.0 - step / steps
         return math.floor(opened * shift * u / (1.0 + (shift - 1.0) * u) + 1e-9)
 

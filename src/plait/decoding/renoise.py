@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plait.core.errors import UserError
+from plait.core.traits import Traits
 from plait.core.window import Ints, Update
 from plait.decoding import base, rows, scores
 from plait.decoding.base import Item, Rows, noise
@@ -43,6 +44,14 @@ class Decoder(base.Decoder):
 
     edits = True
     options: Options
+
+    def __init__(self, options: Options, traits: Traits) -> None:
+        super().__init__(options, traits)
+        if not traits.starts_from_noise:
+            raise UserError(
+                "decoder: 'renoise' needs a model that was trained on uniform noise, this one has a mask token",
+                "use 'joint', which edits too, or 'threshold'",
+            )
 
     def decide_all(self, items: list[Item]) -> list[Update | Exception]:
         return rows.decide_all(items, self.traits, self.threads, self._write, edits=True)

@@ -167,7 +167,7 @@ def assemble(
         max_num_seqs=config.max_num_seqs,
     )
     scheduler.company.time = time
-    equipment = Equipment(scheduler.company, Resources(drafter, heads, blocks, corpus))
+    equipment = Equipment(scheduler.company, Resources(drafter, heads, blocks, corpus), budget)
     own = parts.Parts(traits, budget, names, options, threads, equipment, aids)
     own.choose(AUTO, AUTO)
     constraining = Constraining(partial(_compiler, lexicon, traits) if lexicon else None)

@@ -35,11 +35,13 @@ class Limits:
 
         Raises UserError when more tokens are asked for than a request may generate.
         """
-        asked, most = params.max_tokens, self.max_request_tokens
+        filled = sum(end - start for start, end in params.infill)
+        asked, most = filled or params.max_tokens, self.max_request_tokens
         if asked is not None and most and asked * params.n > most:
+            way_out = "an infill" if filled else "max_tokens"
             raise UserError(
                 f"the request asks for {params.n} x {asked} tokens, but one may generate {most} at most",
-                f"max_tokens of at most {most // params.n}",
+                f"{way_out} of at most {most // params.n}",
             )
         if asked is None and most:
             asked = most // params.n

@@ -22,6 +22,7 @@ by feeding the canvas from there, or again, and must come to the same tokens.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,10 +50,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """What an engine has for its planners. company: what a step costs, and who shares it. proposing: for proposers."""
+    """What an engine has for its planners. company: what a step costs, and who shares it. proposing: for proposers.
+    budget: positions that one step may feed."""
 
     company: Company = field(default_factory=Company)
     proposing: Resources = field(default_factory=Resources)
+    budget: int = sys.maxsize
 
 
 class Planner(ABC):

@@ -37,13 +37,16 @@ SUMMARY = "block diffusion: decide blocks of masked positions, several tokens pe
 
 @dataclass(frozen=True, slots=True)
 class Options(smoothing.Options):
-    """block_size: positions decided together; not given: as many as the model was trained with.
+    """block_size: positions that see each other, whatever is decided; not given: as many as the model was trained
+    with, and another number makes another attention of it.
 
-    merge: whether the forward that stores a block is the first of the next one. early_stop: nothing is
-    decided behind a token that ends the answer.
+    sub_block_size: positions of a block decided together, from left to right (Fast-dLLM v2, arXiv:2509.26328);
+    not given: the block. merge: whether the forward that stores a block is the first of the next one. early_stop:
+    nothing is decided behind a token that ends the answer, except by decoders that edit.
     """
 
     block_size: int | None = None
+    sub_block_size: int | None = None
     merge: bool = True
     early_stop: bool = True
 
@@ -54,6 +57,8 @@ class Options(smoothing.Options):
                 f"block_size={self.block_size} is out of range",
                 "1 or more, or leave it out for the size that the model was trained with",
             )
+        if self.sub_block_size is not None and self.sub_block_size < 1:
+            raise UserError(f"sub_block_size={self.sub_block_size} is out of range", "1 or more")
 
 
 class Planner(base.Planner):
@@ -74,6 +79,12 @@ class Planner(base.Planner):
             )
         blocks.mask_token(traits)
         self.size = options.block_size or traits.pattern.size
+        self.part = options.sub_block_size or self.size
+        if self.size % self.part:
+            raise UserError(
+                f"sub_block_size={self.part} does not divide blocks of {self.size}",
+                "a divisor of it",
+            )
         self.pattern = block(self.size)
         self.shift = 1 if traits.predicts is Predicts.NEXT else 0
         self.needs_slots = not options.merge
@@ -105,7 +116,7 @@ class Planner(base.Planner):
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
         first = seq.final // self.size * self.size
         early = self.options.early_stop
-        targets = blocks.targets(seq, first, seq.length, self.traits, early_stop=early)
+        targets = blocks.targets(seq, *self._part(seq), self.traits, early_stop=early)
         start = min(stored, first, int(targets[0]) - self.shift)
         is_stored = stored >= first or self.options.merge
         if is_stored and seq.length - start <= budget:
@@ -131,11 +142,19 @@ class Planner(base.Planner):
         if blocks.is_kept_open(seq, window, update):
             return
         masked = np.flatnonzero(seq.masked[seq.final :])
+        part = self._part(seq)
         seq.final = seq.final + int(masked[0]) if len(masked) else seq.length
+        if seq.final < seq.length and self._part(seq) != part:
+            blocks.begin_block(seq, *self._part(seq))
         if seq.final == seq.length and seq.final < seq.limit:
             self._open_block(seq)
+
+    def _part(self, seq: Sequence) -> tuple[int, int]:
+        """The sub-block that holds the first position which is not final."""
+        start = seq.final // self.part * self.part
+        return start, min(start + self.part, seq.length)
 
     def _open_block(self, seq: Sequence) -> None:
         end = (seq.length // self.size + 1) * self.size
         blocks.open_positions(seq, end - seq.length, self.traits)
-        blocks.begin_block(seq, end - self.size, end)
+        blocks.begin_block(seq, *self._part(seq))

@@ -51,13 +51,13 @@ class Options(smoothing.Options):
     """block_size: positions decided together. Not given: 32 or, where a step feeds the block alone or with a window
     around it (reuse=dual, vicinity) and its cost was measured, the fastest (block_length.py). open_blocks: how many lie open at once, the one at work included;
     the canvas grows as they are decided. Not given: all that max_tokens allows, from the beginning; of a request
-    without max_tokens 4, since the context may be far longer than the answer.
+    without max_tokens 4, since the context may be far longer than the answer. An infill lies there whole.
 
     reuse: none, prefix, dual or vicinity. look_behind, look_ahead: positions around the block that vicinity
     computes again; not given: 16, or as many as are nearly free where the cost of a step was measured. warm_up: so many steps of a request compute everything. refresh_every: so
     does every n-th step of a block, 0 for the first alone.
     guidance: weight of classifier-free guidance, 0 for none. early_stop: nothing is decided behind a token
-    that ends the answer.
+    that ends the answer, except by decoders that edit.
     """
 
     block_size: int | None = None
@@ -163,7 +163,7 @@ class Planner(base.Planner):
         blocks.begin_block(seq, *self._block(seq))
 
     def span(self, seq: Sequence) -> int:
-        return seq.limit * (2 if self.options.guidance else 1)
+        return seq.limit * self._copies
 
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
         start, end = self._block(seq)
@@ -195,15 +195,28 @@ class Planner(base.Planner):
         blocks.begin_block(seq, *self._block(seq))
 
     def _refuse_too_long(self, seq: Sequence) -> None:
-        asked, room = seq.params.max_tokens, self.traits.context_length
+        asked = seq.params.max_tokens
+        room = min(self.traits.context_length, self.equipment.budget // self._copies)
         seq.limit = min(seq.limit, room)
         if seq.prompt_length + (1 if asked is None else asked) > room:
             raise ContextLengthError(
-                f"a canvas of {seq.prompt_length} prompt tokens and {asked or 'some'} more is longer than the "
-                f"context of {room}",
+                f"a canvas of {seq.prompt_length} prompt tokens and {asked or 'some'} more is longer than "
+                f"{self._room_in_words(room)}",
                 "ask for fewer tokens (max_tokens), shorten the prompt, or raise max_num_batched_tokens if "
                 "that is what limits the context",
             )
+
+    @property
+    def _copies(self) -> int:
+        """Of the canvas in one window."""
+        return 2 if self.options.guidance else 1
+
+    def _room_in_words(self, room: int) -> str:
+        if room == self.traits.context_length:
+            return f"the context of {room}"
+        return (
+            f"{room}: guidance feeds it twice, and a step feeds {self.equipment.budget} positions"
+        )
 
     def _grow(self, seq: Sequence, start: int) -> None:
         """Lay out the open blocks from the one that begins at `start` on."""

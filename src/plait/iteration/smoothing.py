@@ -1,6 +1,6 @@
 """Iteration smoothing, an input wrapper of the planners for masked models (dInfer's soft diffusion).
 
-What a forward said of a position that stays open is fed back in the next one: to the embedding of the mask
+What a forward said of a position of the block at work that stays open is fed back in the next one: to the embedding of the mask
 token is added c times the mixture of token embeddings by their probabilities. c grows with every step of the
 request, from `smoothing_start` by `smoothing_growth` up to `smoothing`. Only the `smoothing_tokens` most
 probable tokens enter, with their probabilities as they are, so that it costs a few rows of the table and no
@@ -20,6 +20,10 @@ from plait.core.window import Soft
 SOFT = "soft"
 """What a step left in `seq.scratch`: positions int32 [m], tokens int32 [m, k], probabilities float32 [m, k]."""
 
+START, GROWTH, TOKENS = 0.15, 0.02, 8
+IDLE = {"smoothing_start": START, "smoothing_growth": GROWTH, "smoothing_tokens": TOKENS}
+"""What does nothing without smoothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -30,9 +34,9 @@ class Options:
     """
 
     smoothing: float = 0.0
-    smoothing_start: float = 0.15
-    smoothing_growth: float = 0.02
-    smoothing_tokens: int = 8
+    smoothing_start: float = START
+    smoothing_growth: float = GROWTH
+    smoothing_tokens: int = TOKENS
 
     def __post_init__(self) -> None:
         for name in ("smoothing", "smoothing_start", "smoothing_growth"):
@@ -41,6 +45,13 @@ class Options:
         if not 1 <= self.smoothing_tokens <= 64:
             count = self.smoothing_tokens
             raise UserError(f"smoothing_tokens={count} is out of range", "from 1 to 64")
+        if self.smoothing == 0.0:
+            self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        for name, default in IDLE.items():
+            if getattr(self, name) != default:
+                raise UserError(f"{name} has no meaning with smoothing=0", "give smoothing too")
 
     @property
     def remembered(self) -> int:

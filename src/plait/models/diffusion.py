@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plait.core.errors import FormatError
 from plait.core.traits import Predicts, Traits
 from plait.core.window import Pattern, block
 from plait.models.config import ModelConfig, Reader
@@ -14,14 +15,19 @@ def diffusion_traits(
 
     Raises FormatError for a mask token outside the vocabulary.
     """
-    keys = {"gguf": "tokenizer.ggml.mask_token_id", "safetensors": "mask_token_id"}
+    key = {"gguf": "tokenizer.ggml.mask_token_id", "safetensors": "mask_token_id"}[config.source]
     most = config.vocab_size - 1
+    if config.extra.get(key) is None and mask_token > most:
+        raise FormatError(
+            f"the model names no mask token, and the family's own, {mask_token}, is none of its {most + 1} tokens",
+            f"give its configuration a {key}",
+        )
     return Traits(
         config.vocab_size,
         config.context_length,
         predicts=predicts,
         pattern=pattern,
-        mask_token=reader_of(config).integer(keys[config.source], default=mask_token, most=most),
+        mask_token=reader_of(config).integer(key, default=mask_token, most=most),
         eos_ids=config.eos_ids,
     )
 

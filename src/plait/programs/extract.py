@@ -8,7 +8,8 @@ from collections.abc import Callable
 Extract = Callable[[str], str | None]
 """What an answer comes to, None if it comes to nothing."""
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
+"""A hyphen behind a letter or digit is no sign."""
 _BOX = "\\boxed{"
 
 
@@ -23,13 +24,15 @@ def line(text: str) -> str | None:
 
 
 def number(text: str) -> str | None:
-    """Its last number, spelled in one way: "1,200.50" is "1200.5"."""
+    """Its last number, spelled in one way: "1,200.50" is "1200.5", ".5" is "0.5", "007" is "7"."""
     found = _NUMBER.findall(text)
     if not found:
         return None
     digits = found[-1].replace(",", "")
-    value = digits.rstrip("0").rstrip(".") if "." in digits else digits
-    return "0" if value == "-0" else value
+    sign, digits = "-" * digits.startswith("-"), digits.removeprefix("-")
+    whole_part, _, decimals = digits.partition(".")
+    value = (whole_part.lstrip("0") or "0") + f".{decimals.rstrip('0')}".rstrip(".")
+    return value if value == "0" else sign + value
 
 
 def boxed(text: str) -> str | None:
