@@ -22,6 +22,7 @@ class Times:
     first_scheduled_time: float = 100.25
     first_token_time: float = 100.75
     finished_time: float = 102.75
+    num_first_tokens: int = 1
     num_cached_tokens: int = 0
     num_forwards: int = 5
     num_forwarded_positions: int = 14

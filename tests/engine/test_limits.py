@@ -226,4 +226,4 @@ def test_deadlines_pass_through_the_worker_in_real_time() -> None:
     assert last.finish_reason == "deadline"
     assert last.metrics is not None
     assert last.metrics.finished_time is not None
-    assert last.metrics.finished_time - last.metrics.arrival_time >= 0.05
+    assert last.metrics.finished_time - last.metrics.arrival_time >= 0.049  # from a moment before

@@ -50,7 +50,8 @@ def loaded(
 
 def make(own: Loaded, draft: Drafter | None = None, **config: Any) -> Engine:
     """An engine that drafts nothing unless that is asked for."""
-    settings = EngineConfig("synthetic", **{"proposer": "none", **config})
+    proposer = "auto" if "proposer" in config.get("options", {}) else "none"
+    settings = EngineConfig("synthetic", **{"proposer": proposer, **config})
     return assemble(settings, own.runner, own.traits, own.pool, own.threads, drafter=draft)
 
 
@@ -168,7 +169,8 @@ def test_a_proposer_chooses_the_planner() -> None:
     draft = proposing.draft_config(config)
     assert draft is not None
     assert draft.model == "small"
-    assert proposing.settled(config, is_causal=False, is_verified=True).planner == "auto"
+    plain = EngineConfig("x", proposer="auto")
+    assert proposing.settled(plain, is_causal=False, is_verified=True).planner == "auto"
     with pytest.raises(UserError, match="left to right"):
         proposing.settled(
             EngineConfig("x", proposer="lookahead"), is_causal=False, is_verified=True
@@ -179,6 +181,53 @@ def test_a_proposer_chooses_the_planner() -> None:
             is_causal=True,
             is_verified=True,
         )
+
+
+IDLE: list[tuple[dict[str, Any], str]] = [
+    ({"proposer": "auto:small", "planner": "autoregressive"}, "use for a draft model"),
+    ({"proposer": "auto:small", "decoder": "sample"}, "use for a draft model"),
+    ({"proposer": "auto", "corpus": "x", "planner": "autoregressive"}, "use for a corpus"),
+    ({"proposer": "auto", "corpus": "x", "decoder": "sample"}, "use for a corpus"),
+    (
+        {"corpus": "x", "planner": "speculative", "options": {"proposer": "none"}},
+        "use for a corpus",
+    ),
+    (
+        {"planner": "speculative", "decoder": "sample", "options": {"width": "8"}},
+        "use for width and branches",
+    ),
+    (
+        {"proposer": "draft:m", "planner": "speculative", "options": {"proposer": "lookahead"}},
+        "two proposers, 'draft' and 'lookahead'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "words"), IDLE, ids=str)
+def test_what_drafts_alone_need_is_refused_where_nothing_drafts(
+    config: dict[str, Any], words: str
+) -> None:
+    verified = config.get("decoder", "auto") == "auto"
+    with pytest.raises(UserError, match=words) as caught:
+        proposing.settled(EngineConfig("x", **config), is_causal=True, is_verified=verified)
+    assert caught.value.hint
+
+
+def test_a_planner_that_drafts_may_be_told_not_to() -> None:
+    config = EngineConfig("x", proposer="none", planner="speculative")
+    settled = proposing.settled(config, is_causal=True, is_verified=True)
+    assert settled.options == {"proposer": "none"}
+
+
+def test_a_request_that_drafts_nothing_takes_no_width() -> None:
+    engine = make(loaded("llama", PATHS[0]), planner="speculative", options={"proposer": "auto"})
+    for given in (
+        {"planner": "speculative", "options": {"proposer": "none", "width": "8"}},
+        {"planner": "speculative", "decoder": "sample", "options": {"width": "8"}},
+        {"planner": "speculative", "decoder": "sample", "options": {"proposer": "lookahead"}},
+    ):
+        with pytest.raises(UserError, match="width"):
+            engine.add([1, 2], SamplingParams(), **given)
 
 
 def test_a_request_names_its_own_proposer() -> None:

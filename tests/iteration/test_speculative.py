@@ -11,10 +11,11 @@ import pytest
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
+from plait.core.window import Update
 from plait.decoding import verify
 from plait.engine.engine import Engine
 from plait.iteration.company import Company
-from plait.iteration.drafting import account
+from plait.iteration.drafting import account, until_stop
 from plait.iteration.speculative import Options
 from plait.iteration.width import Record, best, expected, planned
 from plait.proposers.base import MOST, Proposal, Proposer, Resources, chain, tree
@@ -107,7 +108,9 @@ def test_every_proposer_gives_what_plain_decoding_gives(
     proposer: str, width: str, branches: str
 ) -> None:
     outcomes, _ = plain()
-    options = {"proposer": proposer, "width": width, "branches": branches}
+    options = {"proposer": proposer}
+    if proposer != "none":
+        options |= {"width": width, "branches": branches}
     engine = make_engine(num_pages=400, planner="speculative", options=options)
     assert run(engine, cases()) == outcomes
 
@@ -328,3 +331,78 @@ def test_one_request_chooses_for_itself() -> None:
     answers = drain(engine)
     assert answers[first].tokens == answers[second].tokens
     assert engine.metrics.num_drafted > 0
+
+
+TREES = {"planner": "speculative", "options": {"width": "9", "branches": "3"}}
+
+
+def test_stop_tokens_wait_for_min_tokens_in_every_branch() -> None:
+    """Rows of later branches decide earlier places than rows before them."""
+    rng = np.random.default_rng(1)
+    requests = [
+        (
+            rng.integers(0, VOCAB, 9).tolist(),
+            SamplingParams(
+                temperature=0.0,
+                max_tokens=30,
+                min_tokens=3 + i % 5,
+                stop_token_ids=rng.integers(0, VOCAB, 12).tolist(),
+            ),
+        )
+        for i in range(60)
+    ]
+    outcomes = run(make_engine(num_pages=400, proposer="none"), requests)
+    free = [(p, replace(q, min_tokens=0, stop_token_ids=(), ignore_eos=True)) for p, q in requests]
+    longest = run(make_engine(num_pages=400, proposer="none"), free)
+    answers = {tuple(p): o[0] for (p, _), o in zip(requests, longest, strict=True)}
+    engine = make_engine(num_pages=400, **TREES)
+    prophesy(engine, answers, 0)
+    assert run(engine, requests) == outcomes
+    assert engine.metrics.num_accepted > 20
+
+
+def test_a_tree_for_which_there_is_no_page_is_left_out() -> None:
+    requests = [
+        ([i] * 30, SamplingParams(temperature=0.0, max_tokens=120, ignore_eos=True))
+        for i in range(4)
+    ]
+    outcomes = run(make_engine(num_pages=400, proposer="none"), requests)
+    engine = make_engine(num_pages=12, **TREES)
+    prophesy(
+        engine, {tuple(p): o[0] for (p, _), o in zip(requests, outcomes, strict=True)}, mistakes=0
+    )
+    assert run(engine, requests) == outcomes
+
+
+def test_what_trees_left_in_the_cache_is_found() -> None:
+    prompt = list(range(40))
+    params = SamplingParams(temperature=0.0, max_tokens=100, ignore_eos=True)
+    ((answer, *_),) = run(make_engine(num_pages=400, proposer="none"), [(prompt, params)])
+    engine = make_engine(num_pages=400, cache="radix", **TREES)
+    prophesy(engine, {tuple(prompt): answer}, 0)
+    engine.add(prompt, params)
+    drain(engine)
+    engine.add([*prompt, *answer, 1], replace(params, max_tokens=2))
+    drain(engine)
+    assert engine.metrics.num_cached_tokens >= 96
+
+
+def test_drafts_of_no_token_are_passed_over() -> None:
+    outcomes, answers = plain()
+    absurd = {prompt: [VOCAB + 7] * len(answer) for prompt, answer in answers.items()}
+    engine = make_engine(num_pages=400, planner="speculative", options={"width": "4"})
+    prophesy(engine, absurd, 0)
+    assert run(engine, cases()) == outcomes
+
+
+def test_tokens_behind_the_end_are_no_gain() -> None:
+    prompt, answer = [5, 6, 7], [1, 2, 3, 4, 9, *[8] * 40]
+    params = SamplingParams(temperature=0.0, max_tokens=40, stop_token_ids=(9,), ignore_eos=True)
+
+    def written(count: int) -> Any:
+        seq = Sequence(1, np.array(prompt, np.int32), params, limit=99, seed=0)
+        seq.memo["stops"] = params.stop_ids(frozenset())
+        places = np.arange(3, 3 + count, dtype=np.int32)
+        return until_stop(seq, Update(places, np.array(answer[:count], np.int32)))
+
+    assert [written(count) for count in (3, 5, 12)] == [3, 5, 5]

@@ -86,10 +86,11 @@ def test_a_long_prompt_is_read_by_and_by() -> None:
 
 def test_indices_share_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookahead, "ALL_RUNS", 4000)
-    own = lookahead.Proposer(PROPOSER.resources)
+    # As many proposers as requests have options of their own.
+    owns = [lookahead.Proposer(PROPOSER.resources) for _ in range(8)]
     held = [sequence([1000 * i + j for j in range(900)]) for i in range(8)]
     for _ in range(2):
-        for seq in held:
+        for own, seq in zip(owns, held, strict=True):
             own.propose(seq, 2)
             write(seq, [7])
     assert sum(len(seq.memo["lookahead"].places) for seq in held) <= 4000

@@ -54,7 +54,7 @@ class Run:
     """One group of prompts at once, one way, in one round.
 
     group: number of its first prompt. seconds: from the moment when every request has a token to the end of all.
-    answers: hash of the tokens. forwards, written: of requests after their first token. drafts, accepted: drafted
+    answers: hash of the tokens. forwards, written: of requests. drafts, accepted: drafted
     tokens and those that were right, by place in the draft. draft_seconds: that drafting and deciding on it took in
     all; draft_median, draft_p99: of one draft. expected: seconds of its own, expected_plain: of plain decoding, as the planner promised.
     """
@@ -207,7 +207,7 @@ def _run(
         seconds,
         hashlib.sha256(repr(found).encode()).hexdigest()[:16],
         forwards,
-        sum(len(answer) - 1 for answer in found),
+        sum(map(len, found)),
         [drafts[place] for place in sorted(drafts)],
         [accepted[place] for place in sorted(drafts)],
         sum(took),
@@ -219,17 +219,15 @@ def _run(
 
 
 def _finish(engine: Engine, ids: list[int]) -> tuple[list[list[int]], float, int]:
-    """Answers, seconds after everybody has a token, and forwards of requests after their first token."""
+    """Answers, seconds in all, and forwards of requests that gave tokens.
+
+    From the beginning, for a draft model reads the prompt before its first draft."""
     found: dict[int, list[int]] = {key: [] for key in ids}
     begin, forwards = time.perf_counter(), 0
     while engine.has_work:
-        events = engine.step()
-        waited = any(not answer for answer in found.values())
-        for event in events:
-            forwards += bool(found[event.request_id])
+        for event in engine.step():
+            forwards += bool(event.token_ids)
             found[event.request_id] += event.token_ids
-        if waited and all(found.values()):
-            begin = time.perf_counter()
     return list(found.values()), time.perf_counter() - begin, forwards
 
 

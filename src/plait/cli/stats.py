@@ -12,12 +12,15 @@ def timings(output: RequestOutput) -> dict[str, Any]:
     """Counts, seconds and rates of one request; a rate is None where there was nothing to divide.
 
     prompt_per_second counts the prompt tokens that were computed (not those found in the cache), from
-    the moment the request was first scheduled to its first token; decode_per_second the tokens after the
-    first one.
+    the moment the request was first scheduled to its first token; decode_per_second the tokens after those that came
+    with the first one. Of several choices `tokens` counts all, while times and rates are those of the first.
     """
     times = output.metrics
     prompt = len(output.prompt_token_ids)
-    tokens = sum(len(one.token_ids) for one in output.outputs)
+    tokens, own = (
+        sum(len(one.token_ids) for one in output.outputs),
+        len(output.outputs[0].token_ids),
+    )
     prefill = _between(times.first_scheduled_time, times.first_token_time)
     decode = _between(times.first_token_time, times.finished_time)
     return {
@@ -28,8 +31,8 @@ def timings(output: RequestOutput) -> dict[str, Any]:
         "time_to_first_token": _between(times.arrival_time, times.first_token_time),
         "total_time": _between(times.arrival_time, times.finished_time),
         "prompt_per_second": _rate(prompt - times.num_cached_tokens, prefill),
-        "decode_per_second": _rate(tokens - len(output.outputs), decode),
-        "tokens_per_forward": _rate(tokens, times.num_forwards),
+        "decode_per_second": _rate(own - times.num_first_tokens, decode),
+        "tokens_per_forward": _rate(own, times.num_forwards),
         "drafted_tokens": times.num_drafted,
         "accepted_tokens": times.num_accepted,
         "lossy": times.is_lossy,

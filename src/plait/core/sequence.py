@@ -20,7 +20,7 @@ from plait.core.window import FinishReason, Ints, TokenLogprobs, Update
 class Metrics:
     """Times in seconds (time.perf_counter) and counts of one request.
 
-    is_lossy: drafted tokens may have been taken that plain decoding would not have chosen. drafts, accepted: drafted
+    num_first_tokens: that came all at once with the first. is_lossy: drafted tokens may have been taken that plain decoding would not have chosen. drafts, accepted: drafted
     tokens, and those that were right, by place in the draft from 0. draft_seconds: that drafting took.
     plain_seconds: what its tokens after the first would have taken one at a time, by what such steps took.
     expected_seconds: what its forwards after the first token were expected to take, drafts included;
@@ -32,6 +32,7 @@ class Metrics:
     first_scheduled_time: float | None = None
     first_token_time: float | None = None
     finished_time: float | None = None
+    num_first_tokens: int = 0
     num_cached_tokens: int = 0
     num_forwards: int = 0
     num_forwarded_positions: int = 0

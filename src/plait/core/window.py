@@ -132,10 +132,13 @@ class Window(NamedTuple):
 
     @property
     def undrafted(self) -> Window:
-        """The same without drafted rows."""
+        """The same without drafted rows, and so without a tree of them."""
         count = len(self.parents)
         assert self.tokens is not None
-        return self._replace(
+        own = self
+        if self.pattern.kind is PatternKind.TREE:
+            own = self._replace(pattern=CAUSAL, positions=None)
+        return own._replace(
             end=self.end - count,
             rows=self.rows[:-count],
             targets=self.targets[:-count],

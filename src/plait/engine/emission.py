@@ -38,6 +38,7 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     is_first = start == seq.prompt_length + seq.answered
     if is_first and end > start:
         seq.metrics.first_token_time = time.perf_counter()
+        seq.metrics.num_first_tokens = end - start
     return Event(
         seq.request_id,
         tuple(tokens),

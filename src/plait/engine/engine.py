@@ -141,7 +141,7 @@ class Engine:
         for request in requests:
             seq = request.seq
             seq.edits, seq.is_watched = request.decoder.edits, watch
-            seq.metrics.is_lossy = request.decoder.is_lossy(params)
+            seq.metrics.is_lossy = request.planner.is_drafting and request.decoder.is_lossy(params)
             request.planner.admit(seq)
             self.scheduler.check(request)
         self.constraining.guide(requests)

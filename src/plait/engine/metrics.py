@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from plait.core.sequence import Event, Sequence
 from plait.core.window import Update, Window
 from plait.iteration.base import Job
@@ -129,8 +131,10 @@ class EngineMetrics:
             self.num_tokens += len(event.token_ids)
 
     def verified(self, seq: Sequence, window: Window, update: Update) -> None:
-        """Take what became of a draft into the totals of its request and of all."""
-        drafted, accepted = len(window.parents), len(update.positions) - 1
+        """Take what became of a draft into the totals of its request and of all, once the answer was cut at a token
+        that ends it."""
+        drafted = len(window.parents)
+        accepted = max(0, int(np.count_nonzero(update.positions < seq.emitted)) - 1)
         seq.metrics.num_drafted += drafted
         seq.metrics.num_accepted += accepted
         seq.metrics.drafts.update(range(drafted))
@@ -147,9 +151,10 @@ class EngineMetrics:
             return
         if event.token_ids and len(event.token_ids) == num_tokens:
             self.time_to_first_token.observe(times.first_token_time - times.arrival_time)
-        if times.finished_time is not None and num_tokens > 1:
+        later = num_tokens - times.num_first_tokens
+        if times.finished_time is not None and later > 0:
             seconds = times.finished_time - times.first_token_time
-            self.time_per_token.observe(seconds / (num_tokens - 1))
+            self.time_per_token.observe(seconds / later)
             if times.plain_seconds:
                 self.plain_seconds += times.plain_seconds
                 self.decode_seconds += seconds

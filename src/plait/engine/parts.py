@@ -14,6 +14,7 @@ from plait.core.traits import Traits
 from plait.decoding.base import Decoder, Wrapper
 from plait.engine.modes import in_mode
 from plait.engine.options import resolve
+from plait.engine.proposing import OF_DRAFTS
 from plait.iteration.base import Equipment, Planner
 from plait.kernels.plan import Pool as Threads
 
@@ -62,6 +63,20 @@ def kinds(planner: str, decoder: str) -> dict[str, type[Any]]:
     own = {name: registry.load("decoding", name).Options for name in wrappers}
     planner_options = registry.load("iteration", planner).Options
     return {"planner": planner_options, "decoder": registry.load("decoding", inner).Options, **own}
+
+
+def _refuse_idle(planner: Planner, decoder: str, given: Mapping[str, str]) -> None:
+    """Raises UserError for what a request says of drafts where nothing is drafted."""
+    is_asked = given.get("proposer", "none") not in ("none", "auto")
+    if not planner.drafts and (is_asked or given.keys() & OF_DRAFTS):
+        raise UserError(
+            f"the decoder {decoder!r} verifies no drafts, so there is no use for a proposer, width or branches",
+            "leave one of them out",
+        )
+    if given.get("proposer") == "none" and given.keys() & OF_DRAFTS:
+        raise UserError(
+            "width and branches are of drafts, and the proposer is 'none'", "leave them out"
+        )
 
 
 class Parts:
@@ -113,12 +128,8 @@ class Parts:
         made = self._planner(planner, options["planner"], traits)
         own = self._decoder(decoder, options, traits)
         if not own.verifies:
-            if dict(given).get("proposer", "none") not in ("none", "auto"):
-                raise UserError(
-                    f"the decoder {decoder!r} verifies no drafts, so a proposer is of no use to it",
-                    "leave one of them out",
-                )
             made.drafts = False
+        _refuse_idle(made, decoder, dict(given))
         return made, own
 
     def _traits(self, planner: str) -> Traits:

@@ -12,6 +12,8 @@ from plait.core.config import EngineConfig
 from plait.core.errors import UserError
 
 PLANNER = "speculative"
+OF_DRAFTS = {"width", "branches"}
+"""Options that do nothing without drafts."""
 DRAFT_KV = 256 << 20
 """Bytes of K/V for a draft model or an amateur."""
 
@@ -75,27 +77,43 @@ def amateur_config(config: EngineConfig) -> EngineConfig | None:
 def settled(config: EngineConfig, *, is_causal: bool, is_verified: bool) -> EngineConfig:
     """The configuration with the planner that a proposer needs. is_verified: whether its decoder verifies drafts. Raises
     UserError for a proposer that cannot be used."""
-    name = choice(config.proposer).name
-    if name not in ("none", "auto") and not is_verified:
-        raise UserError(
-            f"the decoder {config.decoder!r} verifies no drafts, so there is no use for the proposer {name!r}",
-            "leave one of them out",
-        )
-    if config.planner == PLANNER:
-        is_named = "proposer" in config.options or name == "none"
-        return config if is_named else _with(config, name)
-    if name == "none":
-        return config
-    if name == "auto" and not (is_causal and is_verified and config.planner == "auto"):
-        return config  # nothing that pays
-    if config.planner != "auto" or not is_causal:
-        reason = (
-            f"the planner {config.planner!r} drafts nothing"
-            if is_causal
-            else "this model does not generate left to right"
-        )
-        raise UserError(f"{reason}, so there is no use for the proposer {name!r}", "leave it out")
-    return _with(config, name)
+    name, model = choice(config.proposer)
+    own = config.options.get("proposer", name) if config.planner == PLANNER else name
+    if name != "auto" and own != name:
+        raise UserError(f"two proposers, {name!r} and {own!r}", "name one")
+    if own == "none":
+        _refuse_idle(config, "the proposer is 'none'", model)
+        return _with(config, own) if config.planner == PLANNER else config
+    reason = _why_not(config, is_causal=is_causal, is_verified=is_verified)
+    if not reason:
+        return _with(config, own)
+    if own != "auto":
+        raise UserError(f"{reason}, so there is no use for the proposer {own!r}", "leave it out")
+    _refuse_idle(config, reason, model)
+    return config
+
+
+def _why_not(config: EngineConfig, *, is_causal: bool, is_verified: bool) -> str:
+    """Why nothing can be drafted; "" if something can."""
+    if not is_verified:
+        return f"the decoder {config.decoder!r} verifies no drafts"
+    if not is_causal:
+        return "this model does not generate left to right"
+    if config.planner not in ("auto", PLANNER):
+        return f"the planner {config.planner!r} drafts nothing"
+    return ""
+
+
+def _refuse_idle(config: EngineConfig, reason: str, model: str) -> None:
+    """Raises UserError for what is of drafts alone where nothing is drafted."""
+    given = {
+        "a draft model": bool(model),
+        "a corpus": bool(config.corpus),
+        "width and branches": bool(config.options.keys() & OF_DRAFTS),
+    }
+    for what, is_given in given.items():
+        if is_given:
+            raise UserError(f"{reason}, so there is no use for {what}", "leave it out")
 
 
 def _with(config: EngineConfig, name: str) -> EngineConfig:
@@ -118,7 +136,7 @@ def of_request(
     given = dict(options or {})
     if given.get("proposer", proposer) != proposer:
         raise UserError(f"two proposers, {proposer!r} and {given['proposer']!r}", "name one")
-    if proposer == "none" and given.keys() & {"width", "branches"}:
+    if proposer == "none" and given.keys() & OF_DRAFTS:
         raise UserError(
             "width and branches are of drafts, and the proposer is 'none'", "leave them out"
         )

@@ -110,6 +110,11 @@ class Planner(ABC):
         return type(self).__module__.rpartition(".")[2]
 
     @property
+    def is_drafting(self) -> bool:
+        """Whether it has anybody who drafts."""
+        return False
+
+    @property
     def words(self) -> tuple[str, ...]:
         """What it chose itself, a line each, for people."""
         return ()

@@ -208,7 +208,7 @@ class Scheduler:
         metrics = request.seq.metrics
         if metrics.first_scheduled_time is None:
             metrics.first_scheduled_time = time.perf_counter()
-            metrics.num_cached_tokens = num_cached
+            metrics.num_cached_tokens = min(num_cached, request.seq.prompt_length)
 
     def _plan_one(self, request: Request) -> bool:
         """Give a running request a window, if budget and memory allow; False if they do not."""

@@ -25,7 +25,7 @@ from plait.core.traits import Traits
 from plait.core.window import Ints, Pattern, PatternKind, Update, Window
 from plait.iteration import autoregressive, drafting
 from plait.iteration.base import Equipment
-from plait.proposers.base import MOST, Proposal, Proposer
+from plait.proposers.base import MOST, NO_PROPOSAL, Proposal, Proposer
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,10 @@ class Planner(autoregressive.Planner):
         proposers = {name: kind(equipment.proposing) for name, kind in made.items()}
         self.proposers = {name: own for name, own in proposers.items() if name != "none"}
 
+    @property
+    def is_drafting(self) -> bool:
+        return self.drafts and bool(self.proposers)
+
     def streams(self, seq: Sequence, stored: int) -> bool:
         """Tokens that were right in a branch of their own are fed once more; that is no prompt."""
         return seq.length - stored <= 1 + MOST
@@ -76,7 +80,7 @@ class Planner(autoregressive.Planner):
     def next(self, seq: Sequence, stored: int, budget: int) -> Window | None:
         window = super().next(seq, stored, budget)
         seq.memo.pop("asked", None)
-        if window is None or not self.drafts or not self.proposers:
+        if window is None or not self.is_drafting:
             return window
         if not _decides(seq, window):
             return window
@@ -96,20 +100,18 @@ class Planner(autoregressive.Planner):
 
     def absorb(self, seq: Sequence, window: Window, update: Update) -> None:
         super().absorb(seq, window, update)
-        if not self.drafts or not self.proposers:
+        if not self.is_drafting:
             return
-        company, proposed, written = (
-            self.equipment.company,
-            len(window.parents),
-            len(update.positions),
-        )
+        company, proposed = self.equipment.company, len(window.parents)
+        written = drafting.until_stop(seq, update)
         ask: drafting.Ask | None = seq.memo.pop("asked", None)
-        if window.length and written and seq.length - written > seq.prompt_length + seq.answered:
+        before = seq.length - len(update.positions)
+        if window.length and written and before > seq.prompt_length + seq.answered:
             plan = ask.plan if ask and proposed else None
             drafting.account(seq, written, plan, company)
         if ask is None or not proposed:
             return  # without a draft, or there was no memory for it
-        accepted = written - 1
+        accepted = len(update.positions) - 1
         drafting.learn(seq, ask, self.proposers[ask.name], proposed, accepted, company)
         try:
             self.proposers[ask.name].learn(seq, proposed, accepted)
@@ -141,6 +143,8 @@ class Planner(autoregressive.Planner):
     def _propose(self, seq: Sequence, ask: drafting.Ask) -> Proposal:
         branches = self.options.branches if _may_branch(seq) else 1
         proposal = self.proposers[ask.name].propose(seq, ask.plan.width, branches)
+        if len(proposal.tokens) and not _are_tokens(proposal.tokens, self.traits.vocab_size):
+            proposal = NO_PROPOSAL  # of a corpus, say, that was written for more tokens
         if len(proposal.tokens):
             seq.memo["asked"] = ask
         else:
@@ -148,10 +152,16 @@ class Planner(autoregressive.Planner):
         return proposal
 
 
+def _are_tokens(ids: Ints, vocab_size: int) -> bool:
+    return bool(ids.min() >= 0 and ids.max() < vocab_size)
+
+
 def _may_branch(seq: Sequence) -> bool:
     """Whether a row off the first branch can be believed (decoding/verify.py)."""
     params = seq.params
-    return params.is_greedy and not params.has_penalties and params.logprobs is None
+    if params.has_penalties or params.logit_bias or params.logprobs is not None:
+        return False  # changes scores that are compared, or that all rows have to give
+    return params.is_greedy and seq.length >= seq.prompt_length + params.min_tokens
 
 
 def _decides(seq: Sequence, window: Window) -> bool:

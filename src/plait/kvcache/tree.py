@@ -33,6 +33,8 @@ class Node:
 def grain_of(window: Window) -> int:
     """How many slots see each other, if the tokens up to the end of a page tell what is in it; else 0."""
     kind, size = window.pattern.kind, window.pattern.size
+    if len(window.parents):
+        return 1  # of a tree of drafts the first branch is kept, which lies and sees as without the others
     if window.positions is not None or window.embeddings is not None:
         return 0
     if kind is _CAUSAL:

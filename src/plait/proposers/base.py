@@ -11,8 +11,9 @@ request lies in `seq.memo` and dies with it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, Self
+from weakref import WeakSet
 
 import numpy as np
 
@@ -66,12 +67,13 @@ class Levels(Protocol):
 @dataclass(slots=True)
 class Resources:
     """What an engine has for its proposers; None without a draft model, heads, a model that decides blocks, or a
-    corpus."""
+    corpus. indices: what requests hold of `lookahead`, whichever proposer made it; they share its memory."""
 
     drafter: Drafter | None = None
     heads: Levels | None = None
     blocks: Levels | None = None
     corpus: Corpus | None = None
+    indices: WeakSet[Any] = field(default_factory=WeakSet)
 
 
 class Proposer(ABC):

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
-from weakref import WeakSet
+from typing import NamedTuple
 
 from plait.core.sequence import Sequence
 from plait.proposers import base
@@ -139,10 +138,6 @@ class _Seen(NamedTuple):
 class Proposer(base.Proposer):
     """See the module's text."""
 
-    def __init__(self, resources: Any) -> None:
-        super().__init__(resources)
-        self._indices: WeakSet[_Index] = WeakSet()
-
     def kind(self, seq: Sequence) -> str | None:
         """How long a run was seen before, and where: the longer, the more often is right what followed it."""
         _, own, in_corpus = self._seen(seq)
@@ -181,8 +176,8 @@ class Proposer(base.Proposer):
         index: _Index | None = seq.memo.get("lookahead")
         if index is None:
             index = seq.memo["lookahead"] = _Index()
-            self._indices.add(index)
-        room = min(MOST_RUNS, ALL_RUNS // len(self._indices))
+            self.resources.indices.add(index)
+        room = min(MOST_RUNS, ALL_RUNS // len(self.resources.indices))
         if len(index.tokens) < seq.length or index.entered < seq.length:
             index.read(seq.tokens[len(index.tokens) :].tolist(), room)
         return index

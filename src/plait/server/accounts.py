@@ -34,7 +34,9 @@ def timings_of(generation: Generation) -> Timings:
         prompt_per_second=_rate(num_computed, prefill),
         predicted_n=usage.completion_tokens,
         predicted_ms=None if decode is None else decode * 1e3,
-        predicted_per_second=_rate(len(first.outputs[0].token_ids) - 1, decode),
+        predicted_per_second=_rate(
+            len(first.outputs[0].token_ids) - times.num_first_tokens, decode
+        ),
         draft_n=times.num_drafted,
         draft_n_accepted=times.num_accepted,
         lossy=times.is_lossy,
