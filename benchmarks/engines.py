@@ -33,7 +33,7 @@ WORKERS: Workers = {
     "vllm": ("vllm_worker.py", "vllm", {}),
 }
 """Name -> script, environment (None: this one), options of the worker."""
-LIMITS = {"avx2": {"plait": {}, "openvino": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}}
+LIMITS = {"avx2": {"plait": {}, "openvino": {"OV_CPU_MAX_ISA": "AVX2"}}}
 """Instruction set -> the engines that can be kept to it on a processor that has more -> the variables that do so;
 Plait is told in its setting. llama.cpp is built for the processor."""
 
