@@ -15,7 +15,7 @@ from plait.core.window import Update
 from plait.decoding import verify
 from plait.engine.engine import Engine
 from plait.iteration.company import Company
-from plait.iteration.drafting import account, until_stop
+from plait.iteration.drafting import _pays_back, account, until_stop
 from plait.iteration.speculative import Options
 from plait.iteration.width import Record, best, expected, planned
 from plait.proposers.base import MOST, Proposal, Proposer, Resources, chain, tree
@@ -406,3 +406,19 @@ def test_tokens_behind_the_end_are_no_gain() -> None:
         return until_stop(seq, Update(places, np.array(answer[:count], np.int32)))
 
     assert [written(count) for count in (3, 5, 12)] == [3, 5, 5]
+
+
+def test_catching_up_pays_for_fewer_in_company() -> None:
+    """Seven of eight who share a step gain nothing by the eighth's drafts, and wait all the same."""
+    alone, shared = Company(num_running=1), Company(num_running=8)
+    for company in (alone, shared):
+        for positions in range(1, 40):
+            company.observe(positions, 0.1 + 0.0001 * positions)
+    seq = Sequence(1, np.array([1], np.int32), SamplingParams(), limit=40, seed=0)
+    plans = [planned(Record(9, 10), 4, company, 9, 0.001) for company in (alone, shared)]
+    assert all(plan.gain > 1.2 for plan in plans)
+    saved = [39 / plan.tokens * plan.seconds * (plan.gain - 1) for plan in plans]
+    # Of the tokens that the request is ahead, each saves its share of a step.
+    assert saved[1] == pytest.approx(saved[0] / 8, rel=0.15)
+    for plan, most in zip(plans, saved, strict=True):
+        assert [_pays_back(seq, plan, most * share) for share in (0.9, 1.1)] == [True, False]

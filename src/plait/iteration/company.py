@@ -29,8 +29,9 @@ GRAIN = 64
 MOST_TIMES = 4096
 MOST_FRESH = 64
 """Steps that are noted down before what is known is worked out again, if nobody asks for it."""
-SPARE, MOST_SPARE = 0.01, 2.0
-"""Of the time of plain decoding, what may be spent on finding out whether drafts pay by now; seconds at most."""
+SPARE, MOST_SPARE = 0.01, 0.3
+"""Of the time of plain decoding, what may be spent on finding out whether drafts pay by now; seconds that are saved up for
+that at most, since all who run wait for them at once."""
 
 
 @dataclass(slots=True)

@@ -78,7 +78,8 @@ def choose(seq: Sequence, name: str, proposer: Proposer, room: int, company: Com
     plan = _plan(seq, key, proposer, room, company)
     behind = proposer.catch_up_seconds(seq)
     if plan.gain > SURE_GAIN and _pays_back(seq, plan, behind):
-        return Ask(name, key, plan._replace(seconds=plan.seconds + behind))
+        both = plan._replace(seconds=plan.seconds + behind, draft=plan.draft + behind)
+        return Ask(name, key, both)
     return _trial(seq, name, key, proposer, room, company)
 
 
@@ -110,10 +111,12 @@ def _words(plan: Plan) -> str:
 
 
 def _pays_back(seq: Sequence, plan: Plan, behind: float) -> bool:
-    """Whether what is left of the answer, at most, gains more than catching up with it costs."""
+    """Whether what is left of the answer, at most, gains more than catching up with it costs: everybody waits for that,
+    and each of the steps that are left gains the same for the whole company."""
     if not behind:
         return True
-    return (seq.limit - seq.length) * plan.plain * (1 - 1 / plan.gain) > behind
+    steps = (seq.limit - seq.length) / plan.tokens
+    return steps * plan.seconds * (plan.gain - 1) > behind
 
 
 def _trial(
