@@ -422,3 +422,26 @@ def test_catching_up_pays_for_fewer_in_company() -> None:
     assert saved[1] == pytest.approx(saved[0] / 8, rel=0.15)
     for plan, most in zip(plans, saved, strict=True):
         assert [_pays_back(seq, plan, most * share) for share in (0.9, 1.1)] == [True, False]
+
+
+def test_requests_that_begin_together_are_company_for_each_other() -> None:
+    """Their prompts are in the cache, so that each could draft in the step that it joins."""
+    prompts = [[i] * 40 for i in range(8)]
+    params = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
+    engine = make_engine(num_pages=400, cache="radix", planner="speculative")
+    seen: list[int] = []
+
+    class Watching(Wrong):
+        def propose(self, seq: Sequence, most: int, branches: int = 1) -> Proposal:
+            seen.append(engine.scheduler.company.num_running)
+            return super().propose(seq, most, branches)
+
+    planner, _ = engine._choose("auto", "auto")
+    planner.proposers = {"draft": Watching()}  # type: ignore[attr-defined]
+    planner.options = Options(width=2)
+    for turn in (1, 12):
+        for prompt in prompts:
+            engine.add(prompt, replace(params, max_tokens=turn))
+        drain(engine)
+    assert seen
+    assert set(seen[:8]) == {8}

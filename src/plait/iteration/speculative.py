@@ -84,6 +84,8 @@ class Planner(autoregressive.Planner):
             return window
         if not _decides(seq, window):
             return window
+        if not seq.metrics.num_forwards:
+            return window  # whoever else begins in this step is not counted yet
         company = self.equipment.company
         room = min(budget // company.num_running - window.length, seq.limit - seq.length - 1, MOST)
         if room <= 0:
