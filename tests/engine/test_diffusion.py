@@ -590,7 +590,7 @@ REFUSED: list[tuple[Traits, dict[str, Any], SamplingParams, str]] = [
     (FULL_TRAITS, {"cache": "none", **small(reuse="dual")}, SamplingParams(), "keeps nothing"),
     (BLOCK_TRAITS, {"cache": "none", **small(merge="false")}, SamplingParams(), "keeps nothing"),
     (FULL_TRAITS, {"max_num_batched_tokens": 30}, SamplingParams(max_tokens=40), "longer than"),
-    (FULL_TRAITS, small(guidance="1"), SamplingParams(max_tokens=300), "feeds it twice"),
+    (FULL_TRAITS, small(guidance="1"), SamplingParams(max_tokens=300), "guidance feeds it twice"),
     (FULL_TRAITS, {"decoder": "renoise"}, SamplingParams(), "uniform noise"),
     (FULL_TRAITS, small(smoothing_start="0.3"), SamplingParams(), "smoothing_start has no meaning"),
     (BLOCK_TRAITS, {"options": {"sub_block_size": "3"}}, SamplingParams(), "does not divide"),

@@ -201,7 +201,7 @@ class Planner(base.Planner):
         if seq.prompt_length + (1 if asked is None else asked) > room:
             raise ContextLengthError(
                 f"a canvas of {seq.prompt_length} prompt tokens and {asked or 'some'} more is longer than "
-                f"{self._room_in_words(room)}",
+                f"the {'context' if self._copies == 1 else 'half of a step (guidance feeds it twice)'} of {room}",
                 "ask for fewer tokens (max_tokens), shorten the prompt, or raise max_num_batched_tokens if "
                 "that is what limits the context",
             )
@@ -210,13 +210,6 @@ class Planner(base.Planner):
     def _copies(self) -> int:
         """Of the canvas in one window."""
         return 2 if self.options.guidance else 1
-
-    def _room_in_words(self, room: int) -> str:
-        if room == self.traits.context_length:
-            return f"the context of {room}"
-        return (
-            f"{room}: guidance feeds it twice, and a step feeds {self.equipment.budget} positions"
-        )
 
     def _grow(self, seq: Sequence, start: int) -> None:
         """Lay out the open blocks from the one that begins at `start` on."""
