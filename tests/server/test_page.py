@@ -16,6 +16,8 @@ from plait.server.page import FILES, FOLDER
 from tests.server.browser import chromium
 from tests.server.fake_app import HOSTILE, FakeServer
 
+expect.set_options(timeout=30_000)  # how long the browser takes under load is not what is tested
+
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).slice(0, 3).map((v) => {
     const c = v / 255;

@@ -64,14 +64,17 @@ function explain(error) {
   view.showError(error.message, { wantsKey: error.status === 401, canRetry: true });
 }
 
-/** Fill the list of models. Returns whether there is one. */
+let search = 0;
+
+/** Fill the list of models. Returns whether there is one. What a search before, with another key, comes to is no news. */
 async function findModels() {
+  const own = ++search;
   try {
     view.showModels(await models(), $("model").value);
     view.hideError();
     gauges.look();
   } catch (error) {
-    explain(error);
+    if (own === search) explain(error);
   }
   return Boolean($("model").value);
 }
