@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,12 @@ def start(model: str, prompt: str) -> tuple[float, float]:
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
+        clock = threading.Timer(PATIENCE, process.kill)
+        clock.start()
         byte = process.stdout.read(1)
         first = time.perf_counter() - began
-        _, errors = process.communicate(timeout=PATIENCE)
+        _, errors = process.communicate()
+        clock.cancel()
     if process.returncode or not byte:
         raise RuntimeError(errors.decode().strip() or "no answer")
     return first, time.perf_counter() - began

@@ -11,12 +11,12 @@ import pytest
 from plait.core.errors import UserError
 from plait.core.params import SamplingParams
 from plait.core.sequence import Sequence
-from plait.core.window import Update
 from plait.decoding import verify
 from plait.engine.engine import Engine
+from plait.iteration import drafting
 from plait.iteration.company import Company
-from plait.iteration.drafting import _pays_back, account, until_stop
-from plait.iteration.speculative import Options
+from plait.iteration.drafting import _pays_back, account
+from plait.iteration.speculative import Options, Planner
 from plait.iteration.width import Record, best, expected, planned
 from plait.proposers.base import MOST, Proposal, Proposer, Resources, chain, tree
 from tests.engine.test_equalities import cases, run
@@ -46,9 +46,18 @@ class Prophet(Proposer):
         return chain(tokens) if branches == 1 else tree([wrong, tokens[: most - 1]])
 
 
-def prophesy(engine: Engine, answers: dict[tuple[int, ...], list[int]], mistakes: int) -> None:
+def give(engine: Engine, name: str, proposer: Proposer) -> Planner:
+    """The engine's planner, with this proposer alone."""
     planner, _ = engine._choose("auto", "auto")
-    planner.proposers = {"lookahead": Prophet(answers, mistakes)}  # type: ignore[attr-defined]
+    assert isinstance(planner, Planner)
+    planner.proposers = {name: proposer}
+    return planner
+
+
+def prophesy(engine: Engine, answers: dict[tuple[int, ...], list[int]], mistakes: int) -> Prophet:
+    prophet = Prophet(answers, mistakes)
+    give(engine, "lookahead", prophet)
+    return prophet
 
 
 def plain() -> tuple[list[Any], dict[tuple[int, ...], list[int]]]:
@@ -282,9 +291,8 @@ class Wrong(Proposer):
 
 def test_what_never_pays_is_soon_left_alone() -> None:
     engine = make_engine(num_pages=400, planner="speculative")
-    planner, _ = engine._choose("auto", "auto")
     wrong = Wrong()
-    planner.proposers = {"draft": wrong}  # type: ignore[attr-defined]
+    give(engine, "draft", wrong)
     params = SamplingParams(temperature=1.0, max_tokens=400, ignore_eos=True, logit_bias={0: -100})
     for seed in range(5):
         engine.add([1, 2, 3], replace(params, seed=seed))
@@ -295,10 +303,9 @@ def test_what_never_pays_is_soon_left_alone() -> None:
 def test_a_request_tells_what_drafting_came_to() -> None:
     outcomes, answers = plain()
     engine = make_engine(num_pages=400, planner="speculative")
-    prophesy(engine, answers, 0)
+    prophet = prophesy(engine, answers, 0)
     prompt, params = [7, 8, 9] * 4, SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
-    planner, _ = engine._choose("auto", "auto")
-    planner.proposers["lookahead"].answers[tuple(prompt)] = [1] * 60  # type: ignore[attr-defined]
+    prophet.answers[tuple(prompt)] = [1] * 60
     key = engine.add(prompt, params)
     request = engine.requests[0]
     drain(engine)
@@ -393,19 +400,30 @@ def test_drafts_of_no_token_are_passed_over() -> None:
     engine = make_engine(num_pages=400, planner="speculative", options={"width": "4"})
     prophesy(engine, absurd, 0)
     assert run(engine, cases()) == outcomes
+    assert engine.metrics.num_drafted == 0
 
 
-def test_tokens_behind_the_end_are_no_gain() -> None:
-    prompt, answer = [5, 6, 7], [1, 2, 3, 4, 9, *[8] * 40]
-    params = SamplingParams(temperature=0.0, max_tokens=40, stop_token_ids=(9,), ignore_eos=True)
-
-    def written(count: int) -> Any:
-        seq = Sequence(1, np.array(prompt, np.int32), params, limit=99, seed=0)
-        seq.memo["stops"] = params.stop_ids(frozenset())
-        places = np.arange(3, 3 + count, dtype=np.int32)
-        return until_stop(seq, Update(places, np.array(answer[:count], np.int32)))
-
-    assert [written(count) for count in (3, 5, 12)] == [3, 5, 5]
+def test_tokens_behind_the_end_are_no_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a draft that is right as far as anybody would go on, only what stands before the stop token counts."""
+    prompt, params = [5, 6, 7], SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
+    ((answer, *_),) = run(make_engine(num_pages=400, proposer="none"), [(prompt, params)])
+    stop = next(i for i in range(4, 40) if answer[i] not in answer[:i] and i % 10 not in (0, 1, 9))
+    engine = make_engine(num_pages=400, planner="speculative", options={"width": "9"})
+    prophesy(engine, {tuple(prompt): answer}, 0)
+    counted: list[int] = []
+    monkeypatch.setattr(
+        drafting, "account", lambda seq, written, plan, company: counted.append(written)
+    )
+    key = engine.add(prompt, replace(params, stop_token_ids=(answer[stop],)))
+    request = engine.requests[0]
+    assert drain(engine)[key].tokens == answer[: stop + 1]
+    metrics = request.seq.metrics
+    # One token of each forward is the model's own.
+    assert metrics.num_accepted == stop + 1 - metrics.num_forwards
+    assert metrics.num_accepted < sum(metrics.drafts.values())
+    # All but the first token, which came before anything was drafted.
+    assert sum(counted) == stop
+    assert metrics.num_first_tokens == 1
 
 
 def test_catching_up_pays_for_fewer_in_company() -> None:
@@ -436,9 +454,7 @@ def test_requests_that_begin_together_are_company_for_each_other() -> None:
             seen.append(engine.scheduler.company.num_running)
             return super().propose(seq, most, branches)
 
-    planner, _ = engine._choose("auto", "auto")
-    planner.proposers = {"draft": Watching()}  # type: ignore[attr-defined]
-    planner.options = Options(width=2)
+    give(engine, "draft", Watching()).options = Options(width=2)
     for turn in (1, 12):
         for prompt in prompts:
             engine.add(prompt, replace(params, max_tokens=turn))

@@ -53,7 +53,7 @@ PLAIN = Way("none")
 class Run:
     """One group of prompts at once, one way, in one round.
 
-    group: number of its first prompt. seconds: from the moment when every request has a token to the end of all.
+    group: number of its first prompt. seconds: from submission to the end of all.
     answers: hash of the tokens. forwards, written: of requests. drafts, accepted: drafted
     tokens and those that were right, by place in the draft. draft_seconds: that drafting and deciding on it took in
     all; draft_median, draft_p99: of one draft. expected: seconds of its own, expected_plain: of plain decoding, as the planner promised.

@@ -17,22 +17,19 @@ def timings(output: RequestOutput) -> dict[str, Any]:
     """
     times = output.metrics
     prompt = len(output.prompt_token_ids)
-    tokens, own = (
-        sum(len(one.token_ids) for one in output.outputs),
-        len(output.outputs[0].token_ids),
-    )
+    counts = [len(one.token_ids) for one in output.outputs]
     prefill = _between(times.first_scheduled_time, times.first_token_time)
     decode = _between(times.first_token_time, times.finished_time)
     return {
         "prompt_tokens": prompt,
         "cached_tokens": times.num_cached_tokens,
-        "tokens": tokens,
+        "tokens": sum(counts),
         "forwards": times.num_forwards,
         "time_to_first_token": _between(times.arrival_time, times.first_token_time),
         "total_time": _between(times.arrival_time, times.finished_time),
         "prompt_per_second": _rate(prompt - times.num_cached_tokens, prefill),
-        "decode_per_second": _rate(own - times.num_first_tokens, decode),
-        "tokens_per_forward": _rate(own, times.num_forwards),
+        "decode_per_second": _rate(counts[0] - times.num_first_tokens, decode),
+        "tokens_per_forward": _rate(counts[0], times.num_forwards),
         "drafted_tokens": times.num_drafted,
         "accepted_tokens": times.num_accepted,
         "lossy": times.is_lossy,

@@ -20,8 +20,9 @@ from plait.core.window import FinishReason, Ints, TokenLogprobs, Update
 class Metrics:
     """Times in seconds (time.perf_counter) and counts of one request.
 
-    num_first_tokens: that came all at once with the first. is_lossy: drafted tokens may have been taken that plain decoding would not have chosen. drafts, accepted: drafted
-    tokens, and those that were right, by place in the draft from 0. draft_seconds: that drafting took.
+    num_first_tokens: that came at once with the first. is_lossy: drafted tokens may have been taken that plain decoding
+    would not have chosen. drafts, accepted: drafted tokens, and those that were right, by place in the draft from 0.
+    draft_seconds: that drafting took.
     plain_seconds: what its tokens after the first would have taken one at a time, by what such steps took.
     expected_seconds: what its forwards after the first token were expected to take, drafts included;
     expected_plain_seconds: what plain decoding takes for the tokens that were expected of them. draft_notes: by kind
@@ -196,6 +197,21 @@ class Sequence:
             self._masked[start:end] = True
         self.final = self.emitted = int(np.flatnonzero(self.masked)[0])
         self.prompt_length = self.final - self.answered
+
+    def stop_ids(self, eos_ids: frozenset[int]) -> frozenset[int]:
+        """Every token id that ends this request, given those of the model."""
+        known: frozenset[int] | None = self.memo.get("stops")
+        if known is None:
+            known = self.memo["stops"] = self.params.stop_ids(eos_ids)
+        return known
+
+    def first_stop(self, tokens: list[int], eos_ids: frozenset[int]) -> int | None:
+        """Index of the first of the tokens from `emitted` on that ends the request."""
+        stops = self.stop_ids(eos_ids)
+        if stops.isdisjoint(tokens):
+            return None
+        earliest = self.prompt_length + self.params.min_tokens - self.emitted
+        return next((i for i, t in enumerate(tokens) if t in stops and i >= earliest), None)
 
     def truncate(self, length: int) -> None:
         """Drop the canvas beyond `length` (a stop token inside a block)."""

@@ -17,10 +17,7 @@ def take(seq: Sequence, traits: Traits) -> Event | None:
     """
     start, end = seq.emitted, min(seq.final, seq.limit)
     tokens = seq.tokens[start:end].tolist()
-    stops: frozenset[int] | None = seq.memo.get("stops")
-    if stops is None:
-        stops = seq.memo["stops"] = seq.params.stop_ids(traits.eos_ids)
-    stop = None if stops.isdisjoint(tokens) else _first_stop(seq, tokens, stops)
+    stop = seq.first_stop(tokens, traits.eos_ids)
     reason = None
     if stop is not None:
         is_own = tokens[stop] in traits.eos_ids and tokens[stop] not in seq.params.stop_token_ids
@@ -78,12 +75,6 @@ def seal(seq: Sequence, event: Event) -> None:
 def _is_led(seq: Sequence, end: int) -> bool:
     """Whether an answer that ends there was led to its end."""
     return seq.led_from is not None and end > seq.led_from
-
-
-def _first_stop(seq: Sequence, tokens: list[int], stops: frozenset[int]) -> int | None:
-    """Index of the first of the tokens from `seq.emitted` on that ends the request."""
-    earliest = seq.prompt_length + seq.params.min_tokens - seq.emitted
-    return next((i for i, t in enumerate(tokens) if t in stops and i >= earliest), None)
 
 
 def _written_logprobs(seq: Sequence, start: int, end: int) -> tuple[TokenLogprobs, ...]:

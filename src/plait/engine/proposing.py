@@ -136,8 +136,4 @@ def of_request(
     given = dict(options or {})
     if given.get("proposer", proposer) != proposer:
         raise UserError(f"two proposers, {proposer!r} and {given['proposer']!r}", "name one")
-    if proposer == "none" and given.keys() & OF_DRAFTS:
-        raise UserError(
-            "width and branches are of drafts, and the proposer is 'none'", "leave them out"
-        )
     return PLANNER, {**given, "proposer": proposer}

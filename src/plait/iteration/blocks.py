@@ -64,17 +64,10 @@ def targets(seq: Sequence, start: int, end: int, traits: Traits, *, early_stop: 
     if seq.edits:
         return np.arange(max(start, seq.final), end, dtype=np.int32)
     masked = start + np.flatnonzero(seq.masked[start:end]).astype(np.int32)
-    if not early_stop or not (stops := _stops(seq, traits)):
+    if not early_stop or not (stops := seq.stop_ids(traits.eos_ids)):
         return masked
     first = max(start, seq.prompt_length + seq.params.min_tokens)
     written = np.flatnonzero(~seq.masked[first:end])
     ends = next((p for p in written if int(seq.tokens[first + p]) in stops), None)
     before = masked if ends is None else masked[masked < first + ends]
     return before if len(before) else masked
-
-
-def _stops(seq: Sequence, traits: Traits) -> frozenset[int]:
-    known: frozenset[int] | None = seq.memo.get("stops")
-    if known is None:
-        known = seq.memo["stops"] = seq.params.stop_ids(traits.eos_ids)
-    return known

@@ -12,7 +12,6 @@ from math import ceil
 from typing import NamedTuple
 
 from plait.core.sequence import Sequence
-from plait.core.window import Update
 from plait.iteration.company import Company
 from plait.iteration.width import Plan, Record, best, planned
 from plait.proposers.base import Proposer
@@ -164,15 +163,6 @@ def learn(
     others = Record(*company.known.get(key, record_of(seq, key, company)))
     company.known[key] = others.after(proposed, accepted, asked, FORGET_OTHERS)
     seq.memo.pop(f"plan of {key}", None)
-
-
-def until_stop(seq: Sequence, update: Update) -> int:
-    """How many of the tokens of a forward count: none behind one that ends the answer."""
-    stops: frozenset[int] = seq.memo.get("stops", frozenset())
-    earliest = seq.prompt_length + seq.params.min_tokens
-    pairs = zip(update.positions.tolist(), update.tokens.tolist(), strict=True)
-    ends = (i + 1 for i, (place, token) in enumerate(pairs) if token in stops and place >= earliest)
-    return next(ends, len(update.positions))
 
 
 def account(seq: Sequence, written: int, plan: Plan | None, company: Company) -> None:

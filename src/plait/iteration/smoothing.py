@@ -1,15 +1,15 @@
 """Iteration smoothing, an input wrapper of the planners for masked models (dInfer's soft diffusion).
 
-What a forward said of a position of the block at work that stays open is fed back in the next one: to the embedding of the mask
-token is added c times the mixture of token embeddings by their probabilities. c grows with every step of the
-request, from `smoothing_start` by `smoothing_growth` up to `smoothing`. Only the `smoothing_tokens` most
-probable tokens enter, with their probabilities as they are, so that it costs a few rows of the table and no
-product with all of it.
+What a forward said of a position that stays open, of the block at work, is fed back in the next one: to the
+embedding of the mask token is added c times the mixture of token embeddings by their probabilities. c grows with
+every step of the request, from `smoothing_start` by `smoothing_growth` up to `smoothing`. Only the
+`smoothing_tokens` most probable tokens enter, with their probabilities as they are, so that it costs a few rows of
+the table and no product with all of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -19,10 +19,6 @@ from plait.core.window import Soft
 
 SOFT = "soft"
 """What a step left in `seq.scratch`: positions int32 [m], tokens int32 [m, k], probabilities float32 [m, k]."""
-
-START, GROWTH, TOKENS = 0.15, 0.02, 8
-IDLE = {"smoothing_start": START, "smoothing_growth": GROWTH, "smoothing_tokens": TOKENS}
-"""What does nothing without smoothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +30,9 @@ class Options:
     """
 
     smoothing: float = 0.0
-    smoothing_start: float = START
-    smoothing_growth: float = GROWTH
-    smoothing_tokens: int = TOKENS
+    smoothing_start: float = 0.15
+    smoothing_growth: float = 0.02
+    smoothing_tokens: int = 8
 
     def __post_init__(self) -> None:
         for name in ("smoothing", "smoothing_start", "smoothing_growth"):
@@ -49,9 +45,9 @@ class Options:
             self._refuse_idle()
 
     def _refuse_idle(self) -> None:
-        for name, default in IDLE.items():
-            if getattr(self, name) != default:
-                raise UserError(f"{name} has no meaning with smoothing=0", "give smoothing too")
+        for own in fields(Options):
+            if getattr(self, own.name) != own.default:
+                raise UserError(f"{own.name} has no meaning with smoothing=0", "give smoothing too")
 
     @property
     def remembered(self) -> int:

@@ -105,7 +105,8 @@ class Planner(autoregressive.Planner):
         if not self.is_drafting:
             return
         company, proposed = self.equipment.company, len(window.parents)
-        written = drafting.until_stop(seq, update)
+        stop = seq.first_stop(update.tokens.tolist(), self.traits.eos_ids)
+        written = len(update.positions) if stop is None else stop + 1
         ask: drafting.Ask | None = seq.memo.pop("asked", None)
         before = seq.length - len(update.positions)
         if window.length and written and before > seq.prompt_length + seq.answered:
