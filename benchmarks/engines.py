@@ -36,6 +36,12 @@ WORKERS: Workers = {
 LIMITS = {"avx2": {"plait": {}, "openvino": {"OV_CPU_MAX_ISA": "AVX2"}}}
 """Instruction set -> the engines that can be kept to it on a processor that has more -> the variables that do so;
 Plait is told in its setting. llama.cpp is built for the processor."""
+CACHES = {
+    "f16": ("plait", "llama.cpp", "llama.cpp-fa", "openvino"),
+    "int8": ("plait", "openvino"),
+}
+"""Element type of K/V -> the engines that can be told to keep it. Without a word Plait and llama.cpp keep f16, OpenVINO
+8 bits."""
 
 
 FOLDERS = re.compile(r"/\S+/")

@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engines import LIMITS, WORKERS, Engine, NotAvailableError
+from engines import CACHES, LIMITS, WORKERS, Engine, NotAvailableError
 from workloads import WORKLOADS, order
 
 from plait.analysis import roofline
@@ -55,7 +55,8 @@ def machine() -> dict[str, Any]:
 def measure(name: str, model: str, path: Path, args: argparse.Namespace) -> dict[str, Any]:
     """One workload with every engine: at most args.rounds rounds, fewer when args.seconds are over."""
     work = order(name, model, args.rounds)
-    setting = {"model": str(path), "threads": args.threads, "work": work, "isa": args.isa}
+    setting = {"model": str(path), "threads": args.threads, "work": work}
+    setting |= {"isa": args.isa, "kv": args.kv}
     engines: list[Engine] = []
     try:
         missing = start(engines, setting, args)
@@ -92,6 +93,7 @@ def _rounds(
         "machine": machine(),
         "threads": args.threads,
         "isa": args.isa,
+        "kv": args.kv,
         "load_average": statistics.median(loads),
         "steal_ticks": steal_ticks() - steal,
         "engines": {
@@ -181,13 +183,20 @@ def main() -> None:
         choices=["auto", *LIMITS],
         help="keep those engines that can be kept to it to this instruction set",
     )
+    parser.add_argument(
+        "--kv",
+        default="auto",
+        choices=["auto", *CACHES],
+        help="what K/V are kept in, by those engines that can be told; auto: as each does by itself",
+    )
     parser.add_argument("--home", type=Path, default=Path.home() / ".cache/plait/peers")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     args = parser.parse_args()
-    able = list(LIMITS.get(args.isa, WORKERS))
+    able = [name for name in LIMITS.get(args.isa, WORKERS) if name in CACHES.get(args.kv, WORKERS)]
     args.engines = args.engines or able
     if unable := [name for name in args.engines if name not in able]:
-        parser.error(f"--isa {args.isa} cannot limit {', '.join(unable)}, only {', '.join(able)}")
+        kept = f"--isa {args.isa} --kv {args.kv}"
+        parser.error(f"{kept} cannot be told to {', '.join(unable)}, only to {', '.join(able)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not before the engines have ended
     for model in args.models:
         run(model, args)
@@ -196,7 +205,9 @@ def main() -> None:
 def run(model: str, args: argparse.Namespace) -> None:
     """Measure a model; what is done is on disk even if a later workload fails."""
     path = hub.resolve(model)
-    limits, words = roofline.roof(path, EngineConfig(str(path), threads=args.threads, isa=args.isa))
+    limits, words = roofline.roof(
+        path, EngineConfig(str(path), threads=args.threads, isa=args.isa, kv=args.kv)
+    )
     print(words)
     out = args.results / f"peers-{model}.json"
     known = json.loads(out.read_text())["workloads"] if out.exists() else {}

@@ -1,4 +1,4 @@
-"""python -m train sudoku|trimode|trimode-second: trains, or goes on with what is there; `--export FOLDER` writes the checkpoint."""
+"""python -m train sudoku|trimode|trimode-second|trimode-third: trains, or goes on with what is there; `--export FOLDER` writes the checkpoint."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from train.body import Shape
 from train.recipe import Recipe, Run, continued
 
 CONTEXT = 256
-FIRST = Path("build/train/trimode")
-"""The run that `trimode-second` goes on from."""
+BEFORE = {"trimode-second": "trimode", "trimode-third": "trimode-second"}
+"""A course and the run that it goes on from, in the folder RUNS."""
+RUNS = Path("build/train")
 SECOND = trimode.Course(
     modes=(0.25, 0.1, 0.65),
     records=0.6,
@@ -23,6 +24,14 @@ SECOND = trimode.Course(
     stretches=0.5,
 )
 """More of what the first course left unlearned: sums from left to right, ids of which the other half is masked."""
+THIRD = trimode.Course(
+    modes=(0.7, 0.1, 0.2),
+    records=0.2,
+    lists=(0.85, 0.05, 0.05, 0.05),
+    copies=8.0,
+    stretches=0.5,
+)
+"""Sums from left to right, whose first digit needs all carries; enough of the rest that it stays."""
 RECIPES = {
     "sudoku": Recipe(
         Shape(len(sudoku.ALPHABET)),
@@ -45,7 +54,18 @@ RECIPES = {
         seed=2,
         every=50,
         muon=True,
-        start=functools.partial(continued, run=FIRST),
+        start=functools.partial(continued, run=RUNS / BEFORE["trimode-second"]),
+    ),
+    "trimode-third": Recipe(
+        Shape(len(trimode.ALPHABET)),
+        functools.partial(losses.trimode_loss, size=64, course=THIRD),
+        steps=1200,
+        rate=2e-3,
+        decay=0.7,
+        seed=3,
+        every=50,
+        muon=True,
+        start=functools.partial(continued, run=RUNS / BEFORE["trimode-third"]),
     ),
 }
 
@@ -58,8 +78,13 @@ def write(name: str, run: Path, folder: Path) -> None:
     else:
         config = {**export.llama_config(shape, CONTEXT), "model_type": "trimode"}
         config["block_size"] = trimode.BLOCK
-        before = FIRST if name == "trimode-second" else None
-        export.export(run, folder, trimode.ALPHABET, config, export.LLAMA, before)
+        export.export(run, folder, trimode.ALPHABET, config, export.LLAMA, courses_before(name))
+
+
+def courses_before(name: str) -> list[Path]:
+    """The folders of the runs that led to this one, the first one first."""
+    before = BEFORE.get(name)
+    return [*courses_before(before), RUNS / before] if before else []
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,13 @@ def tokenizer(alphabet: str) -> dict[str, Any]:
     }
 
 
-def joined(first: Curve, second: Curve) -> Curve:
-    """The curve of a run and of the one that went on with its weights, steps and seconds counted on."""
-    steps, seconds = (first[-1]["step"], first[-1]["seconds"]) if first else (0, 0)
-    later = [{**e, "step": e["step"] + steps, "seconds": e["seconds"] + seconds} for e in second]
-    return [*first, *later]
+def joined(curves: Iterable[Curve]) -> Curve:
+    """The curves of runs that went on with each other's weights, as one: steps and seconds counted on."""
+    found: Curve = []
+    for curve in curves:
+        steps, seconds = (found[-1]["step"], found[-1]["seconds"]) if found else (0, 0)
+        found += [{**e, "step": e["step"] + steps, "seconds": e["seconds"] + seconds} for e in curve]
+    return found
 
 
 def export(
@@ -123,13 +126,13 @@ def export(
     alphabet: str,
     config: dict[str, Any],
     names: dict[str, str],
-    before: Path | None = None,
+    before: Sequence[Path] = (),
 ) -> None:
-    """run: the folder of a finished run; its running mean of the weights is what is kept. before: the folder of the
-    run whose weights this one began with."""
+    """run: the folder of a finished run; its running mean of the weights is what is kept. before: the folders of
+    the runs that led to it, the first one first."""
     state = torch.load(run / "state.pt", weights_only=True)
-    first = torch.load(before / "state.pt", weights_only=True)["curve"] if before else []
-    curve = joined(first, state["curve"])
+    earlier = [torch.load(other / "state.pt", weights_only=True)["curve"] for other in before]
+    curve = joined([*earlier, state["curve"]])
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = {
         renamed(name, names): value.to(torch.float16).contiguous()

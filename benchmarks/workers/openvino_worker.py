@@ -10,6 +10,12 @@ import openvino
 import openvino_genai
 from protocol import random_tokens, serve
 
+CACHES = {
+    "auto": {},
+    "f16": {"KV_CACHE_PRECISION": "f16"},
+    "int8": {"KV_CACHE_PRECISION": "u8"},
+}
+
 
 class OpenVino:
     def __init__(self, setting: dict[str, Any]) -> None:
@@ -18,8 +24,9 @@ class OpenVino:
         scheduler.max_num_batched_tokens = 2048
         scheduler.max_num_seqs = max(32, self.work["batch"])
         scheduler.enable_prefix_caching = self.work["shared"]
+        properties = {"INFERENCE_NUM_THREADS": setting["threads"], **CACHES[setting["kv"]]}
         self.pipeline = openvino_genai.ContinuousBatchingPipeline(
-            setting["model"], scheduler, "CPU", {"INFERENCE_NUM_THREADS": setting["threads"]}
+            setting["model"], scheduler, "CPU", properties
         )
         self.count = 0
         self.about = {

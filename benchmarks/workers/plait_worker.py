@@ -24,6 +24,7 @@ class Plait:
             activations=setting["activations"],
             proposer="none",
             isa=setting["isa"],
+            kv=setting["kv"],
             # Contexts fill before the clock starts: nobody who decodes meanwhile needs short steps.
             max_step_stretch=1e6,
         )

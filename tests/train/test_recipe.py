@@ -61,10 +61,10 @@ def test_a_run_goes_on_with_what_another_ended_with(tmp_path: Path) -> None:
     for name, value in first.mean.items():
         assert torch.equal(second.model.state_dict()[name], value.half().float()), name
     second.train(until=2)
-    curve = export.joined(first.curve, second.curve)
-    assert [entry["step"] for entry in curve] == [2, 4]
+    curve = export.joined([first.curve, second.curve, first.curve])
+    assert [entry["step"] for entry in curve] == [2, 4, 6]
     assert curve[0] == first.curve[0]
-    assert curve[1]["loss"] == second.curve[0]["loss"]
+    assert [entry["loss"] for entry in curve[1:]] == [second.curve[0]["loss"], curve[0]["loss"]]
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
