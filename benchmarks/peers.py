@@ -195,8 +195,8 @@ def main() -> None:
     able = [name for name in LIMITS.get(args.isa, WORKERS) if name in CACHES.get(args.kv, WORKERS)]
     args.engines = args.engines or able
     if unable := [name for name in args.engines if name not in able]:
-        kept = f"--isa {args.isa} --kv {args.kv}"
-        parser.error(f"{kept} cannot be told to {', '.join(unable)}, only to {', '.join(able)}")
+        told = f"--isa {args.isa} --kv {args.kv}"
+        parser.error(f"{told} cannot be kept by {', '.join(unable)}, only by {', '.join(able)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not before the engines have ended
     for model in args.models:
         run(model, args)

@@ -116,7 +116,9 @@ def joined(curves: Iterable[Curve]) -> Curve:
     found: Curve = []
     for curve in curves:
         steps, seconds = (found[-1]["step"], found[-1]["seconds"]) if found else (0, 0)
-        found += [{**e, "step": e["step"] + steps, "seconds": e["seconds"] + seconds} for e in curve]
+        found += [
+            {**e, "step": e["step"] + steps, "seconds": e["seconds"] + seconds} for e in curve
+        ]
     return found
 
 

@@ -73,6 +73,7 @@ def arguments(tmp_path: Path, *workloads: str) -> argparse.Namespace:
         patience=30.0,
         results=tmp_path,
         isa="auto",
+        kv="auto",
     )
 
 
@@ -172,13 +173,22 @@ def test_no_workload_outgrows_its_context(peers: Any, model: str, rounds: int) -
         assert work.kind == "decode" or order["fill"] == work.context
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("--isa avx2", "--isa avx2 --kv auto"), ("--kv int8", "--isa auto --kv int8")],
+)
 def test_an_engine_that_cannot_be_limited_is_refused(
-    peers: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    peers: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+    told: str,
 ) -> None:
     monkeypatch.setattr(
-        "sys.argv", ["peers.py", "m", "--isa", "avx2", "--engines", "plait", "llama.cpp"]
+        "sys.argv", ["peers.py", "m", *given.split(), "--engines", "plait", "llama.cpp"]
     )
     with pytest.raises(SystemExit) as found:
         peers.main()
     assert found.value.code == 2
-    assert "--isa avx2 cannot limit llama.cpp, only plait, openvino" in capsys.readouterr().err
+    words = f"{told} cannot be kept by llama.cpp, only by plait, openvino"
+    assert words in capsys.readouterr().err
