@@ -24,7 +24,7 @@ def text(server: Running, **fields: Any) -> str:
     "options",
     [
         {},
-        {"negative_prompt": "Once upon a time there was a"},
+        {"negative_prompt": "Once upon a time there was a", "strength": 2},
         {"keep": 3, "mix": "logits", "uncertainty": 1, "head": 0.1},
     ],
     ids=["without examples", "negative prompt", "keep"],
