@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--export", type=Path, help="write what is there as a checkpoint")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    folder = args.folder or Path("build/train") / args.name
+    folder = args.folder or RUNS / args.name
     if args.export:
         write(args.name, folder, args.export)
         return
