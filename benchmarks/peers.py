@@ -209,6 +209,7 @@ def run(model: str, args: argparse.Namespace) -> None:
         path, EngineConfig(str(path), threads=args.threads, isa=args.isa, kv=args.kv)
     )
     print(words)
+    args.results.mkdir(parents=True, exist_ok=True)
     out = args.results / f"peers-{model}.json"
     known = json.loads(out.read_text())["workloads"] if out.exists() else {}
     for name in args.workloads:

@@ -1,5 +1,6 @@
-// Attention of query rows over KV pages; see plait/rows.h. Pages outside, rows inside; each row
-// carries (weighted values, maximum, sum). A row's arithmetic never depends on the rows beside it.
+// Attention of query rows over KV pages; see plait/rows.h. Tiles of rows outside, pages inside;
+// each row carries (weighted values, maximum, sum). A row's arithmetic never depends on the rows
+// beside it.
 #pragma once
 
 #include <algorithm>
@@ -40,12 +41,9 @@ __attribute__((noinline)) void soften(const float* scales, float* scores, float*
   Vec total[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    float* row = scores + r * kPage;
+    const float* row = scores + r * kPage;
     Vec s[kPageVecs];
-    for (int j = 0; j < kPageVecs; ++j) {
-      s[j] = mul(load(row + j * kLanes), splat(scales[r]));
-      store(row + j * kLanes, s[j]);
-    }
+    for (int j = 0; j < kPageVecs; ++j) s[j] = mul(load(row + j * kLanes), splat(scales[r]));
     const float page_max = max_lanes(max(max(s[0], s[1]), max(s[2], s[3])));
     const float old_max = ends[r][0];
     // In vectors, for a branch here would often be guessed wrong. While a row has seen nothing its
@@ -58,9 +56,10 @@ __attribute__((noinline)) void soften(const float* scales, float* scores, float*
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     float* row = scores + r * kPage;
+    const Vec scale = splat(scales[r]), below = splat(-base[r]);
     total[r] = splat(0.0f);
     for (int j = 0; j < kPageVecs; ++j) {
-      const Vec weight = exp(sub(load(row + j * kLanes), splat(base[r])));
+      const Vec weight = exp(fma(load(row + j * kLanes), scale, below));
       store(row + j * kLanes, weight);
       total[r] = add(total[r], weight);
     }
@@ -91,12 +90,12 @@ __attribute__((noinline)) void soften_unified(const float* scales, const float* 
   }
 }
 
-// One page's place in the task, and where the next page lies. kIsLong: many rows work on it.
-template <class Kv, bool kIsLong>
+// One page's place in the task, and the page to fetch meanwhile.
+template <class Kv>
 struct Page {
   int slot;
   const Kv *k, *v;
-  const Kv *next_k, *next_v;
+  const Kv *ahead_k, *ahead_v;
 };
 
 // What the rows of a task need besides, one entry each.
@@ -105,95 +104,110 @@ struct RowScratch {
   const float* scales;
 };
 
-template <int R, class Kv, bool kIsLong>
-void page_tile(const AttentionTask& task, const RowScratch& rows, int first,
-               const Page<Kv, kIsLong>& page) {
-  int low = task.low[first], high = task.high[first];
-  for (int r = 1; r < R; ++r) {
-    low = std::min(low, task.low[first + r]);
-    high = std::max(high, task.high[first + r]);
-  }
-  if (low >= page.slot + kPage || high <= page.slot) return;
-  const int count = std::min(high - page.slot, kPage);
-  float scores[R * kPage];
-  float decay[kLanes];
+// A task's rows are cut into tiles; a tile goes over all pages, so that its queries and states stay
+// in the first cache, where those of many rows would have no room, while the pages wait in the
+// second.
+struct TileOf {
+  int index, of;
+  int first;  // row
+};
+
+// The page to fetch while a tile works on page p. The first tile fetches those of the task to come,
+// the others share out the pages that are likely to be attended next; so does a tile without
+// others, at its end. The page at work stands for none.
+template <class Kv>
+Page<Kv> page_at(const AttentionTask& task, const TileOf& tile, int p) {
+  const void *k = task.k_pages[p], *v = task.v_pages[p];
+  const void *ahead_k = k, *ahead_v = v;
+  const int turns = std::max(1, tile.of - 1);
+  const int turn = tile.of == 1 ? p + std::min(kPagesAtOnce, task.num_pages) - task.num_pages
+                                : (tile.index - 1) * task.num_pages + p;
+  if (tile.index == 0 && p + kPagesAtOnce < task.num_pages)
+    ahead_k = task.k_pages[p + kPagesAtOnce], ahead_v = task.v_pages[p + kPagesAtOnce];
+  else if (turn >= 0 && turn % turns == 0 && turn / turns < task.num_next)
+    ahead_k = task.next_k_pages[turn / turns], ahead_v = task.next_v_pages[turn / turns];
+  return {task.first_slot + p * kPage, static_cast<const Kv*>(k), static_cast<const Kv*>(v),
+          static_cast<const Kv*>(ahead_k), static_cast<const Kv*>(ahead_v)};
+}
+
+// Carries R rows on over `num_pages` pages, of which they see all or some slots.
+template <int R, class Kv>
+void page_tile(const AttentionTask& task, const RowScratch& rows, int first, int high,
+               const Page<Kv>* pages, int num_pages) {
+  float scores[kPagesAtOnce][R * kPage];
+  float decay[kPagesAtOnce][kLanes];
+  ValuePage<Kv> values[kPagesAtOnce];
   float *out[R], *ends[R];
   for (int r = 0; r < R; ++r) {
     out[r] = task.states[first + r];
     ends[r] = out[r] + task.head_dim;
   }
-  constexpr bool kIsInt8 = std::is_same_v<Kv, int8_t>;
-  if constexpr (kIsInt8)
-    score_tile_int8<R>(rows.queries + first * task.head_dim, page.k, task.head_dim, count,
-                       page.next_k, scores);
-  else
-    score_tile<R>(task.queries + first, page.k, task.head_dim, count,
-                  Ahead<Kv, kIsLong>{page.next_k}, scores);
-  for (int r = 0; r < R; ++r)
-    if (needs_mask(task, first + r, page.slot))
-      mask_scores(task, first + r, page.slot, scores + r * kPage);
-  if (task.maxima != nullptr) {
-    soften_unified<R>(rows.scales + first, task.maxima + first, scores, ends);
-    store(decay, splat(1.0f));
-  } else {
-    soften<R>(rows.scales + first, scores, ends, decay);
-  }
-  if constexpr (kIsInt8)
-    value_tile_int8<R>(scores, page.v, task.head_dim, count, decay, page.next_v, out);
-  else
-    value_tile<R>(scores, page.v, task.head_dim, count, decay, Ahead<Kv, kIsLong>{page.next_v},
-                  out);
-}
-
-template <class Kv, bool kIsLong>
-void page_rows(const AttentionTask& task, const RowScratch& rows, const Page<Kv, kIsLong>& page) {
-  const int tiles = (task.num_rows + kTileRows - 1) / kTileRows;
-  for (int i = 0; i < tiles; ++i) {
-    const int first = task.num_rows * i / tiles, count = task.num_rows * (i + 1) / tiles - first;
-    switch (count) {
-      case 1:
-        page_tile<1>(task, rows, first, page);
-        break;
-      case 2:
-        page_tile<2>(task, rows, first, page);
-        break;
-      case 3:
-        page_tile<3>(task, rows, first, page);
-        break;
-      case 4:
-        page_tile<4>(task, rows, first, page);
-        break;
-      case 5:
-        page_tile<5>(task, rows, first, page);
-        break;
-      default:
-        page_tile<6>(task, rows, first, page);
+  for (int i = 0; i < num_pages; ++i) {
+    const Page<Kv>& page = pages[i];
+    const int count = std::min(high - page.slot, kPage);
+    values[i] = {page.v, page.ahead_v, scores[i], decay[i], count};
+    if constexpr (std::is_same_v<Kv, int8_t>)
+      score_tile_int8<R>(rows.queries + first * task.head_dim, page.k, task.head_dim, count,
+                         page.ahead_k, scores[i]);
+    else
+      score_tile<R>(task.queries + first, page.k, task.head_dim, count, page.ahead_k, scores[i]);
+    for (int r = 0; r < R; ++r)
+      if (needs_mask(task, first + r, page.slot))
+        mask_scores(task, first + r, page.slot, scores[i] + r * kPage);
+    if (task.maxima != nullptr) {
+      soften_unified<R>(rows.scales + first, task.maxima + first, scores[i], ends);
+      store(decay[i], splat(1.0f));
+    } else {
+      soften<R>(rows.scales + first, scores[i], ends, decay[i]);
     }
   }
+  if constexpr (std::is_same_v<Kv, int8_t>)
+    for (int i = 0; i < num_pages; ++i) value_tile_int8<R>(values[i], task.head_dim, out);
+  else
+    value_tile<R>(values, num_pages, task.head_dim, out);
 }
 
-template <class Kv, bool kIsLong>
-void walk_pages(const AttentionTask& task, const RowScratch& rows) {
-  const int lowest = *std::min_element(task.low, task.low + task.num_rows);
-  const int highest = *std::max_element(task.high, task.high + task.num_rows);
-  for (int p = 0; p < task.num_pages; ++p) {
-    const bool is_last = p + 1 == task.num_pages;
-    const Page<Kv, kIsLong> page{
-        task.first_slot + p * kPage, static_cast<const Kv*>(task.k_pages[p]),
-        static_cast<const Kv*>(task.v_pages[p]),
-        static_cast<const Kv*>(is_last ? task.next_k : task.k_pages[p + 1]),
-        static_cast<const Kv*>(is_last ? task.next_v : task.v_pages[p + 1])};
-    if (page.slot + kPage <= lowest || page.slot >= highest) continue;
-    page_rows(task, rows, page);
+template <int R, class Kv>
+void walk_pages(const AttentionTask& task, const RowScratch& rows, const TileOf& tile) {
+  const int first = tile.first;
+  const int low = *std::min_element(task.low + first, task.low + first + R) - task.first_slot;
+  const int high = *std::max_element(task.high + first, task.high + first + R);
+  const int behind = high - task.first_slot;  // may lie anywhere
+  const int end = behind <= 0 ? 0 : std::min(task.num_pages, (behind + kPage - 1) / kPage);
+  for (int p = std::max(0, low) / kPage; p < end; p += kPagesAtOnce) {
+    Page<Kv> pages[kPagesAtOnce];
+    const int count = std::min(kPagesAtOnce, end - p);
+    for (int i = 0; i < count; ++i) pages[i] = page_at<Kv>(task, tile, p + i);
+    page_tile<R>(task, rows, first, high, pages, count);
   }
 }
 
 template <class Kv>
 void walk(const AttentionTask& task, const RowScratch& rows) {
-  if (task.num_rows > 2 * kTileRows)
-    walk_pages<Kv, true>(task, rows);
-  else
-    walk_pages<Kv, false>(task, rows);
+  const int tiles = (task.num_rows + kTileRows - 1) / kTileRows;
+  for (int i = 0; i < tiles; ++i) {
+    const int first = task.num_rows * i / tiles, count = task.num_rows * (i + 1) / tiles - first;
+    const TileOf tile{i, tiles, first};
+    switch (count) {
+      case 1:
+        walk_pages<1, Kv>(task, rows, tile);
+        break;
+      case 2:
+        walk_pages<2, Kv>(task, rows, tile);
+        break;
+      case 3:
+        walk_pages<3, Kv>(task, rows, tile);
+        break;
+      case 4:
+        walk_pages<4, Kv>(task, rows, tile);
+        break;
+      case 5:
+        walk_pages<5, Kv>(task, rows, tile);
+        break;
+      default:
+        walk_pages<6, Kv>(task, rows, tile);
+    }
+  }
 }
 
 void attention(const AttentionTask& task) {
@@ -207,7 +221,7 @@ void attention(const AttentionTask& task) {
   const RowScratch rows{queries, scales};
   if (task.type == KvType::f32) walk<float>(task, rows);
   if (task.type == KvType::f16) walk<uint16_t>(task, rows);
-  if (task.type == KvType::int8) walk_pages<int8_t, false>(task, rows);  // one way to fetch ahead
+  if (task.type == KvType::int8) walk<int8_t>(task, rows);
 }
 
 // Joining what saw nothing changes nothing, in either direction.

@@ -11,21 +11,19 @@ namespace {
 
 constexpr int kTileRows = 6;
 constexpr int kPageVecs = kPage / kLanes;
+// Float pages between two looks at a row's state.
+constexpr int kPagesAtOnce = 2;
 
 template <int R>
 constexpr int kTileVecs = R <= 3 ? 4 : 2;
 
-// A place of the page to come. Where a page takes long, it is fetched into the first cache; else
-// into the second, for only few lines can be on their way to the first one at once, too few to
-// cover what memory takes to answer (a walk over cold pages was 1.3 to 1.6 times as fast,
-// measured).
-template <class Kv, bool kIsLong>
-struct Ahead {
-  const Kv* at;
-
-  void fetch(int64_t elements) const { __builtin_prefetch(at + elements, 0, kIsLong ? 3 : 2); }
-  Ahead from(int64_t elements) const { return {at + elements}; }
-};
+// A place of a page to come, into the second cache: only few lines can be on their way to the first
+// one at once, too few to cover what memory takes to answer (a walk over cold pages was 1.3 to 1.6
+// times as fast, measured).
+template <class Kv>
+inline void fetch(const Kv* ahead) {
+  __builtin_prefetch(ahead, 0, 2);
+}
 
 // acc[r][j] += left[r] * right[j], with the smaller of both sides held in registers.
 template <int R, int N, class Left, class Right>
@@ -54,9 +52,9 @@ inline __attribute__((always_inline)) void outer(Vec (&acc)[R][N], Left left, Ri
 }
 
 // scores[r][t] = q_r . k_t for 8 N slots, summed in order of the head's columns.
-template <int R, int N, class Kv, class Ahead>
+template <int R, int N, class Kv>
 __attribute__((noinline)) void score_slots(const float* const* q, const Kv* k, int head_dim,
-                                           Ahead ahead, float* scores) {
+                                           const Kv* ahead, float* scores) {
   Vec acc[R][N];
 #pragma GCC unroll 8
   for (auto& row : acc)
@@ -66,7 +64,7 @@ __attribute__((noinline)) void score_slots(const float* const* q, const Kv* k, i
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) query[r] = q[r];
   for (int d = 0; d < head_dim; ++d, k += kPage) {
-    ahead.fetch(d * kPage);
+    fetch(ahead + d * kPage);
     outer<R, N>(
         acc, [&](int r) { return splat(query[r][d]); },
         [&](int j) { return load(k + j * kLanes); });
@@ -78,31 +76,48 @@ __attribute__((noinline)) void score_slots(const float* const* q, const Kv* k, i
 }
 
 // Scores of the page's first `count` slots; those behind may be left as they are.
-template <int R, class Kv, class Ahead>
-void score_tile(const float* const* q, const Kv* k, int head_dim, int count, Ahead ahead,
+template <int R, class Kv>
+void score_tile(const float* const* q, const Kv* k, int head_dim, int count, const Kv* ahead,
                 float* scores) {
   constexpr int kStep = kTileVecs<R> * kLanes;
   for (int t = 0; t < count; t += kStep)
-    score_slots<R, kTileVecs<R>>(q, k + t, head_dim, ahead.from(t), scores + t);
+    score_slots<R, kTileVecs<R>>(q, k + t, head_dim, ahead + t, scores + t);
 }
 
-// out_r = out_r * decay_r + sum over the first `count` slots of weights[r][t] v_t, for 8 N columns.
-template <int R, int N, class Kv, class Ahead>
-__attribute__((noinline)) void value_columns(const float* weights, const Kv* v, int head_dim,
-                                             int count, const float* decay, Ahead ahead,
-                                             float* const* out, int column) {
+// A page's values, and what the rows of a tile made of its scores.
+template <class Kv>
+struct ValuePage {
+  const Kv* v;
+  const Kv* ahead;
+  const float* weights;  // [R][kPage]
+  const float* decay;    // [R]
+  int count;             // slots from here on have weight 0
+};
+
+// out_r = out_r * decay_r + sum over the slots of weights[r][t] v_t, page after page, for 8 N
+// columns.
+template <int R, int N, class Kv>
+__attribute__((noinline)) void value_columns(const ValuePage<Kv>* pages, int num_pages,
+                                             int head_dim, float* const* out, int column) {
   Vec acc[R][N];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j)
-      acc[r][j] = mul(load(out[r] + column + j * kLanes), splat(decay[r]));
-  v += column;
-  for (int t = 0; t < count; ++t, v += head_dim) {
-    ahead.fetch(t * head_dim + column);
-    outer<R, N>(
-        acc, [&](int r) { return splat(weights[r * kPage + t]); },
-        [&](int j) { return load(v + j * kLanes); });
+    for (int j = 0; j < N; ++j) acc[r][j] = load(out[r] + column + j * kLanes);
+  for (const ValuePage<Kv>* page = pages; page < pages + num_pages; ++page) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j) acc[r][j] = mul(acc[r][j], splat(page->decay[r]));
+    const Kv* v = page->v + column;
+    const Kv* ahead = page->ahead + column;
+    const float* weights = page->weights;
+    for (int t = 0; t < page->count; ++t, v += head_dim, ahead += head_dim) {
+      fetch(ahead);
+      outer<R, N>(
+          acc, [&](int r) { return splat(weights[r * kPage + t]); },
+          [&](int j) { return load(v + j * kLanes); });
+    }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
@@ -110,15 +125,14 @@ __attribute__((noinline)) void value_columns(const float* weights, const Kv* v, 
     for (int j = 0; j < N; ++j) store(out[r] + column + j * kLanes, acc[r][j]);
 }
 
-template <int R, class Kv, class Ahead>
-void value_tile(const float* weights, const Kv* v, int head_dim, int count, const float* decay,
-                Ahead ahead, float* const* out) {
+template <int R, class Kv>
+void value_tile(const ValuePage<Kv>* pages, int num_pages, int head_dim, float* const* out) {
   constexpr int kVecs = kTileVecs<R>;
   int column = 0;
   for (; column + kVecs * kLanes <= head_dim; column += kVecs * kLanes)
-    value_columns<R, kVecs>(weights, v, head_dim, count, decay, ahead, out, column);
+    value_columns<R, kVecs>(pages, num_pages, head_dim, out, column);
   for (; column < head_dim; column += kLanes)
-    value_columns<R, 1>(weights, v, head_dim, count, decay, ahead, out, column);
+    value_columns<R, 1>(pages, num_pages, head_dim, out, column);
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ __attribute__((noinline)) void score_slots_int8(const int16_t* q, const int8_t* 
 #pragma GCC unroll 8
     for (Ints& a : row) a = no_ints();
   for (int d = 0; d < head_dim; d += 2, k += 2 * kPage, ahead += 2 * kPage) {
-    __builtin_prefetch(ahead);
+    fetch(ahead);
     decltype(load_pairs(k)) keys[N];
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) keys[j] = load_pairs(k + j * 2 * kLanes);
@@ -87,18 +87,17 @@ inline float quantize_weights(const float* weights, const float* scales, int16_t
 
 template <int R, int N>
 __attribute__((noinline)) void value_columns_int8(const int16_t* weights, const float* units,
-                                                  const int8_t* v, int head_dim, int count,
-                                                  const float* decay, const int8_t* ahead,
+                                                  const ValuePage<int8_t>& page, int head_dim,
                                                   float* const* out, int column) {
   Ints acc[R][N];
 #pragma GCC unroll 8
   for (auto& row : acc)
 #pragma GCC unroll 8
     for (Ints& a : row) a = no_ints();
-  v += 2 * column;
-  ahead += 2 * column;
-  for (int t = 0; t < count; t += 2, v += 2 * head_dim, ahead += 2 * head_dim) {
-    __builtin_prefetch(ahead);
+  const int8_t* v = page.v + 2 * column;
+  const int8_t* ahead = page.ahead + 2 * column;
+  for (int t = 0; t < page.count; t += 2, v += 2 * head_dim, ahead += 2 * head_dim) {
+    fetch(ahead);
     decltype(load_pairs(v)) values[N];
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) values[j] = load_pairs(v + j * 2 * kLanes);
@@ -114,25 +113,25 @@ __attribute__((noinline)) void value_columns_int8(const int16_t* weights, const 
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) {
       float* to = out[r] + column + j * kLanes;
-      store(to, fma(to_floats(acc[r][j]), splat(units[r]), mul(load(to), splat(decay[r]))));
+      store(to, fma(to_floats(acc[r][j]), splat(units[r]), mul(load(to), splat(page.decay[r]))));
     }
 }
 
 // As value_tile of the float pages. Weights of slots that a row does not see are 0.
 template <int R>
-void value_tile_int8(const float* weights, const int8_t* v, int head_dim, int count,
-                     const float* decay, const int8_t* ahead, float* const* out) {
+void value_tile_int8(const ValuePage<int8_t>& page, int head_dim, float* const* out) {
   int16_t whole[R * kPage];
   float units[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-    units[r] = quantize_weights(weights + r * kPage, scales_of(v, head_dim), whole + r * kPage);
+    units[r] =
+        quantize_weights(page.weights + r * kPage, scales_of(page.v, head_dim), whole + r * kPage);
   constexpr int kVecs = kIntVecs<R>;
   int column = 0;
   for (; column + kVecs * kLanes <= head_dim; column += kVecs * kLanes)
-    value_columns_int8<R, kVecs>(whole, units, v, head_dim, count, decay, ahead, out, column);
+    value_columns_int8<R, kVecs>(whole, units, page, head_dim, out, column);
   for (; column < head_dim; column += kLanes)
-    value_columns_int8<R, 1>(whole, units, v, head_dim, count, decay, ahead, out, column);
+    value_columns_int8<R, 1>(whole, units, page, head_dim, out, column);
 }
 
 }  // namespace

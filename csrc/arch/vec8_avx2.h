@@ -54,10 +54,9 @@ inline Vec min(Vec a, Vec b) {
 inline Vec round_even(Vec a) {
   return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
-// 2^n for whole n in [-126, 127].
-inline Vec power_of_two(Vec n) {
-  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+// The float whose exponent's bits are the last eight of `a`.
+inline Vec exponent_from(Vec a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23))};
 }
 // a where x >= bound, else 0.
 inline Vec keep_where_at_least(Vec x, Vec bound, Vec a) {

@@ -100,8 +100,15 @@ inline Vec min(Vec a, Vec b) {
 inline Vec round_even(Vec a) {
   return lanes([&](int i) { return std::nearbyint(a.v[i]); });
 }
-inline Vec power_of_two(Vec n) {
-  return lanes([&](int i) { return std::ldexp(1.0f, static_cast<int>(n.v[i])); });
+inline Vec exponent_from(Vec a) {
+  return lanes([&](int i) {
+    uint32_t bits;
+    std::memcpy(&bits, &a.v[i], sizeof bits);
+    bits <<= 23;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
+  });
 }
 inline Vec keep_where_at_least(Vec x, Vec bound, Vec a) {
   return lanes([&](int i) { return x.v[i] >= bound.v[i] ? a.v[i] : 0.0f; });

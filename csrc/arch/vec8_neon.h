@@ -58,13 +58,10 @@ inline Vec min(Vec a, Vec b) {
 inline Vec round_even(Vec a) {
   return {vrndnq_f32(a.low), vrndnq_f32(a.high)};
 }
-// 2^n for whole n in [-126, 127].
-inline float32x4_t power_of_two(float32x4_t n) {
-  const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
-  return vreinterpretq_f32_s32(vshlq_n_s32(biased, 23));
-}
-inline Vec power_of_two(Vec n) {
-  return {power_of_two(n.low), power_of_two(n.high)};
+// The float whose exponent's bits are the last eight of `a`.
+inline Vec exponent_from(Vec a) {
+  return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.low), 23)),
+          vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.high), 23))};
 }
 // a where x >= bound, else 0.
 inline float32x4_t keep_where(uint32x4_t mask, float32x4_t a) {

@@ -12,17 +12,22 @@ int ceil_div(int a, int b) {
   return (a + b - 1) / b;
 }
 
-// The pages of one chunk of a window.
+// Pages of a window.
 struct ChunkPages {
   const int32_t* begin;
   const int32_t* end;
 };
 
-ChunkPages chunk_pages(const Batch& batch, int window, int chunk) {
+ChunkPages pages_from(const Batch& batch, int window, int chunk) {
   const Window& w = batch.windows[window];
   const int32_t* pages = batch.pages + w.first_page;
-  const int last = std::min(pages_of(w), (chunk + 1) * kChunkPages);
-  return {pages + chunk * kChunkPages, pages + last};
+  return {pages + chunk * kChunkPages, pages + pages_of(w)};
+}
+
+// Those of one chunk.
+ChunkPages chunk_pages(const Batch& batch, int window, int chunk) {
+  const ChunkPages pages = pages_from(batch, window, chunk);
+  return {pages.begin, std::min(pages.end, pages.begin + kChunkPages)};
 }
 
 }  // namespace
@@ -47,10 +52,17 @@ void AttentionSchedule::prepare(const Batch& batch, const int32_t* limits, int64
   // Backwards, so that the units with the longest context come first and the last ones are short.
   for (int w = batch.num_windows - 1; w >= 0; --w)
     if (has_many_rows(batch.windows[w]))
-      cut_by_rows(batch, w);
+      cut_by_rows(batch, &w, 1);
     else
       narrow_.push_back(w);
-  cut_by_chunks(batch);
+  sort_by_pages(batch);
+  if (is_even(batch))
+    for (size_t begin = 0, end; begin < narrow_.size(); begin = end) {
+      end = group_end(batch, begin);
+      cut_by_rows(batch, &narrow_[begin], end - begin);
+    }
+  else
+    cut_by_chunks(batch);
 }
 
 bool AttentionSchedule::has_many_rows(const Window& window) const {
@@ -76,31 +88,78 @@ void AttentionSchedule::read_rows(const Batch& batch, const int32_t* limits) {
   }
 }
 
-void AttentionSchedule::cut_by_rows(const Batch& batch, int window) {
-  const Window& w = batch.windows[window];
-  const int first_member = static_cast<int>(members_.size());
-  for (int i = 0; i < w.num_rows; ++i) members_.push_back(w.first_row + i);
-  const int parts = ceil_div(w.num_rows, rows_per_unit_);
-  for (int part = parts - 1; part >= 0; --part) {
-    const int first = part * rows_per_unit_;
-    const int count = std::min(rows_per_unit_, w.num_rows - first);
+// By the chunk that they begin with, then by the pages from there on.
+void AttentionSchedule::sort_by_pages(const Batch& batch) {
+  std::sort(narrow_.begin(), narrow_.end(), [&](int a, int b) {
+    const int x = first_row(batch, a).first_chunk, y = first_row(batch, b).first_chunk;
+    if (x != y) return x < y;
+    const ChunkPages p = pages_from(batch, a, x), q = pages_from(batch, b, x);
+    return std::lexicographical_compare(p.begin, p.end, q.begin, q.end);
+  });
+}
+
+// The end of those of the narrow windows that begin alike.
+size_t AttentionSchedule::group_end(const Batch& batch, size_t begin) const {
+  const int chunk = first_row(batch, narrow_[begin]).first_chunk;
+  const int32_t page = *pages_from(batch, narrow_[begin], chunk).begin;
+  size_t end = begin + 1;
+  while (end < narrow_.size() && first_row(batch, narrow_[end]).first_chunk == chunk &&
+         *pages_from(batch, narrow_[end], chunk).begin == page)
+    ++end;
+  return end;
+}
+
+// Whether units of whole rows keep all workers busy almost to the end: are a group's, on average,
+// small enough?
+bool AttentionSchedule::is_even(const Batch& batch) const {
+  int64_t all = 0, largest = 0;
+  for (size_t begin = 0, end; begin < narrow_.size(); begin = end) {
+    end = group_end(batch, begin);
+    int64_t work = 0;
+    int rows = 0;
+    for (size_t i = begin; i < end; ++i) {
+      const int count = batch.windows[narrow_[i]].num_rows;
+      rows += count;
+      work += static_cast<int64_t>(count) * first_row(batch, narrow_[i]).num_chunks;
+    }
+    all += work * num_kv_heads_;
+    largest = std::max(largest, work / ceil_div(rows, rows_per_unit_));
+  }
+  return largest * 4 * num_workers_ <= all;
+}
+
+// All rows of some windows that begin alike; a unit folds the chunks of its rows.
+void AttentionSchedule::cut_by_rows(const Batch& batch, const int* windows, size_t count) {
+  const int first = static_cast<int>(members_.size());
+  for (size_t i = 0; i < count; ++i) add_members(batch.windows[windows[i]]);
+  const int rows = static_cast<int>(members_.size()) - first;
+  for (int end = rows, begin; end > 0; end = begin) {
+    begin = (end - 1) / rows_per_unit_ * rows_per_unit_;
     int low = std::numeric_limits<int>::max(), high = 1;
-    for (int i = first; i < first + count; ++i) {
-      low = std::min(low, static_cast<int>(rows_[w.first_row + i].low));
-      high = std::max(high, static_cast<int>(rows_[w.first_row + i].high));
+    for (int i = first + begin; i < first + end; ++i) {
+      low = std::min(low, static_cast<int>(rows_[members_[i]].low));
+      high = std::max(high, static_cast<int>(rows_[members_[i]].high));
     }
     const int first_chunk = std::min(low, high - 1) / kChunkSlots;
     const int num_chunks = ceil_div(high, kChunkSlots) - first_chunk;
     for (int h = 0; h < num_kv_heads_; ++h)
-      units_.push_back({h, first_member + first, count, first_chunk, num_chunks, true});
+      units_.push_back({h, first + begin, end - begin, first_chunk, num_chunks, true});
   }
+}
+
+void AttentionSchedule::add_members(const Window& window) {
+  for (int i = 0; i < window.num_rows; ++i) members_.push_back(window.first_row + i);
+}
+
+const AttentionRow& AttentionSchedule::first_row(const Batch& batch, int window) const {
+  return rows_[batch.windows[window].first_row];
 }
 
 void AttentionSchedule::cut_by_chunks(const Batch& batch) {
   int first_chunk = std::numeric_limits<int>::max(), end_chunk = 0;
   bool folds = true;
   for (int w : narrow_) {
-    const AttentionRow& row = rows_[batch.windows[w].first_row];
+    const AttentionRow& row = first_row(batch, w);
     first_chunk = std::min(first_chunk, row.first_chunk);
     end_chunk = std::max(end_chunk, row.first_chunk + row.num_chunks);
     folds = folds && row.num_chunks == 1;
@@ -110,7 +169,7 @@ void AttentionSchedule::cut_by_chunks(const Batch& batch) {
   for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
     sharing_.clear();
     for (int w : narrow_) {
-      const AttentionRow& row = rows_[batch.windows[w].first_row];
+      const AttentionRow& row = first_row(batch, w);
       if (chunk >= row.first_chunk && chunk < row.first_chunk + row.num_chunks)
         sharing_.push_back(w);
     }
@@ -143,10 +202,7 @@ void AttentionSchedule::place_states(const Batch& batch) {
 void AttentionSchedule::add_group(const Batch& batch, const int* windows, int count, int chunk,
                                   bool folds) {
   const int first = static_cast<int>(members_.size());
-  for (int i = 0; i < count; ++i) {
-    const Window& w = batch.windows[windows[i]];
-    for (int t = 0; t < w.num_rows; ++t) members_.push_back(w.first_row + t);
-  }
+  for (int i = 0; i < count; ++i) add_members(batch.windows[windows[i]]);
   const int rows = static_cast<int>(members_.size()) - first;
   const int busy = ceil_div(num_workers_, num_kv_heads_ * num_chunks_);
   const int parts = std::max(ceil_div(rows, rows_per_unit_), std::min(rows, busy));

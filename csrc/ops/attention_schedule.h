@@ -4,11 +4,13 @@
 // its chunks in order, each computed from a fresh state over its pages in order: nothing else
 // enters, so threads, neighbours and sharing change no bit.
 //
-// A window with many rows is cut by rows, and a unit folds its own chunks. The rows of the other
-// windows are cut by chunk, and those whose page tables begin a chunk with the same page lie in one
-// unit, so that a page of a shared prefix is read once for all of them.
+// A window with many rows is cut by rows, and a unit folds its own chunks. So are the other windows
+// where that gives enough units of about the same work, those together that begin with the same
+// page. Else they are cut by chunk, and those whose page tables begin a chunk with the same page
+// lie in one unit, so that a page of a shared prefix is read once for all of them.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "plait/batch.h"
@@ -46,7 +48,7 @@ class AttentionSchedule {
   void prepare(const Batch& batch, const int32_t* limits, int64_t run);
 
   const std::vector<AttentionUnit>& units() const { return units_; }
-  // Flat row numbers; the rows of a unit lie together, ordered by the pages of its chunk.
+  // Flat row numbers; the rows of a unit lie together, ordered by their pages.
   const std::vector<int32_t>& members() const { return members_; }
   const AttentionRow& row(int32_t flat) const { return rows_[flat]; }
   // Rows to fold after all units are done, and the states that they need.
@@ -56,7 +58,12 @@ class AttentionSchedule {
 
  private:
   void read_rows(const Batch& batch, const int32_t* limits);
-  void cut_by_rows(const Batch& batch, int window);
+  void sort_by_pages(const Batch& batch);
+  size_t group_end(const Batch& batch, size_t begin) const;
+  bool is_even(const Batch& batch) const;
+  void cut_by_rows(const Batch& batch, const int* windows, size_t count);
+  void add_members(const Window& window);
+  const AttentionRow& first_row(const Batch& batch, int window) const;
   void cut_by_chunks(const Batch& batch);
   void add_group(const Batch& batch, const int* windows, int count, int chunk, bool folds);
   bool has_many_rows(const Window& window) const;
@@ -69,7 +76,7 @@ class AttentionSchedule {
   int rows_per_unit_;
   int64_t run_ = 0;
   std::vector<AttentionRow> rows_;
-  std::vector<int> narrow_;  // windows cut by chunks
+  std::vector<int> narrow_;  // windows with few rows
   std::vector<int> sharing_;
   std::vector<int32_t> members_;
   std::vector<AttentionUnit> units_;

@@ -17,9 +17,11 @@ void demand(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
-// A page's keys and values of one KV head.
+// The keys and values of one KV head, in pages side by side.
 struct Parts {
-  const void *k, *v;
+  const void* k[kChunkPages];
+  const void* v[kChunkPages];
+  int count;
 };
 
 // The members of a unit as the kernel takes them, `group` rows each.
@@ -31,7 +33,7 @@ struct UnitRows {
   int32_t mask_starts[kMostAttentionRows];
   int32_t low[kMostAttentionRows], high[kMostAttentionRows];
   float* states[kMostAttentionRows];
-  Parts next;  // of the unit that this thread is likely to take next
+  Parts next;  // what this thread is likely to attend next
 };
 
 // Members [first, last) of a unit, pages [page, end) of their tables.
@@ -144,7 +146,7 @@ class AttentionOp final : public Op {
     float* part = own + kMostAttentionRows * state_floats_;
     UnitRows rows;
     read_rows(step, unit, rows);
-    rows.next = next_page(step, number, 0);
+    read_next(step, number, 0, rows.next);
     if (!unit.folds) {
       for (int r = 0; r < unit.count * group_; ++r)
         rows.states[r] = state_of(step, rows.members[r / group_], unit.first_chunk, unit.kv_head) +
@@ -156,7 +158,7 @@ class AttentionOp final : public Op {
     attend_chunk(step, unit, unit.first_chunk, rows);
     place_states(rows, unit, part);
     for (int c = 1; c < unit.num_chunks; ++c) {
-      rows.next = next_page(step, number, c);
+      read_next(step, number, c, rows.next);
       attend_chunk(step, unit, unit.first_chunk + c, rows);
       for (int r = 0; r < unit.count * group_; ++r)
         step.plan.rows().merge_states(own + r * state_floats_, rows.states[r], kv_.head_dim);
@@ -167,16 +169,27 @@ class AttentionOp final : public Op {
 
   // Where this worker is likely to go on after a chunk of a unit: the next one, or, for threads
   // take turns more or less, the first of another unit.
-  Parts next_page(const Step& step, int number, int chunk) const {
+  void read_next(const Step& step, int number, int chunk, Parts& next) const {
     const std::vector<AttentionUnit>& units = schedule_->units();
     const bool stays = chunk + 1 < units[number].num_chunks;
     const auto after = static_cast<size_t>(stays ? number : number + step.plan.pool().size());
     const AttentionUnit& unit = units[std::min(after, units.size() - 1)];
-    const Window& window =
-        step.batch.windows[schedule_->row(schedule_->members()[unit.first]).window];
-    const int page_of_chunk = (unit.first_chunk + (stays ? chunk + 1 : 0)) * kChunkPages;
-    const int32_t found = step.batch.pages[window.first_page + page_of_chunk];
-    return {page(step.batch, found, unit.kv_head, 0), page(step.batch, found, unit.kv_head, 1)};
+    const int32_t member = schedule_->members()[unit.first + unit.count - 1];  // ends last
+    const Window& window = step.batch.windows[schedule_->row(member).window];
+    const int first = (unit.first_chunk + (stays ? chunk + 1 : 0)) * kChunkPages;
+    const int count = std::min(kChunkPages, pages_of(window) - first);
+    next.count = 0;
+    if (count <= 0) return;
+    read_pages(step, unit.kv_head, step.batch.pages + window.first_page + first, count, next);
+  }
+
+  void read_pages(const Step& step, int kv_head, const int32_t* numbers, int count,
+                  Parts& parts) const {
+    parts.count = count;
+    for (int p = 0; p < count; ++p) {
+      parts.k[p] = page(step.batch, numbers[p], kv_head, 0);
+      parts.v[p] = page(step.batch, numbers[p], kv_head, 1);
+    }
   }
 
   void place_states(UnitRows& rows, const AttentionUnit& unit, float* states) const {
@@ -276,20 +289,16 @@ class AttentionOp final : public Op {
 
   void attend_run(const Step& step, int kv_head, const UnitRows& rows, const Span& span,
                   bool is_unified) {
-    const void* k_pages[kChunkPages];
-    const void* v_pages[kChunkPages];
-    const int num_pages = span.end - span.page;
-    for (int p = 0; p < num_pages; ++p) {
-      const int32_t number = number_of(step, rows, span.first, span.page + p);
-      k_pages[p] = page(step.batch, number, kv_head, 0);
-      v_pages[p] = page(step.batch, number, kv_head, 1);
-    }
+    const Window& window = window_of(step, rows, span.first);
+    Parts parts;
+    read_pages(step, kv_head, step.batch.pages + window.first_page + span.page,
+               span.end - span.page, parts);
     float* scratch = own_memory(step) + 2 * kMostAttentionRows * state_floats_;
     const int r = span.first * group_;
-    step.plan.rows().attention({k_pages, v_pages, rows.next.k, rows.next.v, num_pages,
-                                span.page * kPage, kv_.type, kv_.head_dim, spec_.scale,
-                                (span.last - span.first) * group_, rows.queries + r, rows.low + r,
-                                rows.high + r, rows.masks + r, rows.mask_starts + r,
+    step.plan.rows().attention({parts.k, parts.v, parts.count, rows.next.k, rows.next.v,
+                                rows.next.count, span.page * kPage, kv_.type, kv_.head_dim,
+                                spec_.scale, (span.last - span.first) * group_, rows.queries + r,
+                                rows.low + r, rows.high + r, rows.masks + r, rows.mask_starts + r,
                                 rows.states + r, scratch, is_unified ? rows.maxima + r : nullptr});
   }
 

@@ -1,6 +1,7 @@
 // The linear op of the plan: make the input rows (norm or gate, quantise), then all weights on
 // them.
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 
 #include "ops/head.h"
@@ -13,6 +14,26 @@ void demand(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
+// From so many rows on products take the time, not reading: each worker takes a large piece of the
+// weights, and the last quarter goes in small ones to whoever has time, so that a worker that a
+// neighbour slows down holds up nobody. With fewer rows each reads its share, in streams as long as
+// can be, and so it does of few panels.
+constexpr int kTurnsFrom = 3;
+constexpr int64_t kTurnPanels = 32;  // per worker
+constexpr int64_t kPiecePanels = 4;  // pieces are multiples of this
+
+int64_t whole_pieces(int64_t panels) {
+  return panels / kPiecePanels * kPiecePanels;
+}
+
+// Piece `turn` of `count` panels; the first ones are the workers' own. Empty behind the last one.
+Share piece_of(int64_t count, int64_t turn, int64_t workers) {
+  const int64_t large = whole_pieces(count * 3 / 4 / workers);
+  const int64_t small = std::max(kPiecePanels, whole_pieces(count / (16 * workers)));
+  const int64_t begin = turn < workers ? turn * large : workers * large + (turn - workers) * small;
+  return {std::min(begin, count), std::min(begin + (turn < workers ? large : small), count)};
+}
+
 class LinearOp final : public Op {
  public:
   LinearOp(LinearSpec spec, bool int8, int workers)
@@ -20,8 +41,9 @@ class LinearOp final : public Op {
     for (const auto& weight : spec_.weights) {
       const bool quantized = int8 && has_int8_path(weight->format());
       demand(quantized || !weight->is_sparse(), "linear: sparse panels have no float path");
-      (quantized ? needs_int8_ : needs_float_) = true;
+      needs_int8_ = needs_int8_ || quantized;
       quantized_.push_back(quantized);
+      num_panels_ += weight->num_panels();
     }
     if (needs_int8_) energy_.resize(static_cast<size_t>(cols_ / kFineBlock));
     const bool is_plain = spec_.weights.size() == 1 && spec_.biases[0].empty() && !spec_.accumulate;
@@ -36,6 +58,7 @@ class LinearOp final : public Op {
   void run(const Step& step) override {
     const int rows = step.plan.num_rows(step, spec_.output);
     if (rows == 0) return;
+    if (step.worker == 0) next_.store(step.plan.pool().size(), std::memory_order_relaxed);
     make_input(step, rows);
     const bool may_screen = head_ && needs_best_only(step.batch);
     const bool screens = may_screen && head_->pays(step);
@@ -131,27 +154,50 @@ class LinearOp final : public Op {
   }
 
   void multiply(const Step& step, int rows) {
-    Plan& plan = step.plan;
-    const QuantizedRows x = made_rows(plan);
-    const float* floats = made_row(plan, 0);
-    const int64_t float_stride = is_made() ? cols_ : plan.stride(spec_.inputs[0]);
-    int64_t column = 0;
-    for (size_t i = 0; i < spec_.weights.size(); ++i) {
-      const PackedMatrix& weight = *spec_.weights[i];
-      const std::vector<float>& bias = spec_.biases[i];
-      const LinearOutput out{plan.at(spec_.output, 0) + column, plan.stride(spec_.output),
-                             bias.empty() ? nullptr : bias.data(), spec_.accumulate};
-      const Share share = share_of(weight.num_panels(), 1, step.worker, plan.pool().size());
-      LinearScratch& scratch = plan.scratch(step.worker);
-      if (share.begin < share.end) {
-        if (quantized_[i])
-          linear_int8(plan.isa(), weight, x, rows, share.begin, share.end, out, scratch);
-        else
-          linear_f32(plan.isa(), weight, floats, float_stride, rows, share.begin, share.end, out,
-                     scratch);
-      }
-      column += weight.rows();
+    const int workers = step.plan.pool().size();
+    if (!takes_turns(rows, workers)) {
+      for (size_t i = 0; i < spec_.weights.size(); ++i)
+        multiply_panels(step, rows, i,
+                        share_of(spec_.weights[i]->num_panels(), 1, step.worker, workers));
+      return;
     }
+    for (int64_t turn = step.worker;; turn = next_.fetch_add(1, std::memory_order_relaxed)) {
+      const Share piece = piece_of(num_panels_, turn, workers);
+      if (piece.begin == num_panels_) return;
+      int64_t first = 0;
+      for (size_t i = 0; i < spec_.weights.size(); ++i) {
+        const int64_t panels = spec_.weights[i]->num_panels();
+        multiply_panels(step, rows, i,
+                        {std::clamp<int64_t>(piece.begin - first, 0, panels),
+                         std::clamp<int64_t>(piece.end - first, 0, panels)});
+        first += panels;
+      }
+    }
+  }
+
+  // Sparse panels have work of their own to do for each piece.
+  bool takes_turns(int rows, int workers) const {
+    return rows >= kTurnsFrom && num_panels_ >= kTurnPanels * workers &&
+           !spec_.weights[0]->is_sparse();
+  }
+
+  void multiply_panels(const Step& step, int rows, size_t number, Share share) {
+    if (share.begin == share.end) return;
+    Plan& plan = step.plan;
+    const PackedMatrix& weight = *spec_.weights[number];
+    const std::vector<float>& bias = spec_.biases[number];
+    int64_t column = 0;
+    for (size_t i = 0; i < number; ++i) column += spec_.weights[i]->rows();
+    const LinearOutput out{plan.at(spec_.output, 0) + column, plan.stride(spec_.output),
+                           bias.empty() ? nullptr : bias.data(), spec_.accumulate};
+    LinearScratch& scratch = plan.scratch(step.worker);
+    if (quantized_[number]) {
+      linear_int8(plan.isa(), weight, made_rows(plan), rows, share.begin, share.end, out, scratch);
+      return;
+    }
+    const int64_t stride = is_made() ? cols_ : plan.stride(spec_.inputs[0]);
+    linear_f32(plan.isa(), weight, made_row(plan, 0), stride, rows, share.begin, share.end, out,
+               scratch);
   }
 
   // With one row that needs all its logits the whole matrix is read anyway.
@@ -163,11 +209,12 @@ class LinearOp final : public Op {
   LinearSpec spec_;
   std::unique_ptr<Head> head_;
   int64_t cols_;
+  int64_t num_panels_ = 0;  // of all weights
   std::vector<bool> quantized_;
   std::vector<float> energy_;
   std::vector<int32_t> fine_;
   bool needs_int8_ = false;
-  bool needs_float_ = false;
+  std::atomic<int64_t> next_{0};  // piece of the weights to take
 };
 
 }  // namespace

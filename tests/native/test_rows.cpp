@@ -28,9 +28,9 @@ Floats random_floats(int count, float size) {
 
 // Also zeros, subnormals, infinities, and what e^x over- or underflows at.
 Floats edges(int count) {
-  constexpr float kEdges[] = {0.0f,    -0.0f,   1e-40f, -1e-40f,   88.0f,     -87.33f,
-                              -87.34f, 1000.0f, 1e30f,  -INFINITY, INFINITY,  6e-8f,
-                              3e-8f,   2.5f,    -3.5f,  65519.0f,  -65520.0f, 1.0009766f};
+  constexpr float kEdges[] = {0.0f,   -0.0f,  1e-40f, -1e-40f, 88.0f,    -87.33f,   -87.34f,
+                              -87.5f, -88.2f, NAN,    1000.0f, 1e30f,    -INFINITY, INFINITY,
+                              6e-8f,  3e-8f,  2.5f,   -3.5f,   65519.0f, -65520.0f, 1.0009766f};
   Floats out = random_floats(count, 3.0f);
   for (float& x : out)
     if (random_bits() % 3 == 0) x = kEdges[random_bits() % std::size(kEdges)];
@@ -119,6 +119,7 @@ struct Pages {
 
 Floats attend(const RowKernels& table, const Pages& pages, KvType type, int rows,
               const Floats& queries, const float* maxima) {
+  const int num_next = rows % (kPages + 1);
   constexpr int kState = state_floats(kHeadDim);
   Floats states(static_cast<size_t>(rows) * kState), scratch(2 * kPage * kHeadDim);
   std::vector<const float*> query_at;
@@ -129,11 +130,12 @@ Floats attend(const RowKernels& table, const Pages& pages, KvType type, int rows
     query_at.push_back(&queries[r * kHeadDim]);
     state_at.push_back(&states[r * kState]);
     state_at.back()[kHeadDim] = -INFINITY;
-    low.push_back(r * 7), high.push_back(kPages * kPage - r * 5);
+    low.push_back(r * 7 % kPage), high.push_back(kPages * kPage - r * 5 % (2 * kPage));
   }
-  table.attention({pages.k_at.data(), pages.v_at.data(), pages.k_at[0], pages.v_at[0], kPages, 0,
-                   type, kHeadDim, 0.2f, rows, query_at.data(), low.data(), high.data(),
-                   masks.data(), mask_starts.data(), state_at.data(), scratch.data(), maxima});
+  table.attention({pages.k_at.data(), pages.v_at.data(), kPages, pages.k_at.data(),
+                   pages.v_at.data(), num_next, 0, type, kHeadDim, 0.2f, rows, query_at.data(),
+                   low.data(), high.data(), masks.data(), mask_starts.data(), state_at.data(),
+                   scratch.data(), maxima});
   for (int r = 1; r < rows; ++r) table.merge_states(state_at[0], state_at[r], kHeadDim);
   return states;
 }
@@ -141,14 +143,15 @@ Floats attend(const RowKernels& table, const Pages& pages, KvType type, int rows
 void test_attention(KvType type) {
   const Floats keys = random_floats(kPages * kPage * kHeadDim, 2.0f);
   const Floats values = random_floats(kPages * kPage * kHeadDim, 2.0f);
-  const Floats queries = random_floats(9 * kHeadDim, 2.0f);
-  for (int rows : {1, 2, 3, 4, 9})
+  const Floats queries = random_floats(kMostAttentionRows * kHeadDim, 2.0f);
+  for (int rows : {1, 2, 3, 4, 5, 6, 9, 13, kMostAttentionRows})
     compare("attention", rows, [&](const RowKernels& table) {
       const Pages pages(table, type, keys, values);
       return attend(table, pages, type, rows, queries, nullptr);
     });
-  const Floats maxima = random_floats(9, 4.0f);  // some far off, and then their sums are
-  for (int rows : {1, 2, 3, 4, 9})
+  const Floats maxima =
+      random_floats(kMostAttentionRows, 4.0f);  // some far off, and then their sums are
+  for (int rows : {1, 2, 3, 4, 5, 6, 9, 13, kMostAttentionRows})
     compare("unified attention", rows, [&](const RowKernels& table) {
       const Pages pages(table, type, keys, values);
       return attend(table, pages, type, rows, queries, maxima.data());

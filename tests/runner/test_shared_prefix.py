@@ -38,13 +38,24 @@ def texts(vocab: int, lengths: list[tuple[int, int]]) -> list[np.ndarray]:
 
 # (shared slots, length): a long trunk, forks at several depths, inside and at the edges of chunks.
 FORKS = [(352, 352), (320, 351), (320, 321), (256, 300), (256, 257), (64, 330), (64, 70), (0, 40)]
+# As many others as make units of whole requests, though some end chunks before those beside them.
+MANY = [
+    (352, 352),
+    (320, 330),
+    (64, 70),
+    (64, 600),
+    *((0, length) for length in range(600, 720, 12)),
+]
 
 
 @pytest.mark.parametrize("kv", ["f16", "int8"])
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
-def test_forks_of_a_prefix_equal_separate_requests_bit_for_bit(name: str, kv: str) -> None:
-    apart, together = (Bench(CONFIGS[name], kv=kv, num_pages=96) for _ in range(2))
-    tokens = texts(apart.model.config.vocab_size, FORKS)
+@pytest.mark.parametrize("forks", [FORKS, MANY], ids=["forks", "many"])
+def test_forks_of_a_prefix_equal_separate_requests_bit_for_bit(
+    name: str, kv: str, forks: list[tuple[int, int]]
+) -> None:
+    apart, together = (Bench(CONFIGS[name], kv=kv, num_pages=256) for _ in range(2))
+    tokens = texts(apart.model.config.vocab_size, forks)
     singles = []
     for text in tokens:
         item = branch(apart, KVView(np.zeros(0, np.int32)), text, 0)
@@ -54,7 +65,7 @@ def test_forks_of_a_prefix_equal_separate_requests_bit_for_bit(name: str, kv: st
     trunk = branch(together, KVView(np.zeros(0, np.int32)), tokens[0], 0)
     together.native.forward([feed(trunk, 0, len(tokens[0]) - 1)])
     items = [trunk]
-    for (shared, length), text in zip(FORKS[1:], tokens[1:], strict=True):
+    for (shared, length), text in zip(forks[1:], tokens[1:], strict=True):
         items.append(branch(together, trunk[1], text, shared))
         if length - 1 > shared:
             together.native.forward([feed(items[-1], shared, length - 1)])

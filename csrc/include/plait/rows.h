@@ -31,9 +31,11 @@ struct AttentionTask {
   // [num_pages]; f32 and f16: K [head_dim][32], V [32][head_dim]; int8: see store_kv.
   const void* const* k_pages;
   const void* const* v_pages;
-  const void* next_k;  // the pages that are likely to be attended next: fetched, not used
-  const void* next_v;
   int num_pages;
+  // [num_next]: the pages that are likely to be attended next: fetched, not used.
+  const void* const* next_k_pages;
+  const void* const* next_v_pages;
+  int num_next;
   int first_slot;  // slot of the first page's first entry
   KvType type;
   int head_dim;  // multiple of 8, at most kMaxHeadDim
